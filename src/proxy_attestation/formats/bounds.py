@@ -1,0 +1,41 @@
+"""Every size bound on bytes that come from outside, in one place. docs/limits.md lists them with their reasons."""
+
+from typing import Final
+
+QUOTE_MAX: Final = 64 * 1024
+EVENT_LOG_MAX: Final = 256 * 1024
+CSR_MAX: Final = 16 * 1024
+"""The CSR without its attestation attribute."""
+MESSAGE_MAX: Final = 512 * 1024
+JSON_MESSAGE_MAX: Final = 768 * 1024
+REQUEST_MAX: Final = 8 * 1024
+NAMES_MAX: Final = 64
+PLATFORM_CERTIFICATES_MAX: Final = 8
+CERTIFICATE_MAX: Final = 8 * 1024
+COLLATERAL_DOCUMENT_MAX: Final = 512 * 1024
+"""One TCB info, QE identity, chain or CRL. The largest seen is 9 KiB; a CRL may grow."""
+CLAIMS_MAX: Final = 2 * 1024
+LEDGER_ENTRY_MAX: Final = 4 * 1024
+CBOR_DEPTH_MAX: Final = 8
+ENDORSEMENT_FILES_MAX: Final = 1000
+"""Files that one call loads endorsements from; directories nested at most `ENDORSEMENT_DEPTH_MAX` deep."""
+ENDORSEMENT_DEPTH_MAX: Final = 3
+ENDORSEMENT_SETS_MAX: Final = 1024
+"""Sets that the loaded pieces make; more is a sign of pieces of several sets in one directory."""
+ENDORSEMENT_TOTAL_MAX: Final = 64 * 1024 * 1024
+ENDORSEMENT_BUNDLE_MAX: Final = 2 * 1024 * 1024
+"""One JSON object with a whole set of collateral."""
+INDEX_FILES_MAX: Final = 100_000
+INDEX_PATH_MAX: Final = 4096
+INDEX_MAX: Final = 32 * 1024 * 1024
+"""One index file, in characters."""
+POLICY_FILE_MAX: Final = 1024 * 1024
+POLICY_WORKLOADS_MAX: Final = 1024
+PIN_VALUES_MAX: Final = 64
+"""Values in one list of a policy or an expectation."""
+APPLICATION_PATHS_MAX: Final = 256
+AUTHORITY_FRAME_MAX: Final = 1024 * 1024
+"""One message between a worker and the authority."""
+EXPECTATION_FILE_MAX: Final = 64 * 1024
+ROOTS_MAX: Final = 8
+"""Roots that one relying party trusts, or one root bundle holds."""

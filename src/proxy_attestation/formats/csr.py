@@ -1,0 +1,248 @@
+"""PKCS#10 certification requests (RFC 2986) that carry evidence in the id-aa-attestation attribute.
+
+Accepted: version 0, any subject (never copied), a P-256 or P-384 key, ECDSA with SHA-256 or SHA-384, and at most two
+attributes, each at most once with one value: id-aa-attestation (draft-ietf-lamps-csr-attestation, AttestationBundle
+with one statement of type id-pe-cmw) and an extensionRequest that holds a subjectAltName and nothing else.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat import asn1
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from proxy_attestation.codes import Code
+from proxy_attestation.errors import FormatError
+from proxy_attestation.formats.bounds import CSR_MAX, QUOTE_MAX
+from proxy_attestation.formats.request import Names, names_from
+
+ID_AA_ATTESTATION: Final = x509.ObjectIdentifier("1.2.840.113549.1.9.16.2.59")
+ID_PE_CMW: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.35")
+_EXTENSION_REQUEST: Final = x509.ObjectIdentifier("1.2.840.113549.1.9.14")
+_ECDSA_WITH: Final[dict[str, hashes.HashAlgorithm]] = {
+    "1.2.840.10045.4.3.2": hashes.SHA256(),
+    "1.2.840.10045.4.3.3": hashes.SHA384(),
+}
+_OID_FOR: Final = {"sha256": "1.2.840.10045.4.3.2", "sha384": "1.2.840.10045.4.3.3"}
+
+
+@asn1.sequence
+class _Algorithm:
+    oid: x509.ObjectIdentifier
+
+
+@asn1.sequence
+class _Attribute:
+    oid: x509.ObjectIdentifier
+    values: asn1.SetOf[asn1.TLV]
+
+
+@asn1.sequence
+class _Info:
+    version: int
+    subject: asn1.TLV
+    spki: asn1.TLV
+    attributes: Annotated[asn1.SetOf[_Attribute], asn1.Implicit(0)]
+
+
+@asn1.sequence
+class _Csr:
+    info: asn1.TLV
+    algorithm: _Algorithm
+    signature: asn1.BitString
+
+
+@asn1.sequence
+class _Statement:
+    type: x509.ObjectIdentifier
+    statement: asn1.TLV
+
+
+@asn1.sequence
+class _Bundle:
+    attestations: list[_Statement]
+
+
+@dataclass(frozen=True, slots=True)
+class Csr:
+    """A certification request whose form has been checked, and its signature not yet.
+
+    Attributes:
+        info: the CertificationRequestInfo's exact bytes, which the signature covers.
+        spki: the DER of its SubjectPublicKeyInfo.
+        public_key: that key, P-256 or P-384.
+        algorithm: the hash of the signature.
+        signature: DER of the ECDSA signature.
+        names: what its subjectAltName asks for, or None where it has none.
+        cmw: the CMW record with the evidence (the CBOR bytes), or None.
+    """
+
+    info: bytes
+    spki: bytes
+    public_key: ec.EllipticCurvePublicKey
+    algorithm: hashes.HashAlgorithm
+    signature: bytes
+    names: Names | None
+    cmw: bytes | None
+
+
+def decode_csr(data: bytes) -> Csr:
+    """Decode a DER or PEM certification request.
+
+    Raises:
+        FormatError: `request.too_large`, `csr.malformed`, `csr.key`, `csr.names` or `csr.extensions`.
+    """
+    if len(data) > CSR_MAX + 2 * QUOTE_MAX:
+        raise FormatError(Code.REQUEST_TOO_LARGE, f"a CSR of {len(data)} bytes")
+    der = _from_pem(data) if data.lstrip()[:11] == b"-----BEGIN " else data
+    try:
+        outer = asn1.decode_der(_Csr, der)
+        info_der = asn1.encode_der(outer.info)
+        info = outer.info.parse(_Info)
+        spki = asn1.encode_der(info.spki)
+        if info.version != 0 or info.subject.tag_bytes != b"\x30" or outer.signature.padding_bits() != 0:
+            raise FormatError(Code.CSR_MALFORMED, "version, subject or signature bits")
+        algorithm = _ECDSA_WITH.get(outer.algorithm.oid.dotted_string)
+        if algorithm is None:
+            raise FormatError(Code.CSR_KEY, f"signature algorithm {outer.algorithm.oid.dotted_string}")
+        cmw, names = _attributes(info.attributes.as_list(), der)
+    except ValueError as error:
+        raise FormatError(Code.CSR_MALFORMED, "not a PKCS#10 request that we accept") from error
+    if len(der) - len(cmw or b"") > CSR_MAX:
+        raise FormatError(Code.REQUEST_TOO_LARGE, f"a CSR of {len(der)} bytes without its evidence")
+    return Csr(info_der, spki, load_subject_key(spki), algorithm, outer.signature.as_bytes(), names, cmw)
+
+
+def load_subject_key(spki: bytes) -> ec.EllipticCurvePublicKey:
+    """Load a P-256 or P-384 key from the DER of its SubjectPublicKeyInfo (uncompressed point, RFC 5480).
+
+    Raises:
+        FormatError: `csr.key`, for any other kind of key or another encoding of this one.
+    """
+    try:
+        key = serialization.load_der_public_key(spki)
+    except (ValueError, TypeError) as error:
+        raise FormatError(Code.CSR_KEY, "not a public key") from error
+    except Exception as error:
+        raise FormatError(Code.CSR_KEY, "not a public key that we know") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1):
+        raise FormatError(Code.CSR_KEY, "only P-256 and P-384 keys are accepted")
+    # 91 and 120 bytes: named curve, uncompressed point. Another encoding of the same key has another length.
+    if len(spki) != (91 if isinstance(key.curve, ec.SECP256R1) else 120):
+        raise FormatError(Code.CSR_KEY, "not the usual encoding of the key")
+    return key
+
+
+def verify_csr(csr: Csr) -> None:
+    """Check that the request is signed by the key that it asks a certificate for.
+
+    Raises:
+        FormatError: `csr.signature`.
+    """
+    try:
+        csr.public_key.verify(csr.signature, csr.info, ec.ECDSA(csr.algorithm))
+    except InvalidSignature as error:
+        raise FormatError(Code.CSR_SIGNATURE, "not signed by its own key") from error
+
+
+def build_csr(key: ec.EllipticCurvePrivateKey, cmw: bytes | None) -> bytes:
+    """Build and sign a request with an empty subject, no names, and the evidence in its attribute.
+
+    Args:
+        key: a P-256 or P-384 key.
+        cmw: the CMW record's CBOR bytes, or None for a request without evidence.
+
+    Returns:
+        The DER.
+    """
+    digest: hashes.HashAlgorithm = hashes.SHA256() if key.curve.key_size == 256 else hashes.SHA384()
+    attributes = []
+    if cmw is not None:
+        # CMW ::= CHOICE { json UTF8String, cbor OCTET STRING }
+        statement = _Statement(type=ID_PE_CMW, statement=_tlv(asn1.encode_der(cmw)))
+        bundle = asn1.encode_der(_Bundle(attestations=[statement]))
+        attributes.append(_Attribute(oid=ID_AA_ATTESTATION, values=asn1.SetOf([_tlv(bundle)])))
+    info = asn1.encode_der(
+        _Info(
+            version=0,
+            subject=_tlv(b"\x30\x00"),
+            spki=_tlv(spki_of(key.public_key())),
+            attributes=asn1.SetOf(attributes),
+        )
+    )
+    signature = key.sign(info, ec.ECDSA(digest))
+    algorithm = _Algorithm(oid=x509.ObjectIdentifier(_OID_FOR[digest.name]))
+    return asn1.encode_der(_Csr(info=_tlv(info), algorithm=algorithm, signature=asn1.BitString(signature, 0)))
+
+
+def spki_of(key: ec.EllipticCurvePublicKey) -> bytes:
+    """Return the DER of a key's SubjectPublicKeyInfo."""
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def spki_sha256(spki: bytes) -> bytes:
+    """Return the 32 bytes by which keys are pinned."""
+    return hashlib.sha256(spki).digest()
+
+
+def _tlv(der: bytes) -> asn1.TLV:
+    return asn1.decode_der(asn1.TLV, der)
+
+
+def _from_pem(data: bytes) -> bytes:
+    try:
+        return x509.load_pem_x509_csr(data).public_bytes(serialization.Encoding.DER)
+    except ValueError as error:
+        raise FormatError(Code.CSR_MALFORMED, "not a PEM request") from error
+
+
+def _attributes(attributes: list[_Attribute], der: bytes) -> tuple[bytes | None, Names | None]:
+    cmw: bytes | None = None
+    names: Names | None = None
+    seen: set[x509.ObjectIdentifier] = set()
+    for attribute in attributes:
+        values = attribute.values.as_list()
+        if attribute.oid in seen or len(values) != 1:
+            raise FormatError(Code.CSR_MALFORMED, "a repeated attribute, or one without exactly one value")
+        seen.add(attribute.oid)
+        if attribute.oid == ID_AA_ATTESTATION:
+            cmw = _statement(values[0])
+        elif attribute.oid == _EXTENSION_REQUEST:
+            names = _requested_names(der)
+        else:
+            raise FormatError(Code.CSR_EXTENSIONS, f"attribute {attribute.oid.dotted_string}")
+    return cmw, names
+
+
+def _statement(value: asn1.TLV) -> bytes:
+    statements = value.parse(_Bundle).attestations
+    if len(statements) != 1 or statements[0].type != ID_PE_CMW:
+        raise FormatError(Code.EVIDENCE_UNKNOWN, "one attestation statement of type id-pe-cmw was expected")
+    if statements[0].statement.tag_bytes != b"\x04":
+        raise FormatError(Code.EVIDENCE_UNKNOWN, "the CBOR form of a CMW was expected")
+    return bytes(statements[0].statement.data)
+
+
+def _requested_names(der: bytes) -> Names:
+    extensions = x509.load_der_x509_csr(der).extensions
+    found = Names()
+    for extension in extensions:
+        value = extension.value
+        if not isinstance(value, x509.SubjectAlternativeName):
+            raise FormatError(Code.CSR_EXTENSIONS, f"extension {extension.oid.dotted_string} requested")
+        known = (x509.DNSName, x509.IPAddress, x509.UniformResourceIdentifier)
+        if not all(isinstance(name, known) for name in value):
+            raise FormatError(Code.CSR_NAMES, "only DNS names, IP addresses and URIs can be asked for")
+        try:
+            found = names_from(
+                tuple(value.get_values_for_type(x509.DNSName)),
+                tuple(str(address) for address in value.get_values_for_type(x509.IPAddress)),
+                tuple(value.get_values_for_type(x509.UniformResourceIdentifier)),
+            )
+        except FormatError as error:
+            raise FormatError(Code.CSR_NAMES, error.detail) from error
+    return found

@@ -1,0 +1,41 @@
+"""The binder commits to every part, and to where each part ends."""
+
+import hashlib
+
+import pytest
+
+from proxy_attestation.formats.binder import issue_binder, report_data
+
+PARTS = {
+    "ca_id": b"\x01" * 32,
+    "session_id": b"\x02" * 16,
+    "nonce": b"\x03" * 32,
+    "spki": b"\x04" * 91,
+    "request": b"\xa0",
+}
+
+
+def test_the_bytes_are_those_of_the_description() -> None:
+    expected = b"".join(
+        [
+            b"proxy-attestation/issue/v1\x00",
+            b"\x00\x00\x00\x20" + b"\x01" * 32,
+            b"\x00\x00\x00\x10" + b"\x02" * 16,
+            b"\x00\x00\x00\x20" + b"\x03" * 32,
+            b"\x00\x00\x00\x5b" + b"\x04" * 91,
+            b"\x00\x00\x00\x20" + hashlib.sha256(b"\xa0").digest(),
+        ]
+    )
+    assert issue_binder(**PARTS) == expected
+    assert report_data(expected) == hashlib.sha512(expected).digest()
+
+
+@pytest.mark.parametrize("part", sorted(PARTS))
+def test_each_part_changes_it(part: str) -> None:
+    changed = PARTS | {part: PARTS[part][:-1] + bytes([PARTS[part][-1] ^ 1])}
+    assert issue_binder(**changed) != issue_binder(**PARTS)
+
+
+def test_moving_a_byte_between_neighbours_changes_it() -> None:
+    moved = PARTS | {"session_id": PARTS["session_id"] + b"\x03", "nonce": PARTS["nonce"][1:]}
+    assert issue_binder(**moved) != issue_binder(**PARTS)
