@@ -14,6 +14,12 @@ PLATFORM_CERTIFICATES_MAX: Final = 8
 CERTIFICATE_MAX: Final = 8 * 1024
 COLLATERAL_DOCUMENT_MAX: Final = 512 * 1024
 """One TCB info, QE identity, chain or CRL. The largest seen is 9 KiB; a CRL may grow."""
+PCK_CHAIN_MAX: Final = 3
+"""Certificates of one platform or issuer chain in Intel's hierarchy, root included."""
+TCB_LEVELS_MAX: Final = 128
+TDX_MODULE_IDENTITIES_MAX: Final = 32
+ADVISORIES_MAX: Final = 256
+"""Advisories of one TCB level. The largest list seen has seven."""
 CLAIMS_MAX: Final = 2 * 1024
 LEDGER_ENTRY_MAX: Final = 4 * 1024
 CBOR_DEPTH_MAX: Final = 8

@@ -1,0 +1,165 @@
+"""Is it acceptable, and for which names? The one decision of the authority.
+
+The walk, in this order; every mismatch is collected, and the first one's code is the error's:
+
+    1. entry        the request names one of the policy                            policy.workload
+    2. tee          of the entry, the request and the evidence, all the same       policy.tee
+    3. debug        only where `[danger]` allows it                                sgx.debug, tdx.debug
+    4. pins         what the TEE measured                                          policy.measurement, .signer,
+                                                                                   .product, .svn, .attributes,
+                                                                                   .config, tdx.service_td
+    5. TCB status   one of the entry's words                                       sgx.tcb_status, tdx.tcb_status
+    6. advisories   every one at the matched level is listed                       policy.advisory
+    7. application  a digest where the entry has some, none where it has none      policy.application
+    8. key origin   one that the entry accepts                                     policy.key_origin
+    9. owner        who may hold the names                                         policy.owner
+    10. names       every one that is asked for is granted                         policy.name
+
+Debug stands before the pins because a debug enclave also differs in its attributes, and debug is what is wrong with it.
+
+What the caller must still do: have the claims appraised, the request bound to them, and at the end compare the lifetime
+with the policy's `min_lifetime` once the certificate's notAfter is known.
+"""
+
+from typing import Final
+
+from proxy_attestation.appraisal.claims import Claims
+from proxy_attestation.codes import Code
+from proxy_attestation.errors import Mismatch
+from proxy_attestation.formats.request import ApplicationKind, Names, Request
+from proxy_attestation.formats.tee import Tee
+from proxy_attestation.policy.model import Decision, OwnerKind, Policy, Workload
+from proxy_attestation.policy.names import RESERVED_ENTRY, spiffe_id
+from proxy_attestation.policy.pins import match_pins
+
+_DEBUG: Final = {Tee.SGX: Code.SGX_DEBUG, Tee.TDX: Code.TDX_DEBUG}
+_TCB_STATUS: Final = {Tee.SGX: Code.SGX_TCB_STATUS, Tee.TDX: Code.TDX_TCB_STATUS}
+# `shared` asks for no proof. Any kind beyond it refuses until its proof is checked here.
+_OWNERS_WITHOUT_PROOF: Final = frozenset({OwnerKind.SHARED})
+
+
+def decide(claims: Claims, request: Request, policy: Policy) -> Decision:
+    """Decide one request. Pure, and never raises: a refusal is a decision with mismatches.
+
+    Args:
+        claims: what appraisal found out.
+        request: what was asked for, and what the loader says of itself.
+        policy: the policy in force.
+
+    Returns:
+        Accepted: the requested names that the entry grants and its SPIFFE ID, the lifetime, and the application digest,
+        each of them the policy's own value. Refused: every mismatch, no names, lifetime 0 and no digest.
+    """
+    # 1. Entry.
+    workload = policy.workloads.get(request.workload)
+    if workload is None:
+        known = "an entry of the policy"
+        mismatch = Mismatch(Code.POLICY_WORKLOAD, "workload", known, request.workload)
+        return _refused((mismatch,), None, request)
+    own_id = spiffe_id(policy.trust_domain, workload.name)
+    mismatches = (
+        *_tee(claims, request, workload),  # 2.
+        *_debug(claims, workload),  # 3.
+        *_pins(claims, workload),  # 4.
+        *_tcb(claims, workload),  # 5. and 6.
+        *_application(request, workload),  # 7.
+        *_key_origin(request, workload),  # 8.
+        *_owner(workload),  # 9.
+        *_names(request, workload, own_id),  # 10.
+    )
+    if mismatches:
+        return _refused(mismatches, workload, request)
+    wanted = request.names
+    return Decision(
+        mismatches=(),
+        workload=workload,
+        names=Names(
+            dns=tuple(name for name in workload.names.dns if name in wanted.dns),
+            ip=tuple(name for name in workload.names.ip if name in wanted.ip),
+            uri=(own_id,),
+        ),
+        lifetime=min(request.lifetime, workload.max_lifetime, policy.max_lifetime),
+        application_kind=request.runtime.application_kind,
+        application_sha256=next(
+            (digest for digest in workload.application if digest == request.runtime.application_sha256), None
+        ),
+    )
+
+
+def _refused(mismatches: tuple[Mismatch, ...], workload: Workload | None, request: Request) -> Decision:
+    return Decision(mismatches, workload, Names(), 0, request.runtime.application_kind, None)
+
+
+def _tee(claims: Claims, request: Request, workload: Workload) -> list[Mismatch]:
+    found = [("the request's", request.tee), ("the evidence's", claims.tee)]
+    return [
+        Mismatch(Code.POLICY_TEE, "tee", str(workload.tee), f"{whose} {tee}")
+        for whose, tee in found
+        if tee is not workload.tee
+    ]
+
+
+def _debug(claims: Claims, workload: Workload) -> list[Mismatch]:
+    # The claim and the bit that it was read from: whichever says debug counts.
+    if workload.allow_debug or not (claims.debug or claims.body.debug):
+        return []
+    return [Mismatch(_DEBUG[claims.tee], "debug", "false", "true")]
+
+
+def _pins(claims: Claims, workload: Workload) -> tuple[Mismatch, ...]:
+    # Evidence of another TEE has no value for any of the pins: 2. has said so.
+    return match_pins(workload.pins, claims.body) if claims.tee is workload.tee else ()
+
+
+def _tcb(claims: Claims, workload: Workload) -> list[Mismatch]:
+    found: list[Mismatch] = []
+    if claims.tcb.status not in workload.tcb:
+        found.append(Mismatch(_TCB_STATUS[claims.tee], "tcb", " or ".join(workload.tcb), claims.tcb.status))
+    found += [
+        Mismatch(Code.POLICY_ADVISORY, "advisories", ", ".join(workload.advisories) or "none", advisory)
+        for advisory in claims.tcb.advisories
+        if advisory not in workload.advisories
+    ]
+    return found
+
+
+def _application(request: Request, workload: Workload) -> list[Mismatch]:
+    kind, digest = request.runtime.application_kind, request.runtime.application_sha256
+    # Only an application that cannot quote has a digest that means something.
+    meant = digest if kind is ApplicationKind.WASM else None
+    if meant in workload.application if workload.application else digest is None:
+        return []
+    accepted = " or ".join(f"wasm {value.hex()}" for value in workload.application) or "no digest"
+    actual = f"{kind.name.lower()} {digest.hex() if digest else 'without a digest'}"
+    return [Mismatch(Code.POLICY_APPLICATION, "application", accepted, actual)]
+
+
+def _key_origin(request: Request, workload: Workload) -> list[Mismatch]:
+    origin = request.runtime.key_origin
+    if origin in workload.key_origins:
+        return []
+    accepted = " or ".join(known.name.lower() for known in workload.key_origins)
+    return [Mismatch(Code.POLICY_KEY_ORIGIN, "key_origins", accepted, origin.name.lower())]
+
+
+def _owner(workload: Workload) -> list[Mismatch]:
+    if workload.owner in _OWNERS_WITHOUT_PROOF:
+        return []
+    return [Mismatch(Code.POLICY_OWNER, "owner", str(workload.owner), "no proof")]
+
+
+def _names(request: Request, workload: Workload, own_id: str) -> list[Mismatch]:
+    granted = workload.names
+    refused = Names(
+        dns=tuple(name for name in request.names.dns if name not in granted.dns),
+        ip=tuple(name for name in request.names.ip if name not in granted.ip),
+        uri=tuple(name for name in request.names.uri if name != own_id),
+    )
+    found: list[Mismatch] = []
+    if refused != Names():
+        allowed = ", ".join((*granted.readable(), own_id))
+        found += [Mismatch(Code.POLICY_NAME, "names", allowed, name) for name in refused.readable()]
+    if workload.name == RESERVED_ENTRY:
+        # No policy that was read from a file has such an entry. The proxy's own ids are worth a second look.
+        found.append(Mismatch(Code.POLICY_NAME, "name", "an entry that is not the proxy's own", workload.name))
+    return found

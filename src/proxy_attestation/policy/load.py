@@ -1,0 +1,191 @@
+"""Reads a policy file. Strict: whatever is unknown, empty, doubled, open or below a minimum refuses the whole file.
+
+Every problem is reported at once, each with its line and what to do about it. The indexes that entries name are read
+too, from beside or below the policy file, so that a `Policy` is complete in itself.
+"""
+
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from proxy_attestation.codes import Code
+from proxy_attestation.errors import ConfigurationError
+from proxy_attestation.formats.bounds import INDEX_MAX, POLICY_FILE_MAX, POLICY_WORKLOADS_MAX
+from proxy_attestation.policy.danger import Dangers, read_dangers
+from proxy_attestation.policy.entry import Surroundings, read_entry, read_lifetime
+from proxy_attestation.policy.lines import line_of, locate
+from proxy_attestation.policy.model import Policy, Workload
+from proxy_attestation.policy.names import is_trust_domain
+from proxy_attestation.policy.reader import Issue, TableReader, show
+from proxy_attestation.policy.vocabulary import POLICY_KEYS
+
+LIFETIME_MAX: Final = 24 * 3600
+MIN_LIFETIME_DEFAULT: Final = 15 * 60
+_VERSION_MAX: Final = 0xFFFFFFFF
+_TOML_PLACE: Final = re.compile(r" \(at (?:line (?P<line>[0-9]+), column [0-9]+|end of document)\)\Z")
+_HINTS: Final = {
+    "deny": "not supported yet: remove the entry that accepts what you want to deny",
+    "signers": "not supported yet: a policy file is not signed",
+    "allow_debug": "it stands in [danger]",
+    "workloads": "entries are written [[workload]]",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a file.
+
+    Attributes:
+        line: counted from 1.
+        message: what is wrong.
+        fix: what to do about it.
+    """
+
+    line: int
+    message: str
+    fix: str
+
+
+class PolicyFileError(ConfigurationError):
+    """A policy file that cannot be used, with every problem in the order of their lines; `policy.malformed`."""
+
+    def __init__(self, file: str, problems: tuple[Problem, ...]) -> None:
+        detail = "\n".join(f"{file}:{problem.line}: {problem.message}; {problem.fix}" for problem in problems)
+        super().__init__(Code.POLICY_MALFORMED, detail)
+        self.file = file
+        self.problems = problems
+
+
+def load_policy(path: Path) -> Policy:
+    """Read a policy file and the indexes it names.
+
+    Raises:
+        PolicyFileError: `policy.malformed`.
+    """
+    try:
+        text = _read_bounded(path, POLICY_FILE_MAX).decode()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        problem = Problem(1, f"cannot be read: {reason}", "name a readable TOML file in UTF-8")
+        raise PolicyFileError(str(path), (problem,)) from error
+    return parse_policy(text, path.parent, str(path))
+
+
+def parse_policy(text: str, base: Path, file: str = "policy.toml") -> Policy:
+    """Read a policy from its text.
+
+    Args:
+        text: the whole file.
+        base: the directory that the indexes are named relative to.
+        file: the file's name in messages.
+
+    Raises:
+        PolicyFileError: `policy.malformed`.
+    """
+    if len(text) > POLICY_FILE_MAX:
+        problem = Problem(1, f"{len(text)} characters", f"at most {POLICY_FILE_MAX}")
+        raise PolicyFileError(file, (problem,))
+    issues: list[Issue] = []
+    policy = _read(TableReader(_parse_toml(text, file), (), "policy", issues), base)
+    if issues or policy is None:
+        lines = locate(text)
+        problems = {Problem(line_of(lines, issue.place), issue.message, issue.fix): None for issue in issues}
+        raise PolicyFileError(file, tuple(sorted(problems, key=lambda problem: problem.line)))
+    return policy
+
+
+def index_files(text: str) -> tuple[str, ...]:
+    """Return the index files that a good policy names, relative to it, so that whoever copies it copies them too.
+
+    Args:
+        text: of a policy that `parse_policy` has accepted.
+    """
+    applications = (entry.get("application") for entry in tomllib.loads(text)["workload"])
+    return tuple(sorted({application["index"] for application in applications if application is not None}))
+
+
+def _parse_toml(text: str, file: str) -> dict[str, object]:
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        # tomllib tells the place only in its message. A ValueError of another kind is a number that Python refuses.
+        message = str(error)
+        match = _TOML_PLACE.search(message)
+        line = int(match["line"]) if match and match["line"] else text.count("\n") + 1 if match else 1
+        problem = Problem(line, _TOML_PLACE.sub("", message), "mend the TOML syntax")
+        raise PolicyFileError(file, (problem,)) from error
+
+
+def _read(reader: TableReader, base: Path) -> Policy | None:
+    reader.refuse_unknown(POLICY_KEYS, _HINTS)
+    reader.require(["version", "trust_domain", "workload"], "a policy has a version, a trust domain and entries")
+    version = reader.integer("version", 1, _VERSION_MAX)
+    trust_domain = reader.text("trust_domain")
+    if trust_domain is not None and not is_trust_domain(trust_domain):
+        reader.note("trust_domain", f"{show(trust_domain)} is no SPIFFE trust domain", "write it as example.org")
+    tables = _entry_tables(reader)
+    names = [table.table.get("name") for table in tables]
+    dangers = read_dangers(reader, frozenset(name for name in names if isinstance(name, str)))
+    lowest = 1 if dangers.short_lifetimes else MIN_LIFETIME_DEFAULT
+    min_lifetime = read_lifetime(reader, "min_lifetime", lowest, LIFETIME_MAX, MIN_LIFETIME_DEFAULT)
+    max_lifetime = read_lifetime(reader, "max_lifetime", min_lifetime, LIFETIME_MAX, LIFETIME_MAX)
+    workloads = _entries(tables, _surroundings(dangers, min_lifetime, max_lifetime, base))
+    if version is None or trust_domain is None:
+        return None
+    return Policy(
+        version=version,
+        trust_domain=trust_domain,
+        min_lifetime=min_lifetime,
+        max_lifetime=max_lifetime,
+        workloads=MappingProxyType(workloads),
+        dangers=dangers.readable(),
+    )
+
+
+def _entry_tables(reader: TableReader) -> list[TableReader]:
+    value = reader.table.get("workload", [])
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        reader.note("workload", "workload is no array of tables", "write [[workload]] above each entry")
+        return []
+    if reader.has("workload") and not value:
+        reader.note("workload", "no entry", "write at least one [[workload]]")
+    if len(value) > POLICY_WORKLOADS_MAX:
+        reader.note("workload", f"{len(value)} entries", f"write at most {POLICY_WORKLOADS_MAX}")
+        return []
+    return [
+        TableReader(item, ("workload", index), f"[[workload]] {show(item.get('name', index))}", reader.issues)
+        for index, item in enumerate(value)
+    ]
+
+
+def _entries(tables: list[TableReader], around: Surroundings) -> dict[str, Workload]:
+    entries: dict[str, Workload] = {}
+    seen: set[str] = set()
+    for table in tables:
+        name = table.table.get("name")
+        if isinstance(name, str) and name in seen:
+            table.note("name", f"{show(name)} is the name of two entries", "rename or remove one of them")
+        elif isinstance(name, str):
+            seen.add(name)
+        entry = read_entry(table, around)
+        if entry is not None:
+            entries[entry.name] = entry
+    return entries
+
+
+def _surroundings(dangers: Dangers, min_lifetime: int, max_lifetime: int, base: Path) -> Surroundings:
+    def read_file(name: str) -> bytes:
+        return _read_bounded(base / name, INDEX_MAX)
+
+    return Surroundings(min_lifetime, max_lifetime, dangers.allow_debug, dangers.software_keys, read_file)
+
+
+def _read_bounded(path: Path, limit: int) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"longer than {limit} bytes")
+    return data
