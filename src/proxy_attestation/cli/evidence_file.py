@@ -1,0 +1,142 @@
+"""What a user hands over as evidence, and as a time: files, standard input, text or bytes."""
+
+import binascii
+import re
+import sys
+from base64 import b64decode
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+
+from proxy_attestation.appraisal.endorsements import DcapEndorsements
+from proxy_attestation.codes import Code
+from proxy_attestation.errors import FormatError, UsageError
+from proxy_attestation.formats import pem
+from proxy_attestation.formats.bounds import CERTIFICATE_MAX, MESSAGE_MAX
+from proxy_attestation.formats.dcap_quote import PCK_CHAIN, PCK_LEAF, Quote, decode_quote
+from proxy_attestation.formats.evidence import Evidence, decode_evidence
+from proxy_attestation.formats.pck import SGX_EXTENSION, decode_pck_extension
+
+_HEX: Final = re.compile(r"(?:[0-9A-Fa-f]{2})+")
+_CBOR_ARRAY_OF_3: Final = b"\x83"
+_DER_SEQUENCE: Final = b"\x30"
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    x509.InvalidVersion,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    FormatError,
+)
+_RFC3339: Final = re.compile(
+    r"(?P<date>\d{4}-\d\d-\d\d)[Tt ](?P<time>\d\d:\d\d:\d\d(?:\.\d{1,6})?)(?P<zone>[Zz]|[+-]\d\d:\d\d)"
+)
+
+
+def read_input(name: str, limit: int) -> bytes:
+    """Read a file, or standard input for `-`: at most one byte more than `limit`, for the caller to refuse.
+
+    Raises:
+        UsageError: for what cannot be read.
+    """
+    try:
+        if name == "-":
+            return sys.stdin.buffer.read(limit + 1)
+        with Path(name).open("rb") as file:
+            return file.read(limit + 1)
+    except OSError as error:
+        raise UsageError(f"{name}: {error.strerror}") from error
+
+
+def from_text(data: bytes) -> bytes:
+    """Return the bytes that hex (perhaps after `0x`) or base64 text spells, or the data itself where it is no text."""
+    try:
+        text = "".join(data.decode("ascii").split()).removeprefix("0x")
+        if _HEX.fullmatch(text):
+            return bytes.fromhex(text)
+        return b64decode(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True) or data
+    except (UnicodeDecodeError, binascii.Error):
+        return data
+
+
+def parse_evidence(data: bytes) -> Evidence | Quote:
+    """Tell what the bytes are: a quote (raw, hex or base64), or this project's evidence record around one.
+
+    Raises:
+        FormatError: `evidence.too_large`, `evidence.malformed`, `evidence.unknown`, `sgx.malformed`, `tdx.malformed`.
+        AppraisalError: for a quote of a kind that is not accepted, see `decode_quote`.
+    """
+    if not data:
+        raise FormatError(Code.EVIDENCE_MALFORMED, "nothing at all")
+    if len(data) > MESSAGE_MAX:
+        raise FormatError(Code.EVIDENCE_TOO_LARGE, f"more than {MESSAGE_MAX} bytes")
+    if pem.is_pem(data):
+        raise FormatError(Code.EVIDENCE_UNKNOWN, "PEM: evidence inside certificates and requests is not read")
+    raw = from_text(data)
+    if raw[:1] == _DER_SEQUENCE:
+        raise FormatError(Code.EVIDENCE_UNKNOWN, "DER: evidence inside certificates and requests is not read")
+    return decode_evidence(raw) if raw[:1] == _CBOR_ARRAY_OF_3 else decode_quote(raw)
+
+
+def platform_of(
+    quote: Quote, platform_certificates: tuple[bytes, ...], sets: tuple[DcapEndorsements, ...]
+) -> tuple[bytes | None, str | None]:
+    """Read, without verifying anything, which platform a quote says it is from: only to choose its collateral.
+
+    Returns:
+        FMSPC (6 bytes) and the issuer of its PCK certificate as RFC 4514 text; None for what it does not say.
+    """
+    candidates: list[bytes] = list(platform_certificates)
+    texts = [quote.certification_data] if quote.certification_type in (PCK_LEAF, PCK_CHAIN) else []
+    texts += [chain for item in sets if (chain := item.pck_certificate_chain) is not None]
+    for text in texts:
+        try:
+            code = Code.EVIDENCE_MALFORMED
+            candidates += pem.decode_pem(text, pem.CERTIFICATE, code, count=8, limit=CERTIFICATE_MAX)
+        except FormatError:
+            continue
+    for der in candidates:
+        try:
+            certificate = x509.load_der_x509_certificate(der)
+            extension = certificate.extensions.get_extension_for_oid(SGX_EXTENSION).value
+            if isinstance(extension, x509.UnrecognizedExtension):
+                fmspc = decode_pck_extension(extension.value, Code.EVIDENCE_MALFORMED).fmspc
+                return fmspc, certificate.issuer.rfc4514_string()
+        except _UNREADABLE:
+            continue
+    return None, None
+
+
+def quote_of(evidence: Evidence | Quote) -> tuple[Quote, tuple[bytes, ...]]:
+    """Return the quote and the platform certificates that came with it.
+
+    Raises:
+        FormatError: `evidence.malformed` where a record names another TEE than its quote, and as `decode_quote`.
+        AppraisalError: as `decode_quote`.
+    """
+    if isinstance(evidence, Quote):
+        return evidence, ()
+    quote = decode_quote(evidence.evidence)
+    if quote.tee is not evidence.tee:
+        raise FormatError(Code.EVIDENCE_MALFORMED, f"a record for {evidence.tee} around a quote for {quote.tee}")
+    return quote, evidence.platform_certificates
+
+
+def parse_time(text: str) -> datetime:
+    """Return an RFC 3339 time as UTC.
+
+    Raises:
+        UsageError: for anything else.
+    """
+    match = _RFC3339.fullmatch(text)
+    refusal = UsageError(f"{text!r} is no RFC 3339 time such as 2026-11-24T00:00:00Z")
+    if match is None:
+        raise refusal
+    zone = match["zone"].upper().replace("Z", "+00:00")
+    try:
+        return datetime.fromisoformat(f"{match['date']}T{match['time']}{zone}").astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise refusal from error

@@ -1,0 +1,258 @@
+"""One off-line verdict: appraise, then compare with what was demanded, and say so."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import click
+
+from proxy_attestation.appraisal.bodies import parse_body
+from proxy_attestation.appraisal.claims import Body, Claims, body_to_json, claims_to_json
+from proxy_attestation.appraisal.dcap import appraise
+from proxy_attestation.appraisal.dcap_collateral import issuer_pool
+from proxy_attestation.appraisal.endorsements import DcapEndorsements
+from proxy_attestation.appraisal.pck_chain import find_chain, verify_pck_chain
+from proxy_attestation.appraisal.refusal import EvidenceRefusedError
+from proxy_attestation.appraisal.roots import Roots
+from proxy_attestation.cli.demands import Demands, check_demands, show_value
+from proxy_attestation.cli.evidence_file import parse_evidence, platform_of, quote_of
+from proxy_attestation.codes import Code
+from proxy_attestation.endorsements.choose import choose_set
+from proxy_attestation.errors import AppraisalError, FormatError, Mismatch, ProxyAttestationError, UsageError
+from proxy_attestation.explanations import EXPLANATIONS
+from proxy_attestation.formats.dcap_codes import DcapFault, dcap_code
+from proxy_attestation.formats.dcap_quote import Quote
+from proxy_attestation.formats.request import ApplicationKind, KeyOrigin, Names, Request, RuntimeClaims
+from proxy_attestation.formats.tee import Tee
+from proxy_attestation.policy.decide import decide
+from proxy_attestation.policy.model import Policy, Workload
+
+UP_TO_DATE: Final = "UpToDate"
+_DEBUG: Final = {Tee.SGX: Code.SGX_DEBUG, Tee.TDX: Code.TDX_DEBUG}
+_TCB_STATUS: Final = {Tee.SGX: Code.SGX_TCB_STATUS, Tee.TDX: Code.TDX_TCB_STATUS}
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """What is acceptable.
+
+    Attributes:
+        tee: the only kind of TEE, or None for any.
+        statuses: accepted TCB status words.
+        allow_debug: whether debug is accepted.
+        demands: of single claims.
+        policy: decides instead of `statuses` and `allow_debug`, or None.
+        workload: the policy's entry; None without policy.
+    """
+
+    tee: Tee | None
+    statuses: tuple[str, ...]
+    allow_debug: bool
+    demands: Demands
+    policy: Policy | None
+    workload: Workload | None
+
+    @property
+    def debug_allowed(self) -> bool:
+        """Whether debug is accepted, by whoever decides."""
+        return self.allow_debug if self.workload is None else self.workload.allow_debug
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome.
+
+    Attributes:
+        code: None means accepted.
+        detail: one line for the local user.
+        mismatches: everything that was demanded and is not so.
+        claims: values that a checked signature covers, as JSON; None where none does.
+        unverified: what the evidence says of itself, where no checked signature covers it.
+        workload: the policy's entry that decided, or None.
+        exit_status: 0 accepted, 3 refused, 4 malformed.
+    """
+
+    code: Code | None
+    detail: str
+    mismatches: tuple[Mismatch, ...]
+    claims: dict[str, object] | None
+    unverified: dict[str, object] | None
+    workload: str | None
+    exit_status: int
+
+
+def judge(
+    data: bytes, sets: tuple[DcapEndorsements, ...], roots: Roots, now: datetime, acceptance: Acceptance
+) -> Verdict:
+    """Appraise evidence and decide. Never raises for what the evidence or its endorsements are."""
+    quote: Quote | None = None
+    endorsements: DcapEndorsements | None = None
+    certificates: tuple[bytes, ...] = ()
+    try:
+        quote, certificates = quote_of(parse_evidence(data))
+        fmspc, issuer = platform_of(quote, certificates, sets)
+        endorsements = choose_set(sets, quote.tee, fmspc, issuer, now)
+        claims = appraise(quote.data, endorsements, roots, None, now, platform_certificates=certificates)
+    except EvidenceRefusedError as error:
+        signed = _signed_claims(quote, error.body) | _platform_claims(quote, certificates, endorsements, roots, now)
+        return _refused(_with_debug(error, quote, acceptance), acceptance, claims=signed)
+    except (AppraisalError, FormatError) as error:
+        return _refused(error, acceptance, unverified=_signed_claims(quote, parse_body(quote) if quote else None))
+    mismatches = tuple(_mismatches(claims, acceptance))
+    return Verdict(
+        code=mismatches[0].code if mismatches else None,
+        detail="",
+        mismatches=mismatches,
+        claims=claims_to_json(claims),
+        unverified=None,
+        workload=acceptance.workload.name if acceptance.workload else None,
+        exit_status=3 if mismatches else 0,
+    )
+
+
+def refuse_input(error: FormatError, acceptance: Acceptance) -> Verdict:
+    """Return the verdict on input that could not even be read."""
+    return _refused(error, acceptance)
+
+
+def find_workload(policy: Policy, name: str | None) -> Workload:
+    """Return the entry of this name, or the only one.
+
+    Raises:
+        UsageError: when there is none, or several and no name.
+    """
+    known = ", ".join(policy.workloads)
+    if name is None and len(policy.workloads) == 1:
+        return next(iter(policy.workloads.values()))
+    if name is None:
+        raise UsageError(f"the policy has several entries; choose with --workload: {known}")
+    if name not in policy.workloads:
+        raise UsageError(f"the policy has no entry {name!r}; it has: {known}")
+    return policy.workloads[name]
+
+
+def _refused(
+    error: ProxyAttestationError,
+    acceptance: Acceptance,
+    *,
+    claims: dict[str, object] | None = None,
+    unverified: dict[str, object] | None = None,
+) -> Verdict:
+    workload = acceptance.workload.name if acceptance.workload else None
+    return Verdict(error.code, error.detail, (), claims or None, unverified or None, workload, error.exit_status)
+
+
+def _with_debug(error: AppraisalError, quote: Quote | None, acceptance: Acceptance) -> AppraisalError:
+    """Debug can be told without endorsements: where only they are missing, its code wins."""
+    if quote is None or error.code is not dcap_code(quote.tee, DcapFault.ENDORSEMENTS_MISSING):
+        return error
+    if acceptance.debug_allowed or not parse_body(quote).debug:
+        return error
+    return AppraisalError(_DEBUG[quote.tee], f"debug; and {error.detail}")
+
+
+def _signed_claims(quote: Quote | None, body: Body | None) -> dict[str, object]:
+    if quote is None or body is None:
+        return {}
+    return {"tee": str(quote.tee), **body_to_json(body), "report_data": quote.report_data.hex()}
+
+
+def _platform_claims(
+    quote: Quote | None,
+    certificates: tuple[bytes, ...],
+    endorsements: DcapEndorsements | None,
+    roots: Roots,
+    now: datetime,
+) -> dict[str, object]:
+    """Return what the platform's certificate says, where its chain reaches a pinned root."""
+    if quote is None:
+        return {}
+    fallback = None if endorsements is None else endorsements.pck_certificate_chain
+    try:
+        ders = find_chain(quote, certificates, fallback)
+        if not ders:
+            return {}
+        chain = verify_pck_chain(ders, quote.tee, roots=roots, now=now, pool=issuer_pool(endorsements, quote.tee))
+    except (AppraisalError, FormatError):
+        return {}
+    if chain.root is None:
+        return {}
+    return {"fmspc": chain.extension.fmspc.hex(), "pce_id": chain.extension.pce_id.hex()}
+
+
+def _mismatches(claims: Claims, acceptance: Acceptance) -> list[Mismatch]:
+    found: list[Mismatch] = []
+    if acceptance.tee not in (None, claims.tee):
+        found.append(Mismatch(Code.POLICY_TEE, "tee", str(acceptance.tee), str(claims.tee)))
+    if acceptance.policy is not None and acceptance.workload is not None:
+        found += decide(claims, _request(claims, acceptance.workload), acceptance.policy).mismatches
+    else:
+        found += _default_policy(claims, acceptance)
+    return found + check_demands(claims_to_json(claims), acceptance.demands)
+
+
+def _default_policy(claims: Claims, acceptance: Acceptance) -> list[Mismatch]:
+    found: list[Mismatch] = []
+    if claims.debug and not acceptance.allow_debug:
+        found.append(Mismatch(_DEBUG[claims.tee], "debug", "false", "true"))
+    if claims.tcb.status not in acceptance.statuses:
+        wanted = " or ".join(acceptance.statuses)
+        found.append(Mismatch(_TCB_STATUS[claims.tee], "tcb_status", wanted, claims.tcb.status))
+    service_td = getattr(claims.body, "mr_service_td", None)
+    if service_td is not None and any(service_td) and not acceptance.demands.pins("mr_service_td"):
+        found.append(Mismatch(Code.TDX_SERVICE_TD, "mr_service_td", "zero, or pinned", service_td.hex()))
+    return found
+
+
+def _request(claims: Claims, workload: Workload) -> Request:
+    """Return a request that asks for nothing: off line there are no names, no application and no key to judge."""
+    digest = workload.application[0] if workload.application else None
+    kind = ApplicationKind.NONE if digest is None else ApplicationKind.WASM
+    origin = workload.key_origins[0] if workload.key_origins else KeyOrigin.SOFTWARE
+    return Request(workload.name, claims.tee, Names(), workload.max_lifetime, RuntimeClaims(kind, digest, origin))
+
+
+def verdict_to_json(verdict: Verdict) -> dict[str, object]:
+    """Return a verdict as a JSON object. `workload` is there only where a policy decided."""
+    result: dict[str, object] = {
+        "verdict": "accepted" if verdict.code is None else "refused",
+        "code": None if verdict.code is None else str(verdict.code),
+        "mismatches": [
+            {"code": str(m.code), "field": m.field, "expected": m.expected, "actual": m.actual}
+            for m in verdict.mismatches
+        ],
+        "claims": verdict.claims,
+        "unverified": verdict.unverified,
+    }
+    if verdict.workload is not None:
+        result["workload"] = verdict.workload
+    return result
+
+
+def print_verdict(verdict: Verdict) -> None:
+    """Print a verdict for people: the verdict first, then why, then the claims."""
+    if verdict.code is None:
+        click.echo("accepted")
+    else:
+        click.echo(f"refused: {verdict.code}")
+        click.echo(f"  cause: {EXPLANATIONS[verdict.code].cause}")
+        click.echo(f"  fix:   {EXPLANATIONS[verdict.code].fix}")
+    if verdict.detail:
+        click.echo(f"  detail: {verdict.detail}")
+    if verdict.workload is not None:
+        click.echo(f"  policy entry: {verdict.workload} (names, application and key origin are not judged off line)")
+    for mismatch in verdict.mismatches:
+        click.echo(
+            f"  mismatch: {mismatch.code} {mismatch.field}: expected {mismatch.expected}, found {mismatch.actual}"
+        )
+    if verdict.claims is not None:
+        _print_table("claims, each covered by a signature that was checked", verdict.claims)
+    if verdict.unverified is not None:
+        _print_table("UNVERIFIED: what the evidence says of itself; nothing vouches for it", verdict.unverified)
+
+
+def _print_table(title: str, claims: dict[str, object]) -> None:
+    click.echo(f"{title}:")
+    width = max(map(len, claims))
+    for name, value in claims.items():
+        click.echo(f"  {name:<{width}}  {show_value(value)}")

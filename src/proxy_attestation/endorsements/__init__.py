@@ -1,0 +1,1 @@
+"""Vendor collateral from directories and bundle files: the I/O beside appraisal."""

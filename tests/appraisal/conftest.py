@@ -1,0 +1,35 @@
+"""A simulated vendor, whose quotes and collateral are judged under its own root."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from proxy_attestation.appraisal.endorsements import DcapEndorsements
+from proxy_attestation.appraisal.roots import Roots
+from proxy_attestation_simulator.intel import Vendor
+
+
+@pytest.fixture(scope="session")
+def now() -> datetime:
+    return datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session")
+def vendor(now: datetime) -> Vendor:
+    return Vendor.create(now, secret=bytes(range(32)))
+
+
+@pytest.fixture(scope="session")
+def roots(vendor: Vendor) -> Roots:
+    return Roots(frozenset({vendor.root_pin}))
+
+
+@pytest.fixture(scope="session")
+def endorsements(vendor: Vendor) -> Callable[..., DcapEndorsements]:
+    """Make collateral: the arguments are those of `Vendor.endorsements`."""
+
+    def make(tee: str = "sgx", **options: object) -> DcapEndorsements:
+        return DcapEndorsements(**vendor.endorsements(tee, **options))  # type: ignore[arg-type]  # passed on as they are
+
+    return make
