@@ -166,7 +166,7 @@ def verify_pck_chain(
     root = None if ca is None else find_issuer(ca, (*issuers, *pool))
     if len(set(chain)) < len(chain) or any(other is not ca and other is not root for other in issuers):
         refuse(tee, DcapFault.CHAIN, "a certificate that is not part of the chain, or twice in it")
-    if ca is None and (issuers or pool):
+    if pool and ca is None:
         refuse(tee, DcapFault.CHAIN, f"no issuer of {leaf.common_name!r}")
     if pool and root is None:
         refuse(tee, DcapFault.ROOT, "neither the chain nor the collateral has its root")

@@ -6,6 +6,7 @@ carries it exactly once, never critical, in at most 2 KiB; it holds no chip id a
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 import cbor2
@@ -33,6 +34,20 @@ _ANCHOR, _KEY_ORIGIN, _MEASUREMENTS, _SIGNER, _PRODUCT_ID, _SVN, _DEBUG, _TCB, _
     -70010, -70011, -70012, -70013, -70014, -70015, -70016, -70017, -70018, -70019,
 )  # fmt: skip
 _EVIDENCE, _LEDGER, _SIMULATED = -70020, -70021, -70022
+
+_DESCRIBED_AS_THEY_ARE: Final = {
+    _STATUS: "status",
+    _ANCHOR: "anchor",
+    _SIGNER: "signer",
+    _PRODUCT_ID: "product_id",
+    _SVN: "svn",
+    _DEBUG: "debug",
+    _APPLICATION: "application_sha256",
+    _OWNER: "owner",
+    _EVIDENCE: "evidence_sha256",
+    _LEDGER: "ledger_origin",
+    _SIMULATED: "simulated",
+}
 
 AFFIRMING: Final = 2
 WARNING: Final = 32
@@ -190,6 +205,42 @@ def decode_claims_set(data: bytes) -> LeafClaims:
         nonce=cbor.as_bytes(top[_NONCE], code, 32),
         build=cbor.as_text(verifier[1], code, 64),
     )
+
+
+def describe_claims_set(data: bytes) -> dict[str, object]:
+    """Return a claims set of our own making for people, as JSON values under the names of `LeafClaims`.
+
+    Bytes are in hex, times in RFC 3339, absent claims left out. Nothing is checked: what somebody else made goes
+    through `decode_claims_set` first.
+    """
+    top = cbor2.loads(data).value
+    ((tee, submod),) = top[_SUBMODS].items()
+    status, date, number, advisories = submod[_TCB]
+    described: dict[str, object] = {
+        "issued_at": _readable_time(top[_IAT]),
+        "expires_at": _readable_time(top[_EXP]),
+        "nonce": top[_NONCE].hex(),
+        "build": top[_VERIFIER][1],
+        "tee": tee,
+        "vector": {str(key): value for key, value in submod[_VECTOR].items()},
+        "policy_digest": submod[_POLICY_IDS][0].removeprefix("sha256:"),
+        "spki": submod[_KEY_ATTESTATION]["akpub"].hex(),
+        "key_origin": KeyOrigin(submod[_KEY_ORIGIN]).name.lower(),
+        "measurements": {name: value.hex() for name, value in submod[_MEASUREMENTS].items()},
+        "tcb_status": status,
+        "tcb_date": _readable_time(date),
+        "tcb_evaluation_number": number,
+        "advisories": list(advisories),
+    }
+    for key, name in _DESCRIBED_AS_THEY_ARE.items():
+        if key in submod:
+            value = submod[key]
+            described[name] = value.hex() if isinstance(value, bytes) else value
+    return described
+
+
+def _readable_time(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _decode_submod(
