@@ -1,0 +1,94 @@
+"""`serve`: run the proxy."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from proxy_attestation.cli.output import json_option, print_json
+from proxy_attestation.service import log
+from proxy_attestation.service.config import DEFAULTS, load_config
+from proxy_attestation.service.supervisor import Started, Supervisor
+
+
+@click.command("serve")
+@click.argument("state", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--grpc", metavar="ADDRESS:PORT", help=f"gRPC front.  [default: {DEFAULTS['grpc']}]")
+@click.option("--connect", metavar="ADDRESS:PORT", help=f"Connect front.  [default: {DEFAULTS['connect']}]")
+@click.option("--admin", metavar="ADDRESS:PORT", help=f"Metrics and health.  [default: {DEFAULTS['admin']}]")
+@click.option("--workers", type=int, metavar="N", help="Processes facing the network.  [default: one a core]")
+@click.option(
+    "--tls-name", multiple=True, metavar="NAME", help="Name of the proxy's TLS certificate, beside its addresses."
+)
+@click.option("--in-flight", type=int, metavar="N", help=f"Calls at once a worker.  [default: {DEFAULTS['in_flight']}]")
+@click.option(
+    "--peer-rate", type=int, metavar="N", help=f"Calls a second a peer and worker.  [default: {DEFAULTS['peer_rate']}]"
+)
+@json_option
+def command(state: Path, as_json: bool, **flags: object) -> int:
+    """Run the proxy of an authority that `init` made in STATE.
+
+    The first lines say what is served and what is dangerous about it; then `ready`. The log goes to standard error,
+    one JSON object a line. Port 0 lets the system choose; STATE/run/ports.json says what it chose.
+
+    \b
+    Keys of STATE/serve.toml are the options' names with an underscore; options win.
+    SIGTERM drains and ends; SIGHUP reads policy and endorsements again;
+    SIGUSR1 replaces the TLS certificate and the workers, one by one.
+
+    \b
+    Example:
+      proxy-attestation serve STATE --workers 2 --tls-name proxy.example.org
+    """
+    config = load_config(state, flags)
+    log.configure("supervisor")
+    return asyncio.run(Supervisor(state.resolve(), config, _printer(as_json)).run())
+
+
+def _printer(as_json: bool) -> Callable[[Started], None]:
+    return _print_json if as_json else _print_lines
+
+
+def _print_json(started: Started) -> None:
+    info = started.info
+    print_json(
+        {
+            "ready": True,
+            "trust_domain": info.trust_domain,
+            "root_pin": started.root_pin.hex(),
+            "simulated": info.simulated,
+            "key_origin": info.key_origin,
+            "dangers": list(info.dangers),
+            "policy_digest": info.policy_digest.hex(),
+            "grpc": str(started.grpc),
+            "connect": str(started.connect),
+            "admin": str(started.admin),
+            "workers": started.workers,
+        }
+    )
+
+
+def _print_lines(started: Started) -> None:
+    info = started.info
+    click.echo(f"trust domain   {info.trust_domain}")
+    click.echo(f"root pin       {started.root_pin.hex()}")
+    click.echo(f"policy digest  {info.policy_digest.hex()}")
+    click.echo(f"gRPC           {started.grpc}")
+    click.echo(f"Connect        https://{started.connect}")
+    click.echo(f"admin          http://{started.admin}")
+    click.echo(f"workers        {started.workers}")
+    for warning in warnings(started):
+        click.echo(f"WARNING        {warning}")
+    click.echo("ready")
+
+
+def warnings(started: Started) -> list[str]:
+    """Return everything about a proxy that its operator must not overlook."""
+    info = started.info
+    found = []
+    if info.simulated:
+        found.append("SIMULATED: takes evidence from a simulator; nothing real may trust this root")
+    if info.key_origin == "file":
+        found.append("FILE KEYS: whoever can read or edit the disk can mint certificates")
+    return found + [f"DANGER: {danger}" for danger in info.dangers]

@@ -1,0 +1,42 @@
+"""What the core answers, as messages of the wire."""
+
+import json
+
+from proxy_attestation.authority.messages import AuthorityInfo, Issued
+from proxy_attestation.formats.ear import describe_claims_set
+from proxy_attestation.service.challenge import Challenge
+from proxy_attestation.v1 import proxy_attestation_pb2 as pb
+
+
+def root_answer(info: AuthorityInfo) -> pb.GetRootCertificateResponse:
+    """Return the root bundle and what this proxy is; evidence, statement and ledger key are empty until they exist."""
+    return pb.GetRootCertificateResponse(
+        bundle=pb.RootBundle(sequence=info.bundle_sequence, roots=info.roots, issuing=info.issuing),
+        policy_digest=info.policy_digest,
+        key_origin=info.key_origin,
+        trust_domain=info.trust_domain,
+        simulated=info.simulated,
+        dangers=info.dangers,
+    )
+
+
+def challenge_answer(challenge: Challenge) -> pb.GetChallengeResponse:
+    """Return a challenge."""
+    return pb.GetChallengeResponse(
+        session_id=challenge.session_id,
+        session_token=challenge.token,
+        nonce=challenge.nonce,
+        ca_id=challenge.ca_id,
+        expires_at=challenge.expires_at,
+    )
+
+
+def signed_answer(issued: Issued) -> pb.GetSignedCertificateResponse:
+    """Return a certificate with its claims and the window in which to renew it: from 2/3 to 5/6 of its life."""
+    life = issued.not_after - issued.not_before
+    return pb.GetSignedCertificateResponse(
+        chain=issued.chain,
+        claims_json=json.dumps(describe_claims_set(issued.claims_set)),
+        ledger_index=issued.index,
+        renewal=pb.RenewalInformation(start=issued.not_before + life * 2 // 3, end=issued.not_before + life * 5 // 6),
+    )

@@ -1,0 +1,129 @@
+"""What both fronts do with a call: admit it, read it, run it, and make one error of whatever goes wrong."""
+
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from google.protobuf.message import DecodeError, Message
+
+from proxy_attestation.codes import Code
+from proxy_attestation.errors import FormatError, InternalError, PolicyError, ProxyAttestationError, UnavailableError
+from proxy_attestation.formats.bounds import MESSAGE_MAX
+from proxy_attestation.service import log
+from proxy_attestation.service.core import Core
+from proxy_attestation.service.errors_wire import WireError, to_wire
+from proxy_attestation.service.limits import Admission, Bucket
+from proxy_attestation.service.metrics import Metrics
+from proxy_attestation.v1 import proxy_attestation_pb2 as pb
+
+SERVICE: Final = "proxy_attestation.v1.ProxyAttestation"
+LOG_LINES_A_SECOND: Final = 100
+"""Refusals logged; beyond that they are only counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One rpc.
+
+    Attributes:
+        request: the class of its request message.
+        handler: takes and returns messages.
+    """
+
+    request: type[Any]
+    handler: Callable[[Any], Awaitable[Message]]
+
+
+Receive: TypeAlias = Callable[[Method], Awaitable[Any]]
+"""Reads and decodes the request message; raises errors of ours."""
+
+
+class Calls:
+    """Runs calls against one core."""
+
+    def __init__(self, core: Core, admission: Admission, metrics: Metrics) -> None:
+        self.methods: Mapping[str, Method] = {
+            "GetRootCertificate": Method(pb.GetRootCertificateRequest, core.get_root_certificate),
+            "GetChallenge": Method(pb.GetChallengeRequest, core.get_challenge),
+            "GetSignedCertificate": Method(pb.GetSignedCertificateRequest, core.get_signed_certificate),
+            "GetLedgerProof": Method(pb.GetLedgerProofRequest, core.get_ledger_proof),
+        }
+        self._core = core
+        self._admission = admission
+        self._metrics = metrics
+        self._log_budget = Bucket(LOG_LINES_A_SECOND, LOG_LINES_A_SECOND, time.monotonic())
+        self._unlogged = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether calls can be answered."""
+        return self._core.serving is not None
+
+    @property
+    def core(self) -> Core:
+        """The core that answers."""
+        return self._core
+
+    async def run(self, name: str, front: str, peer: str, receive: Receive) -> Message | WireError:
+        """Answer one call; nothing but cancellation is raised.
+
+        Args:
+            name: of one of `methods`.
+            front: `grpc` or `connect`.
+            peer: `limits.peer_key` of the caller.
+            receive: reads the request.
+        """
+        method = self.methods[name]
+        started = time.monotonic()
+        try:
+            with self._admission.admit(peer):
+                answer = await method.handler(await receive(method))
+        except ProxyAttestationError as error:
+            return self._failed(name, front, peer, error, started)
+        except Exception as error:  # noqa: BLE001 - whatever it is, a peer learns only that it is a bug of ours
+            return self._failed(name, front, peer, error, started)
+        self._metrics.called(name, front, "ok", time.monotonic() - started)
+        return answer
+
+    def _failed(self, name: str, front: str, peer: str, error: Exception, started: float) -> WireError:
+        request_id = secrets.token_hex(8)
+        ours = error if isinstance(error, ProxyAttestationError) else InternalError()
+        wire = to_wire(ours, request_id)
+        self._metrics.called(name, front, str(wire.code), time.monotonic() - started)
+        where = {"request_id": request_id, "rpc": name, "front": front, "peer": peer, "code": str(ours.code)}
+        if wire.code is Code.INTERNAL:
+            log.failure("bug", error, **where)
+        elif not self._log_budget.take(time.monotonic()):
+            self._unlogged += 1
+        else:
+            self._log_refusal(ours, where)
+        return wire
+
+    def _log_refusal(self, error: ProxyAttestationError, where: dict[str, str]) -> None:
+        fields: dict[str, object] = {**where, "detail": error.detail}
+        if isinstance(error, PolicyError):
+            fields["mismatches"] = [
+                {"code": str(m.code), "field": m.field, "expected": m.expected, "actual": m.actual}
+                for m in error.mismatches
+            ]
+        if self._unlogged:
+            fields["unlogged_before"] = self._unlogged
+            self._unlogged = 0
+        event = "unavailable" if isinstance(error, UnavailableError) else "refused"
+        (log.warning if event == "unavailable" else log.info)(event, **fields)
+
+
+def decode_message(method: Method, data: bytes) -> Any:
+    """Decode a request message from protobuf; unknown fields are ignored, as protobuf does.
+
+    Raises:
+        FormatError: `request.too_large` or `request.malformed`.
+    """
+    if len(data) > MESSAGE_MAX:
+        raise FormatError(Code.REQUEST_TOO_LARGE, f"a message of {len(data)} bytes, at most {MESSAGE_MAX} allowed")
+    try:
+        return method.request.FromString(data)
+    except DecodeError as error:
+        raise FormatError(Code.REQUEST_MALFORMED, "not a protobuf message of this rpc") from error

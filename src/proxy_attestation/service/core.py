@@ -1,0 +1,273 @@
+"""The four calls, whatever carried them here: messages in, messages or errors of ours out.
+
+Order of work in `get_signed_certificate`, cheap first; each block below is tagged with its number:
+
+ 1. Sizes.
+ 2. The session token, and how often its session has failed.
+ 3. The request, and the CSR's form: key, names, evidence.
+ 4. The binder: rebuilt from the session, the CSR's key and the request, and compared with what the quote carries.
+ 5. The CSR's signature.
+ 6. The evidence: chains by cached digest, then the quote (`appraisal.dcap`).
+ 7. The authority: policy, certificate, ledger.
+
+A try that is refused after step 2 counts against its session; what is unavailable counts for nothing.
+"""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final, Protocol
+
+from proxy_attestation.appraisal.claims import Claims
+from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
+from proxy_attestation.authority.token import TOKEN_LENGTH, Token, open_token
+from proxy_attestation.codes import Code
+from proxy_attestation.errors import FormatError, RefusedError, RequestError, UnavailableError
+from proxy_attestation.formats import binder, cbor
+from proxy_attestation.formats.bounds import (
+    CERTIFICATE_MAX,
+    CSR_MAX,
+    EVENT_LOG_MAX,
+    PLATFORM_CERTIFICATES_MAX,
+    QUOTE_MAX,
+    REQUEST_MAX,
+)
+from proxy_attestation.formats.csr import Csr, decode_csr, verify_csr
+from proxy_attestation.formats.dcap_quote import Quote, decode_quote
+from proxy_attestation.formats.evidence import Evidence, decode_evidence
+from proxy_attestation.formats.request import Request, decode_request
+from proxy_attestation.formats.tee import Tee
+from proxy_attestation.service.answers import challenge_answer, root_answer, signed_answer
+from proxy_attestation.service.challenge import new_challenge
+from proxy_attestation.service.limits import Tries
+from proxy_attestation.service.metrics import Metrics, NoMetrics
+from proxy_attestation.v1 import proxy_attestation_pb2 as pb
+
+NONCE_BYTES: Final = 32
+OWNER_KIND_MAX: Final = 64
+OWNER_PROOF_MAX: Final = 4 * 1024
+# A CMW record with platform certificates, in PEM or DER; `decode_evidence` and `decode_csr` bound the pieces.
+_CSR_MESSAGE_MAX: Final = CSR_MAX + 2 * QUOTE_MAX
+_EVENT_LOG: Final = "event_log"
+_PLATFORM_CERTIFICATES: Final = "platform_certificates"
+_CERTIFICATES_PART_MAX: Final = PLATFORM_CERTIFICATES_MAX * CERTIFICATE_MAX + 64
+_PART_MAX: Final = {_EVENT_LOG: EVENT_LOG_MAX, _PLATFORM_CERTIFICATES: _CERTIFICATES_PART_MAX}
+
+
+class AuthorityPort(Protocol):
+    """What the core needs of an authority: over its socket in a worker, in the same process in a benchmark."""
+
+    async def hello(self) -> AuthorityInfo:
+        """Say what a worker needs to know."""
+
+    async def issue(self, order: IssueOrder) -> Issued:
+        """Decide, and issue or refuse."""
+
+    async def raise_floor(self, tee: Tee, fmspc: bytes, floor: Floor) -> Floor:
+        """Raise a floor and return where it stands now."""
+
+
+class Appraiser(Protocol):
+    """Says whether evidence is genuine, with collateral that was verified before (`appraisal.dcap.DcapAppraiser`)."""
+
+    def appraise(self, evidence: Quote, platform_certificates: Sequence[bytes], now: datetime) -> tuple[Claims, Floor]:
+        """Return the claims, and the numbers of the collateral that they rest on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What a worker works with at one moment; replaced as a whole.
+
+    Attributes:
+        info: what the authority said last.
+        appraiser: over the collateral in use.
+    """
+
+    info: AuthorityInfo
+    appraiser: Appraiser
+
+
+class Core:
+    """The service, without a transport.
+
+    Attributes:
+        serving: what to work with; None while the authority is away, and then every call is UNAVAILABLE.
+    """
+
+    def __init__(
+        self,
+        authority: AuthorityPort,
+        clock: Callable[[], datetime],
+        random: Callable[[int], bytes] = secrets.token_bytes,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self.serving: Serving | None = None
+        self._authority = authority
+        self._clock = clock
+        self._random = random
+        self._metrics = metrics or NoMetrics()
+        self._tries = Tries()
+
+    async def get_root_certificate(self, request: pb.GetRootCertificateRequest) -> pb.GetRootCertificateResponse:
+        """Answer the root bundle.
+
+        Raises:
+            FormatError: `request.malformed`, for a nonce that is not 32 bytes.
+            UnavailableError: `authority.unavailable`.
+        """
+        if len(request.nonce) != NONCE_BYTES:
+            raise FormatError(Code.REQUEST_MALFORMED, f"a nonce of {len(request.nonce)} bytes")
+        return root_answer(self._require().info)
+
+    async def get_challenge(self, request: pb.GetChallengeRequest) -> pb.GetChallengeResponse:
+        """Answer a fresh challenge.
+
+        Raises:
+            FormatError: `request.malformed`, when TPM parameters come with another TEE.
+            RequestError: `request.tee`, for a TEE that this proxy does not know.
+            UnavailableError: `authority.unavailable`.
+        """
+        serving = self._require()
+        try:
+            tee = Tee(request.tee)
+        except ValueError as error:
+            raise RequestError(Code.REQUEST_TEE, f"unknown tee {request.tee[:16]!r}") from error
+        if request.ek_certificate or request.ak_public:
+            raise FormatError(Code.REQUEST_MALFORMED, f"TPM parameters for {tee}")
+        return challenge_answer(new_challenge(serving.info, tee, self._clock(), self._random))
+
+    async def get_ledger_proof(self, request: pb.GetLedgerProofRequest) -> pb.GetLedgerProofResponse:
+        """Answer nothing yet.
+
+        Raises:
+            UnavailableError: `ledger.no_proof`, always, until the ledger is a tree.
+        """
+        del request
+        raise UnavailableError(Code.LEDGER_NO_PROOF)
+
+    async def get_signed_certificate(self, message: pb.GetSignedCertificateRequest) -> pb.GetSignedCertificateResponse:
+        """Exchange evidence for a certificate.
+
+        Raises:
+            FormatError: `request.*`, `csr.*`, `evidence.*`, `<tee>.malformed`.
+            RefusedError: `challenge.*`, `request.tee`, `csr.names`, `binder.mismatch`, what appraisal refuses, and
+                every mismatch with the policy.
+            UnavailableError: `authority.*`, `endorsements.unavailable`.
+        """
+        serving = self._require()
+        _check_sizes(message)  # 1
+        now = self._clock()
+        token = open_token(serving.info.token_keys, message.session_token, now)  # 2
+        seconds = int(now.timestamp())
+        self._tries.check(token.session_id, seconds)
+        try:
+            return await self._sign(serving, message, token, now)
+        except (RefusedError, FormatError):
+            self._tries.failed(token.session_id, token.expires_at, seconds)
+            raise
+
+    async def _sign(
+        self, serving: Serving, message: pb.GetSignedCertificateRequest, token: Token, now: datetime
+    ) -> pb.GetSignedCertificateResponse:
+        request, csr, evidence = _read(message, token)  # 3
+        quote = decode_quote(evidence.evidence)  # 4
+        expected = _expected_report_data(message.request, csr, token)
+        if not hmac.compare_digest(quote.report_data, expected):
+            raise RequestError(Code.BINDER_MISMATCH, "not the binder of this session, key and request")
+        verify_csr(csr)  # 5
+        claims, floor = serving.appraiser.appraise(quote, evidence.platform_certificates, now)  # 6
+        # What was compared above is what the verified signature covers, and of the TEE that was asked for.
+        if claims.tee is not request.tee:
+            raise RequestError(Code.REQUEST_TEE, f"{claims.tee} evidence for a {request.tee} request")
+        if not hmac.compare_digest(claims.report_data, expected):
+            raise RequestError(Code.BINDER_MISMATCH, "the appraised report data differs from the quote's")
+        order = IssueOrder(  # 7
+            token=message.session_token,
+            request=message.request,
+            spki=csr.spki,
+            claims=claims,
+            collateral_floor=floor,
+            policy_digest=serving.info.policy_digest,
+            owner_kind=message.owner_proof.kind,
+            owner_proof=message.owner_proof.proof,
+        )
+        answer = signed_answer(await self._authority.issue(order))
+        self._metrics.issued(str(request.tee), request.workload)
+        return answer
+
+    def _require(self) -> Serving:
+        if self.serving is None:
+            raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, "the authority is away")
+        return self.serving
+
+
+def _check_sizes(message: pb.GetSignedCertificateRequest) -> None:
+    bounds = (
+        ("session token", len(message.session_token), TOKEN_LENGTH),
+        ("request", len(message.request), REQUEST_MAX),
+        ("CSR", len(message.csr), _CSR_MESSAGE_MAX),
+        ("owner's kind", len(message.owner_proof.kind), OWNER_KIND_MAX),
+        ("owner's proof", len(message.owner_proof.proof), OWNER_PROOF_MAX),
+    )
+    for name, size, limit in bounds:
+        if size > limit:
+            raise FormatError(Code.REQUEST_TOO_LARGE, f"{name}: {size} bytes, at most {limit} allowed")
+    seen: set[str] = set()
+    for part in message.parts:
+        if part.name not in _PART_MAX or part.name in seen:
+            raise FormatError(Code.EVIDENCE_UNKNOWN, f"part {part.name[:32]!r} unknown or repeated")
+        limit = _PART_MAX[part.name]
+        if len(part.content) > limit:
+            raise FormatError(Code.EVIDENCE_TOO_LARGE, f"{part.name}: {len(part.content)} bytes, {limit} allowed")
+        if not part.content:
+            raise FormatError(Code.EVIDENCE_MALFORMED, f"{part.name} is empty")
+        seen.add(part.name)
+
+
+def _read(message: pb.GetSignedCertificateRequest, token: Token) -> tuple[Request, Csr, Evidence]:
+    request = decode_request(message.request)
+    if request.tee is not token.tee:
+        raise RequestError(Code.REQUEST_TEE, f"a {request.tee} request under a challenge for {token.tee}")
+    csr = decode_csr(message.csr)
+    if csr.names is not None and csr.names != request.names:
+        raise RequestError(Code.CSR_NAMES, "the CSR's names are not the request's")
+    if csr.cmw is not None and message.evidence:
+        raise FormatError(Code.EVIDENCE_MALFORMED, "evidence in the CSR and beside it")
+    record = csr.cmw if csr.cmw is not None else message.evidence
+    if not record:
+        raise RequestError(Code.EVIDENCE_MISSING, "neither in the CSR nor beside it")
+    evidence = decode_evidence(record)
+    if evidence.tee is not request.tee:
+        raise RequestError(Code.REQUEST_TEE, f"{evidence.tee} evidence for a {request.tee} request")
+    parts = {part.name: part.content for part in message.parts}
+    log = hashlib.sha256(parts[_EVENT_LOG]).digest() if _EVENT_LOG in parts else None
+    if log != evidence.event_log_sha256:
+        raise FormatError(Code.EVIDENCE_MALFORMED, "the event log is not the one that the evidence names")
+    if _PLATFORM_CERTIFICATES in parts:
+        evidence = _with_certificates(evidence, parts[_PLATFORM_CERTIFICATES])
+    return request, csr, evidence
+
+
+def _with_certificates(evidence: Evidence, content: bytes) -> Evidence:
+    """Add platform certificates that came beside the evidence: a CBOR list of DER, as in the evidence's key 2."""
+    code = Code.EVIDENCE_MALFORMED
+    if evidence.platform_certificates:
+        raise FormatError(code, "platform certificates in the evidence and beside it")
+    items = cbor.as_list(cbor.decode(content, code, _CERTIFICATES_PART_MAX), code, PLATFORM_CERTIFICATES_MAX)
+    certificates = tuple(cbor.as_bytes(item, code, 1, CERTIFICATE_MAX) for item in items)
+    if not certificates:
+        raise FormatError(code, "an empty list of platform certificates")
+    return replace(evidence, platform_certificates=certificates)
+
+
+def _expected_report_data(request: bytes, csr: Csr, token: Token) -> bytes:
+    """Return the 64 bytes that the evidence must carry: from our own nonce, the CSR's key and the request."""
+    return binder.report_data(
+        binder.issue_binder(
+            ca_id=token.ca_id, session_id=token.session_id, nonce=token.nonce, spki=csr.spki, request=request
+        )
+    )

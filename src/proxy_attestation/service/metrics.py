@@ -1,0 +1,93 @@
+"""The proxy's few metrics, summed over its workers through files in run/metrics.
+
+This is prometheus_client's multiprocess mode. Each worker writes under a slot number instead of its process id, and the
+supervisor gives no two living workers one slot: a restarted worker goes on counting where its predecessor stopped, and
+the number of files stays bounded.
+"""
+
+import os
+from pathlib import Path
+from typing import Final, Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client.multiprocess import MultiProcessCollector
+
+_LATENCY_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+class Metrics(Protocol):
+    """What the service counts."""
+
+    def called(self, rpc: str, front: str, code: str, seconds: float) -> None:
+        """Count a call that ended: `ok` or its code, and how long it took."""
+
+    def issued(self, tee: str, workload: str) -> None:
+        """Count a certificate that was answered; the policy has accepted TEE and workload."""
+
+    def collateral(self, tee: str, issued_at: float, valid_until: float, sets: int) -> None:
+        """Say what collateral is in use for a TEE: the oldest issue date, the earliest end, how many sets."""
+
+
+class NoMetrics:
+    """Counts nothing."""
+
+    def called(self, rpc: str, front: str, code: str, seconds: float) -> None:
+        """Do nothing."""
+
+    def issued(self, tee: str, workload: str) -> None:
+        """Do nothing."""
+
+    def collateral(self, tee: str, issued_at: float, valid_until: float, sets: int) -> None:
+        """Do nothing."""
+
+
+class PrometheusMetrics:
+    """Counts into files that the admin address reads.
+
+    Args of `__init__`: the directory, and the slot of this worker. To be made once a process.
+    """
+
+    def __init__(self, directory: Path, slot: int) -> None:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+        values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call] # as published
+        registry = CollectorRegistry()
+        prefix = "proxy_attestation_"
+        self._calls = Counter(
+            prefix + "calls", "Calls by rpc, front and code.", ["rpc", "front", "code"], registry=registry
+        )
+        self._issued = Counter(
+            prefix + "certificates", "Certificates answered.", ["tee", "workload"], registry=registry
+        )
+        self._seconds = Histogram(
+            prefix + "call_seconds", "Time to answer a call.", ["rpc"], buckets=_LATENCY_BUCKETS, registry=registry
+        )
+        self._gauges = {
+            name: Gauge(prefix + name, text, ["tee"], multiprocess_mode="mostrecent", registry=registry)
+            for name, text in (
+                ("collateral_issued_timestamp_seconds", "Issue date of the oldest collateral in use."),
+                ("collateral_valid_until_timestamp_seconds", "When the first collateral in use expires."),
+                ("collateral_sets", "Collateral sets in use."),
+            )
+        }
+
+    def called(self, rpc: str, front: str, code: str, seconds: float) -> None:
+        """Count a call."""
+        self._calls.labels(rpc, front, code).inc()
+        self._seconds.labels(rpc).observe(seconds)
+
+    def issued(self, tee: str, workload: str) -> None:
+        """Count a certificate."""
+        self._issued.labels(tee, workload).inc()
+
+    def collateral(self, tee: str, issued_at: float, valid_until: float, sets: int) -> None:
+        """Set the gauges of a TEE."""
+        values = (issued_at, valid_until, sets)
+        for gauge, value in zip(self._gauges.values(), values, strict=True):
+            gauge.labels(tee).set(value)
+
+
+def exposition(directory: Path) -> bytes:
+    """Return what all workers counted, in the text format of Prometheus."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=str(directory))  # type: ignore[no-untyped-call] # as published
+    return generate_latest(registry)

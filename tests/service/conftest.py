@@ -1,0 +1,341 @@
+"""A core over a fake authority, with real simulated quotes and the real appraisal."""
+
+import asyncio
+import contextlib
+import functools
+import hashlib
+import ipaddress
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from proxy_attestation.appraisal.dcap import DcapAppraiser
+from proxy_attestation.appraisal.dcap_collateral import verify_collateral
+from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
+from proxy_attestation.appraisal.roots import Roots
+from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder, TokenKey
+from proxy_attestation.errors import ProxyAttestationError
+from proxy_attestation.formats import binder
+from proxy_attestation.formats.csr import build_csr, spki_of
+from proxy_attestation.formats.ear import AFFIRMING, LeafClaims, encode_claims_set
+from proxy_attestation.formats.evidence import Evidence, encode_evidence
+from proxy_attestation.formats.request import (
+    ApplicationKind,
+    KeyOrigin,
+    Names,
+    Request,
+    RuntimeClaims,
+    encode_request,
+    names_from,
+)
+from proxy_attestation.formats.tee import Tee
+from proxy_attestation.service.calls import Calls
+from proxy_attestation.service.config import Address
+from proxy_attestation.service.connect_front import ConnectFront
+from proxy_attestation.service.core import Core, Serving
+from proxy_attestation.service.grpc_front import GrpcFront
+from proxy_attestation.service.limits import Admission, Bounds
+from proxy_attestation.service.metrics import NoMetrics
+from proxy_attestation.service.worker import http_server
+from proxy_attestation.v1 import proxy_attestation_pb2 as pb
+from proxy_attestation_simulator.intel import Vendor
+from proxy_attestation_simulator.platform import Platform
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+
+@dataclass
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    now: datetime = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+def self_signed() -> bytes:
+    """Return a certificate that only has to be one."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test root")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, NOW, NOW + timedelta(days=365))
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+@dataclass
+class FakeAuthority:
+    """Issues whatever it is asked for, or raises `error`; keeps the orders."""
+
+    info: AuthorityInfo
+    orders: list[IssueOrder] = field(default_factory=list)
+    error: Exception | None = None
+    before_issue: Callable[[], object] | None = None
+    floors: dict[tuple[Tee, bytes], Floor] = field(default_factory=dict)
+
+    async def hello(self) -> AuthorityInfo:
+        return self.info
+
+    async def issue(self, order: IssueOrder) -> Issued:
+        self.orders.append(order)
+        if self.before_issue is not None:
+            waiting = self.before_issue()
+            if hasattr(waiting, "__await__"):
+                await waiting
+        if self.error is not None:
+            raise self.error
+        start = int(NOW.timestamp())
+        return Issued(
+            chain=(b"leaf", self.info.issuing[0]),
+            index=41,
+            not_before=start,
+            not_after=start + 3600,
+            claims_set=encode_claims_set(leaf_claims(order, start)),
+            generation=self.info.generation,
+        )
+
+    async def raise_floor(self, tee: Tee, fmspc: bytes, floor: Floor) -> Floor:
+        if isinstance(self.error, ProxyAttestationError):
+            raise self.error
+        self.floors[tee, fmspc] = floor
+        return floor
+
+
+def leaf_claims(order: IssueOrder, start: int) -> LeafClaims:
+    claims = order.claims
+    return LeafClaims(
+        issued_at=start,
+        expires_at=start + 3600,
+        nonce=bytes(32),
+        build="test",
+        tee=claims.tee,
+        status=AFFIRMING,
+        vector=((0, 2),),
+        policy_digest=order.policy_digest,
+        spki=order.spki,
+        anchor=claims.anchor,
+        key_origin=KeyOrigin.TEE,
+        measurements=(("mr_enclave", b"\x07" * 32),),
+        signer=None,
+        product_id=None,
+        svn=3,
+        debug=False,
+        tcb_status=claims.tcb.status,
+        tcb_date=start,
+        tcb_evaluation_number=claims.tcb.evaluation_number,
+        advisories=("INTEL-SA-00615",),
+        application_sha256=None,
+        owner="shared",
+        evidence_sha256=claims.evidence_sha256,
+        ledger_origin="example.org/ledger",
+        simulated=True,
+    )
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One issuance as a loader prepares it; `replace` makes exactly one thing wrong."""
+
+    session: pb.GetChallengeResponse
+    platform: Platform
+    tee: Tee = Tee.SGX
+    request_tee: Tee | None = None
+    names: Names = field(default_factory=lambda: names_from(dns=("app.example.org",)))
+    key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
+    event_log: bytes | None = None
+    report_data: Callable[[bytes], bytes] = lambda data: data
+    quote_options: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def request(self) -> bytes:
+        runtime = RuntimeClaims(ApplicationKind.NONE, None, KeyOrigin.TEE)
+        return encode_request(Request("example-app", self.request_tee or self.tee, self.names, 3600, runtime))
+
+    @property
+    def binder(self) -> bytes:
+        return binder.report_data(
+            binder.issue_binder(
+                ca_id=self.session.ca_id,
+                session_id=self.session.session_id,
+                nonce=self.session.nonce,
+                spki=spki_of(self.key.public_key()),
+                request=self.request,
+            )
+        )
+
+    @property
+    def quote(self) -> bytes:
+        return self.platform.quote(self.report_data(self.binder), **self.quote_options)  # type: ignore[arg-type] # names of body fields
+
+    @property
+    def record(self) -> bytes:
+        log = hashlib.sha256(self.event_log).digest() if self.event_log is not None else None
+        return encode_evidence(Evidence(self.tee, self.quote, (), log))
+
+    def message(self) -> pb.GetSignedCertificateRequest:
+        message = pb.GetSignedCertificateRequest(
+            session_token=self.session.session_token,
+            request=self.request,
+            csr=build_csr(self.key, self.record),
+        )
+        if self.event_log is not None:
+            message.parts.add(name="event_log", content=self.event_log)
+        return message
+
+
+@pytest.fixture(scope="session")
+def vendor() -> Vendor:
+    return Vendor.create(NOW, secret=b"service tests: a secret of 32 B.")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def info(vendor: Vendor) -> AuthorityInfo:
+    root = self_signed()
+    return AuthorityInfo(
+        generation=1,
+        trust_domain="example.org",
+        simulated=True,
+        key_origin="file",
+        anchors=(vendor.root_pin,),
+        token_keys=(TokenKey(b"\0\0\0\1", b"k" * 32, int(NOW.timestamp()) + 86_400),),
+        ca_id=b"\x0c" * 32,
+        bundle_sequence=1,
+        roots=(root,),
+        issuing=(root,),
+        policy_digest=b"\x0d" * 32,
+        dangers=("first_use",),
+        floors=(),
+    )
+
+
+@pytest.fixture
+def authority(info: AuthorityInfo) -> FakeAuthority:
+    return FakeAuthority(info)
+
+
+@pytest.fixture(scope="session")
+def appraiser(vendor: Vendor) -> Callable[[], DcapAppraiser]:
+    roots = Roots(intel=frozenset({vendor.root_pin}))
+    sets = [verify_collateral(DcapEndorsements(**vendor.endorsements(tee, NOW)), roots, NOW) for tee in ("sgx", "tdx")]
+    return lambda: DcapAppraiser(roots, {(one.tee, one.fmspc): one for one in sets})
+
+
+@pytest.fixture
+def core(authority: FakeAuthority, clock: Clock, info: AuthorityInfo, appraiser: Callable[[], DcapAppraiser]) -> Core:
+    core = Core(authority, clock)
+    core.serving = Serving(info, appraiser())
+    return core
+
+
+@pytest.fixture
+def calls(core: Core) -> Calls:
+    return Calls(core, Admission(Bounds(), lambda: 0.0), NoMetrics())
+
+
+@pytest.fixture
+def attempt(core: Core, vendor: Vendor) -> Callable[..., "Attempt"]:
+    """Return what asks for a challenge and prepares an attempt under it."""
+
+    def prepare(tee: Tee = Tee.SGX, **changes: object) -> Attempt:
+        session = asyncio.run(core.get_challenge(pb.GetChallengeRequest(tee=str(tee))))
+        return replace(Attempt(session, vendor.platform(str(tee)), tee), **changes)  # type: ignore[arg-type] # by name
+
+    return prepare
+
+
+@pytest.fixture
+def named_csr() -> Callable[[ec.EllipticCurvePrivateKey, list[str]], bytes]:
+    """Return what makes a CSR that asks for DNS names and carries no evidence."""
+
+    def make(key: ec.EllipticCurvePrivateKey, dns: list[str]) -> bytes:
+        names = x509.SubjectAlternativeName([x509.DNSName(name) for name in dns])
+        builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+        return builder.add_extension(names, critical=False).sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+    return make
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Both fronts over real sockets, in this process."""
+
+    grpc: str
+    connect: str
+    certificate: Path
+    stop: Callable[[], object]
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return the paths of a key and a self-signed certificate for 127.0.0.1."""
+    directory = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    start = datetime.now(UTC) - timedelta(days=1)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, start, start + timedelta(days=3))
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    certificate = builder.add_extension(names, critical=False).sign(key, hashes.SHA256())
+    (directory / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    (directory / "cert.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    return directory / "key.pem", directory / "cert.pem"
+
+
+@pytest.fixture
+def servers(calls: Calls, tls: tuple[Path, Path]) -> Iterator[Servers]:
+    """Start both fronts in a thread of their own."""
+    key, certificate = tls
+    started: Future[Servers] = Future()
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+
+    async def serve() -> None:
+        grpc_front = GrpcFront(calls, Bounds(), "127.0.0.1:0", key.read_bytes(), certificate.read_bytes())
+        with socket.socket() as placeholder:
+            placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            placeholder.bind(("127.0.0.1", 0))
+            address = Address("127.0.0.1", placeholder.getsockname()[1])
+            front = ConnectFront(calls)
+            server = http_server(front, address, key, certificate)
+            await grpc_front.start()
+            serving = asyncio.ensure_future(server.serve())
+            await front.listening.wait()
+            ask_to_stop = functools.partial(loop.call_soon_threadsafe, stop.set)
+            started.set_result(Servers(f"127.0.0.1:{grpc_front.port}", f"https://{address}", certificate, ask_to_stop))
+            await stop.wait()
+            server.stop()  # type: ignore[no-untyped-call] # granian has no annotation here
+            await asyncio.gather(grpc_front.stop(5), serving)
+
+    def main() -> None:
+        try:
+            loop.run_until_complete(serve())
+        except BaseException as error:  # noqa: BLE001 - told to the test that waits
+            started.set_exception(error)
+        finally:
+            loop.close()
+
+    thread = threading.Thread(target=main)
+    thread.start()
+    servers = started.result(timeout=30)
+    try:
+        yield servers
+    finally:
+        with contextlib.suppress(RuntimeError):  # the loop has ended where a test stopped it
+            servers.stop()
+        thread.join(timeout=30)
