@@ -1,0 +1,93 @@
+"""The main job, end to end: a workload attests, gets a certificate, a client checks it; then everything refused.
+
+Real processes, sockets and formats; the vendor and the TEE are simulated, which the root's name says. Everything is
+kept below `.demo/`. Each refusal is compared with the code it must have: exit status 1 when one differs.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import clients
+from cryptography import x509
+from refusals import REFUSALS, Refusal
+from world import APP_NAME, World, say, step
+
+
+def issue_and_check(world: World, stack: ExitStack) -> None:
+    """Start proxy and loader, then check what came out as different clients would."""
+    step("The proxy: an authority for simulated evidence, and `serve`")
+    world.make_authority()
+    world.serve(stack)
+
+    step("The workload: a Wasm module behind the loader, inside a simulated SGX enclave")
+    world.load(stack)
+
+    step("A client that trusts one root")
+    world.run("root", world.connect_url, "--pin", world.root_pin, "--out", str(world.root_pem))
+    say(f"curl --cacert root.pem https://{APP_NAME}/  ->  {clients.curl(world)}")
+    say(f"gRPC GetExampleMessage, plain grpcio, that root  ->  {clients.plain_grpc(world)}")
+    say(f"gRPC GetExampleMessage, attestation checked too  ->  {clients.attested_grpc(world)}")
+
+    step("The claims in the certificate, checked against an expectation")
+    print(world.run("verify", world.http_address, "--root", str(world.root_pem), "--expect", str(world.expectation),
+                    "--server-name", APP_NAME))  # fmt: skip
+
+    step("A renewal under an open connection")
+    before, after, calls = clients.renew_under_connection(world)
+    say(f"one gRPC connection answered {calls} calls while the certificate changed")
+    say(f"serial before {before:x}")
+    say(f"serial after  {after:x}")
+    if before == after:
+        raise SystemExit("error: the renewal did not change the certificate")
+
+
+def refuse(world: World) -> int:
+    """Try everything that must be refused; return how many were not, or with another code."""
+    step("What must be refused")
+    wrong = 0
+    for refusal in REFUSALS:
+        found = attempt(world, refusal)
+        verdict = "as it must" if found == refusal.code else f"WRONG, expected {refusal.code}"
+        wrong += found != refusal.code
+        say(f"{refusal.title:<48} {found:<22} {verdict}")
+    return wrong
+
+
+def attempt(world: World, refusal: Refusal) -> str:
+    """Run one misuse and return the code it was refused with, or `accepted`."""
+    command = refusal.command(world)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=world.directory)
+    if done.returncode == 0:
+        return "accepted"
+    for line in reversed(done.stdout.splitlines()):
+        try:
+            return str(json.loads(line)["error"]["code"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return f"exit status {done.returncode}: {(done.stderr or done.stdout).strip()[-300:]}"
+
+
+def main() -> int:
+    """Run the demonstration."""
+    started = time.monotonic()
+    directory = Path(__file__).resolve().parents[2] / ".demo"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
+    world = World(directory)
+    with ExitStack() as stack:
+        issue_and_check(world, stack)
+        wrong = refuse(world)
+    leaf = x509.load_pem_x509_certificate(world.root_pem.read_bytes())
+    step("Done")
+    say(f"root: {leaf.subject.rfc4514_string()}")
+    say(f"{len(REFUSALS) - wrong} of {len(REFUSALS)} refusals as they must be, {time.monotonic() - started:.0f} s")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,200 @@
+"""The demonstration's processes and files."""
+
+import contextlib
+import io
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+PROXY = str(BIN / "proxy-attestation")
+SIMULATOR = str(BIN / "proxy-attestation-simulator")
+APPLICATION = ROOT / "examples" / "example_application" / "example.wat"
+APP_NAME = "app.example.org"
+WAIT_SECONDS = 60
+
+
+def step(text: str) -> None:
+    """Print a heading."""
+    print(f"\n== {text}", flush=True)
+
+
+def say(text: str) -> None:
+    """Print one line under the heading."""
+    print(f"   {text}", flush=True)
+
+
+class World:
+    """Paths, addresses and running processes of one demonstration."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.vendor = directory / "vendor"
+        self.state = directory / "state"
+        self.real_state = directory / "real-state"
+        self.policy = directory / "policy.toml"
+        self.app = directory / "app.toml"
+        self.expectation = directory / "expect.toml"
+        self.root_pem = directory / "root.pem"
+        self.root_pin = ""
+        self.connect_url = ""
+        self.grpc_address = ""
+        self.http_address = ""
+        self.app_grpc_address = ""
+        self.real_url = ""
+        self.real_pin = ""
+        self.application = ""
+        self._started = 0
+
+    def run(self, *arguments: str) -> str:
+        """Run one `proxy-attestation` command, show it, and return what it printed."""
+        say(f"$ proxy-attestation {' '.join(self._short(argument) for argument in arguments)}")
+        return self._output([PROXY, *arguments])
+
+    def make_authority(self) -> None:
+        """Make the vendor, the policy, the authority, and a second authority that is real."""
+        self._output([SIMULATOR, "vendor", str(self.vendor)])
+        application = self.application = self._index(APPLICATION)
+        measured = json.loads(self._output([SIMULATOR, "measure", "--json", "--", PROXY]))["sgx"]
+        self._write_policy(measured["mr_enclave"], application)
+        self.run("policy", "check", str(self.policy))
+        suffix = ("--trust-domain", "example.org", "--dns", "example.org", "--policy", str(self.policy), "--json")
+        made = json.loads(self.run("init", str(self.state), *suffix, "--simulated", str(self.vendor / "root.der")))
+        self.root_pin = made["root_pin"]
+        shutil.copytree(self.vendor / "endorsements", self.state / "endorsements", dirs_exist_ok=True)
+        self.real_pin = json.loads(self._output([PROXY, "init", str(self.real_state), *suffix, "--real"]))["root_pin"]
+        self.expectation.write_text(
+            f'trust_domain = "example.org"\nroot_pin = "{self.root_pin}"\nname = "example-app"\ntee = "sgx"\n'
+            f'mr_enclave = ["{measured["mr_enclave"]}"]\ntcb = ["UpToDate"]\nsimulated = true\n'
+            f'application_sha256 = ["{application}"]\ndns = ["{APP_NAME}"]\n'
+        )
+
+    def serve(self, stack: ExitStack) -> None:
+        """Start the proxy on free ports, and the real one beside it."""
+        started = self._serve(stack, self.state)
+        self.connect_url = f"https://{started['connect']}"
+        self.grpc_address = started["grpc"]
+        say(f"serving: Connect {self.connect_url}, gRPC {self.grpc_address}, root pin {self.root_pin}")
+        real = self._serve(stack, self.real_state)
+        self.real_url = f"https://{real['connect']}"
+
+    def load(self, stack: ExitStack) -> None:
+        """Start the loader in a simulated enclave and wait until it listens."""
+        self.write_app(self.app)
+        command = self.loader(self.app)
+        say(f"$ {' '.join(self._short(part) for part in command)}")
+        ready = self._start(stack, command, lambda event: event.get("event") == "ready")
+        addresses = {entry["protocol"]: entry["address"] for entry in ready["listeners"]}
+        self.http_address = addresses["http"]
+        self.app_grpc_address = addresses["grpc"]
+        say(f"listening: gRPC {self.app_grpc_address}, HTTP {self.http_address}")
+
+    def loader(self, config: Path, *faults: str) -> list[str]:
+        """Return the command that runs a loader in a simulated enclave with some faults."""
+        options = [option for fault in faults for option in ("--fault", fault)]
+        load = [PROXY, "load", str(config), "--attester", "simulator:{fd}", "--json", "--wait", "10"]
+        return [SIMULATOR, "run", "--dir", str(self.vendor), *options, "--", *load]
+
+    def misuse(self, *arguments: str) -> list[str]:
+        """Return the command that runs the misusing client in a simulated enclave."""
+        script = str(Path(__file__).parent / "misuse.py")
+        where = [self.connect_url, self.root_pin]
+        return [
+            SIMULATOR,
+            "run",
+            "--dir",
+            str(self.vendor),
+            "--",
+            sys.executable,
+            script,
+            "{fd}",
+            *where,
+            *arguments,
+            self.application,
+        ]
+
+    def write_app(self, path: Path, **changes: str) -> Path:
+        """Write a loader's file; `changes` replace its url, pin, name or application."""
+        values = {
+            "url": self.connect_url,
+            "pin": self.root_pin,
+            "name": APP_NAME,
+            "application": str(APPLICATION),
+            **changes,
+        }
+        path.write_text(
+            f'proxy = "{values["url"]}"\nroot_pin = "{values["pin"]}"\ntrust_domain = "example.org"\n'
+            f'workload = "example-app"\ntee = "sgx"\nlifetime = "1h"\ncontrol = "{path.stem}.sock"\n\n'
+            f'[names]\ndns = ["{values["name"]}"]\n\n'
+            '[[listener]]\naddress = "127.0.0.1:0"\nprotocol = "grpc"\n\n'
+            '[[listener]]\naddress = "127.0.0.1:0"\nprotocol = "http"\n\n'
+            f'[application]\nkind = "wasm"\npath = "{values["application"]}"\n'
+        )
+        return path
+
+    def _write_policy(self, mr_enclave: str, application: str) -> None:
+        index = self.directory / "reproducibility_index"
+        index.write_text(f"{application}  example.wat\n")
+        digest = self._index(index)
+        self.policy.write_text(
+            'version = 1\ntrust_domain = "example.org"\nmax_lifetime = "24h"\n\n'
+            f'[[workload]]\nname = "example-app"\ntee = "sgx"\nmr_enclave = ["{mr_enclave}"]\n'
+            f'application = {{ index = "reproducibility_index", sha256 = "{digest}", paths = ["example.wat"] }}\n'
+            f'tcb = ["UpToDate"]\ndns = ["{APP_NAME}"]\nowner = {{ shared = true }}\n'
+        )
+
+    def _index(self, path: Path) -> str:
+        return subprocess.run(
+            [PROXY, "index", path.name], cwd=path.parent, capture_output=True, text=True, check=True, timeout=30
+        ).stdout.split()[0]
+
+    def _serve(self, stack: ExitStack, state: Path) -> Mapping[str, Any]:
+        ports = [option for name in ("grpc", "connect", "admin") for option in (f"--{name}", "127.0.0.1:0")]
+        command = [PROXY, "serve", str(state), *ports, "--workers", "2", "--json"]
+        return self._start(stack, command, lambda event: bool(event.get("ready")))
+
+    def _start(
+        self, stack: ExitStack, command: list[str], ready: Callable[[dict[str, Any]], bool]
+    ) -> Mapping[str, Any]:
+        self._started += 1
+        log = self.directory / f"{Path(command[0]).name}-{self._started}.log"
+        errors = stack.enter_context(log.open("w"))
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=self.directory)
+        stack.callback(_stop, process)
+        return _first(process.stdout or io.StringIO(), ready, log)
+
+    def _output(self, command: list[str]) -> str:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=self.directory)
+        if done.returncode != 0:
+            raise SystemExit(f"error: {command} ended with {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def _short(self, argument: str) -> str:
+        return argument.replace(f"{self.directory}/", "").replace(f"{BIN}/", "").replace(f"{ROOT}/", "")
+
+
+def _first(lines: IO[str], ready: Callable[[dict[str, Any]], bool], log: Path) -> Mapping[str, Any]:
+    said = ""
+    for line in lines:
+        said += line
+        with contextlib.suppress(ValueError):
+            event = json.loads(line)
+            if ready(event):
+                return dict(event)
+    raise SystemExit(f"error: a process ended before it was ready\n{said}{log.read_text()[-2000:]}")
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(WAIT_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

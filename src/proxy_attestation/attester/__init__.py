@@ -1,0 +1,1 @@
+"""Evidence from the machine that this runs on."""

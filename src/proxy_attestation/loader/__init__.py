@@ -1,0 +1,1 @@
+"""Key and request in the TEE, evidence, certificate, TLS termination, renewal for ever."""

@@ -1,0 +1,216 @@
+r"""Reads the loader's file.
+
+For instance::
+
+    proxy = "https://127.0.0.1:7444"
+    root_pin = "<64 hex digits>"
+    trust_domain = "example.org"
+    workload = "example-app"
+    tee = "sgx"
+    lifetime = "1h"
+    control = "run/load.sock"
+
+    [names]
+    dns = ["app.example.org"]
+
+    [[listener]]
+    address = "127.0.0.1:0"
+    protocol = "grpc"
+
+    [application]
+    kind = "wasm"
+    path = "example.wat"
+
+Strict: an unknown key, an empty list or a value of another type refuses the file. Relative paths are relative to it.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Final
+
+from proxy_attestation.codes import Code
+from proxy_attestation.errors import ConfigurationError, FormatError
+from proxy_attestation.formats.bounds import NAMES_MAX
+from proxy_attestation.formats.request import LIFETIME_MAX, Names, is_workload_name, names_from
+from proxy_attestation.formats.tee import Tee
+from proxy_attestation.loader.applications.frames import BODY_MAX
+from proxy_attestation.loader.applications.wasm import WasmLimits
+from proxy_attestation.loader.config import (
+    AddressConfig,
+    ApplicationConfig,
+    ChildConfig,
+    ListenerConfig,
+    LoaderConfig,
+    WasmConfig,
+)
+from proxy_attestation.loader.config_table import Table
+from proxy_attestation.loader.endpoint import parse_address, parse_local
+from proxy_attestation.loader.limits import MIB, SessionLimits
+from proxy_attestation.loader.proxy_client import ProxyAddress
+from proxy_attestation.loader.tls import Protocol
+from proxy_attestation.relying_party.expectation import is_trust_domain
+
+FILE_MAX: Final = 64 * 1024
+LISTENERS_MAX: Final = 32
+_COMMAND_MAX: Final = 64
+_KINDS: Final = ("wasm", "child", "address")
+
+
+def load_config(path: Path) -> LoaderConfig:
+    """Read the loader's file.
+
+    Raises:
+        ConfigurationError: `configuration.malformed`, with line and fix.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(FILE_MAX + 1)
+    except OSError as error:
+        raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"{path}: {error.strerror}") from error
+    try:
+        return parse_config(content, path.absolute().parent)
+    except ConfigurationError as error:
+        raise ConfigurationError(error.code, f"{path}: {error.detail}") from error
+
+
+def parse_config(content: bytes, base: Path) -> LoaderConfig:
+    """Read the file's content.
+
+    Args:
+        content: TOML in UTF-8, at most `FILE_MAX` bytes.
+        base: the directory that relative paths start from.
+
+    Raises:
+        ConfigurationError: `configuration.malformed`.
+    """
+    if len(content) > FILE_MAX:
+        raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"more than {FILE_MAX} bytes")
+    try:
+        text = content.decode()
+        values = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"not TOML: {error}") from error
+    top = Table(text, values)
+    ports_file = top.optional("ports_file", str, '"run/ports.json"')
+    key_directory = top.optional("key_directory", str, '"/run/key"')
+    config = LoaderConfig(
+        proxy=ProxyAddress(
+            url=top.parsed("proxy", '"https://proxy.example.org:7444"', _url),
+            root_pin=top.parsed("root_pin", '"<64 hex digits>"', _pin),
+            trust_domain=top.parsed("trust_domain", '"example.org"', _trust_domain),
+            server_name=top.optional("proxy_name", str, '"proxy.example.org"'),
+        ),
+        workload=top.parsed("workload", '"example-app"', _workload),
+        tee=top.parsed("tee", '"sgx"', Tee),
+        lifetime=top.duration("lifetime", '"1h"', 60, LIFETIME_MAX, default=24 * 3600),
+        names=_names(top.table("names")),
+        listeners=tuple(_listener(table) for table in top.tables("listener", LISTENERS_MAX)),
+        application=_application(top.table("application"), base),
+        control=base / top.get("control", str, '"run/load.sock"'),
+        ports_file=base / ports_file if ports_file is not None else None,
+        key_directory=base / key_directory if key_directory is not None else None,
+    )
+    top.finish()
+    if isinstance(config.application, WasmConfig) and any(x.protocol is Protocol.TCP for x in config.listeners):
+        raise top.error("listener", "forwards tcp to a Wasm module, which answers messages", "use grpc or http")
+    fixed = [listener.endpoint for listener in config.listeners if listener.endpoint.port != 0]
+    if len(set(fixed)) != len(fixed):
+        raise top.error("listener", "has one address twice", "give each listener its own")
+    return config
+
+
+def _names(table: Table) -> Names:
+    dns = table.texts("dns", '["app.example.org"]', NAMES_MAX)
+    ip = table.texts("ip", '["192.0.2.1"]', NAMES_MAX)
+    table.finish()
+    try:
+        names = names_from(dns, ip)
+    except FormatError as error:
+        raise table.error(
+            None, f"cannot be asked for: {error.detail}", "write A-labels in lower case, and IPs"
+        ) from error
+    if len(names.encoded()) > NAMES_MAX:
+        raise table.error(None, "has too many names", f"ask for at most {NAMES_MAX}")
+    return names
+
+
+def _listener(table: Table) -> ListenerConfig:
+    listener = ListenerConfig(
+        table.parsed("address", '"127.0.0.1:8443"', parse_address),
+        table.parsed("protocol", '"grpc"', Protocol),
+    )
+    table.finish()
+    return listener
+
+
+def _application(table: Table, base: Path) -> ApplicationConfig:
+    kind = table.get("kind", str, '"wasm"')
+    application: ApplicationConfig
+    match kind:
+        case "wasm":
+            application = _wasm(table, base)
+        case "child":
+            application = _child(table, base)
+        case "address":
+            application = AddressConfig(
+                table.parsed("connect", '"unix:run/app.sock"', lambda text: parse_local(text, base))
+            )
+        case _:
+            raise table.error("kind", "is unknown", f"use one of {', '.join(_KINDS)}")
+    table.finish()
+    return application
+
+
+def _wasm(table: Table, base: Path) -> WasmConfig:
+    plain = WasmLimits()
+    return WasmConfig(
+        base / table.get("path", str, '"example.wat"'),
+        WasmLimits(
+            fuel=table.number("fuel", str(plain.fuel), 1, (1 << 63) - 1, plain.fuel),
+            memory=table.size("memory", '"64MiB"', 64 * 1024, 1 << 32, plain.memory),
+            seconds=table.duration("time", '"10s"', 1, 3600, default=int(plain.seconds)),
+            output=table.size("output", '"4MiB"', 1024, BODY_MAX, plain.output),
+            threads=table.number("threads", str(plain.threads), 1, 256, plain.threads),
+        ),
+        table.size("message", '"4MiB"', 1024, BODY_MAX - MIB, SessionLimits().message),
+    )
+
+
+def _child(table: Table, base: Path) -> ChildConfig:
+    command = table.get("command", list, '["/usr/bin/server", "--listen", "{connect}"]')
+    good = all(isinstance(part, str) and "\0" not in part for part in command)
+    if not good or not 0 < len(command) <= _COMMAND_MAX or not command[0]:
+        raise table.error(
+            "command", f"is not a list of 1 to {_COMMAND_MAX} texts", 'write command = ["/usr/bin/server"]'
+        )
+    if "/" not in command[0]:
+        # A search path would be an environment that nobody has written down.
+        raise table.error("command", "names its program without a path", 'write command = ["/usr/bin/server"]')
+    endpoint = table.parsed("connect", '"unix:run/app.sock"', lambda text: parse_local(text, base))
+    user = table.optional("user", str, '"nobody"')
+    return ChildConfig((str(base / command[0]), *command[1:]), endpoint, user)
+
+
+def _url(text: str) -> str:
+    if not text.startswith("https://"):
+        raise ValueError("it has to begin with https://")
+    return text
+
+
+def _pin(text: str) -> bytes:
+    pin = bytes.fromhex(text) if len(text) == 64 else b""
+    if len(pin) != 32 or not any(pin):
+        raise ValueError("64 hexadecimal digits were expected, as `init` prints them")
+    return pin
+
+
+def _trust_domain(text: str) -> str:
+    if not is_trust_domain(text):
+        raise ValueError("not a SPIFFE trust domain")
+    return text
+
+
+def _workload(text: str) -> str:
+    if not is_workload_name(text):
+        raise ValueError("not the name of a policy entry")
+    return text

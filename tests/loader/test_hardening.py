@@ -1,0 +1,23 @@
+"""What a process gives up, seen from outside: each in an interpreter of its own."""
+
+import subprocess
+import sys
+
+SCRIPT = """
+import resource, sys
+from pathlib import Path
+from proxy_attestation.loader import hardening
+print(hardening.forbid_dumps(), hardening.forbid_new_privileges(), hardening.become_nobody())
+print(resource.getrlimit(resource.RLIMIT_CORE))
+fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
+print(fields["NoNewPrivs"].strip(), Path("/proc/self/stat").stat().st_uid)
+"""
+
+
+def test_dumps_and_privileges_are_given_up() -> None:
+    done = subprocess.run([sys.executable, "-I", "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=60)
+    first, limit, last = done.stdout.splitlines()
+    assert first.split()[:2] == ["True", "True"]
+    assert limit == "(0, 0)"
+    # A process that is not dumpable belongs to root in /proc (proc(5)).
+    assert last.split() == ["1", "0"]
