@@ -1,0 +1,120 @@
+"""`init`: make an authority."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from proxy_attestation.authority.init import Made, init_state
+from proxy_attestation.cli.output import json_option, print_json
+from proxy_attestation.codes import Code
+from proxy_attestation.errors import ConfigurationError, UsageError
+from proxy_attestation.formats.bounds import CERTIFICATE_MAX
+
+
+@click.command("init")
+@click.argument("state", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--trust-domain", required=True, metavar="T", help="The SPIFFE trust domain, such as example.org.")
+@click.option(
+    "--dns",
+    required=True,
+    multiple=True,
+    metavar="SUFFIX",
+    help="A suffix under which certificates may carry DNS names; repeatable. The root permits no others.",
+)
+@click.option(
+    "--policy",
+    required=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The policy file; it is copied into STATE with the indexes that it names.",
+)
+@click.option("--real", is_flag=True, help="Take evidence of the pinned vendors.")
+@click.option(
+    "--simulated",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="ROOT.der",
+    help="Take evidence of a simulated vendor with this root, and of nobody else. For tests and demonstrations.",
+)
+@json_option
+def command(
+    state: Path,
+    *,
+    trust_domain: str,
+    dns: tuple[str, ...],
+    policy: Path,
+    real: bool,
+    simulated: Path | None,
+    as_json: bool,
+) -> None:
+    """Make an authority in STATE, a directory that is empty or not there.
+
+    \b
+    Fixed for the authority's whole life, and visible in its root certificate:
+      real or simulated, the trust domain, the DNS suffixes.
+
+    \b
+    For example:
+      proxy-attestation init /var/lib/proxy --trust-domain example.org --dns example.org \\
+          --policy policy.toml --real
+    """
+    if real == (simulated is not None):
+        raise UsageError("say what evidence the authority takes: either --real or --simulated ROOT.der")
+    made = init_state(
+        state,
+        trust_domain=trust_domain,
+        dns=dns,
+        policy=policy,
+        simulated_root=None if simulated is None else _read(simulated),
+        now=datetime.now(UTC),
+    )
+    if as_json:
+        print_json(_to_json(state, made))
+    else:
+        _print(state, made)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(2 * CERTIFICATE_MAX + 1)
+    except OSError as error:
+        raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"{path}: {error.strerror}") from error
+
+
+def _kind(made: Made) -> str:
+    return "simulated" if made.settings.simulated else "real"
+
+
+def _next(state: Path) -> str:
+    return f"proxy-attestation serve {state}"
+
+
+def _to_json(state: Path, made: Made) -> dict[str, object]:
+    return {
+        "state": str(state),
+        "kind": _kind(made),
+        "trust_domain": made.settings.trust_domain,
+        "dns": list(made.settings.dns),
+        "key_origin": made.settings.key_origin,
+        "root_pin": made.settings.root_spki_sha256.hex(),
+        "root_pem": str(state / "root.pem"),
+        "policy_version": made.policy.version,
+        "dangers": list(made.policy.dangers),
+        "next": _next(state),
+    }
+
+
+def _print(state: Path, made: Made) -> None:
+    settings = made.settings
+    click.echo(f"authority      {_kind(made)}, trust domain {settings.trust_domain}, DNS {', '.join(settings.dns)}")
+    click.echo(f"root           {state / 'root.pem'}")
+    click.echo(f"root pin       {settings.root_spki_sha256.hex()}")
+    click.echo(f"policy         version {made.policy.version}, {len(made.policy.workloads)} workload(s)")
+    if settings.simulated:
+        click.echo(
+            click.style("SIMULATED      it takes simulated evidence: trust its root with nothing real", bold=True)
+        )
+    click.echo("FILE KEYS      whoever can write to this directory can mint certificates")
+    for danger in made.policy.dangers:
+        click.echo(click.style(f"DANGER         {danger}", fg="red", bold=True))
+    click.echo(f"next           {_next(state)}")
