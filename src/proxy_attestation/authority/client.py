@@ -1,0 +1,182 @@
+"""The worker's side of the private socket: many calls in flight on one connection, each with an end in time."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Self, TypeVar
+
+from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.authority import wire
+from proxy_attestation.authority import wire_messages as messages
+from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
+from proxy_attestation.authority.sockets import unix_address
+from proxy_attestation.authority.wire import Method
+from proxy_attestation.codes import Code
+from proxy_attestation.errors import FormatError, InternalError, ProxyAttestationError, UnavailableError
+from proxy_attestation.formats import cbor
+from proxy_attestation.formats.tee import Tee
+
+_T = TypeVar("_T")
+
+CALL_TIMEOUT: Final = 10.0
+"""Seconds after which a call is given up; the authority may still have issued, and the same call finds out."""
+
+
+class AuthorityClient:
+    """One connection to the authority. When it breaks, every open call fails, and the owner connects anew."""
+
+    def __init__(self, call_timeout: float) -> None:
+        self._timeout = call_timeout
+        self._reader = wire.FrameReader()
+        self._calls: dict[int, asyncio.Future[cbor.Value]] = {}
+        self._next_id = 0
+        self._transport: asyncio.Transport | None = None
+        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @classmethod
+    async def connect(cls, path: Path, *, call_timeout: float = CALL_TIMEOUT) -> Self:
+        """Connect to an authority's socket.
+
+        Args:
+            path: STATE/run/authority.sock.
+            call_timeout: seconds for connecting, and then for each call.
+
+        Raises:
+            UnavailableError: `authority.unavailable`.
+        """
+        loop = asyncio.get_running_loop()
+        client = cls(call_timeout)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            with unix_address(path) as address:
+                async with asyncio.timeout(call_timeout):
+                    await loop.sock_connect(sock, address)
+                    await loop.create_unix_connection(lambda: _Protocol(client), sock=sock)
+        except (OSError, TimeoutError) as error:
+            sock.close()
+            raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, f"{path}: {error}") from error
+        return client
+
+    @property
+    def connected(self) -> bool:
+        """Whether calls can be made."""
+        return self._transport is not None and not self._lost.done()
+
+    async def lost(self) -> None:
+        """Wait until the connection has ended, for whatever reason."""
+        await asyncio.shield(self._lost)
+
+    async def hello(self) -> AuthorityInfo:
+        """Ask for what a worker needs to know.
+
+        Raises:
+            UnavailableError: `authority.unavailable`, and so in every method here.
+        """
+        return await self._call(Method.HELLO, None, messages.decode_info)
+
+    async def issue(self, order: IssueOrder) -> Issued:
+        """Ask for one certificate.
+
+        Raises:
+            ProxyAttestationError: the class and code that the authority decided; see `issue.Issuer.issue_batch`.
+        """
+        return await self._call(Method.ISSUE, messages.encode_order(order), messages.decode_issued)
+
+    async def raise_floor(self, tee: Tee, fmspc: bytes, floor: Floor) -> Floor:
+        """Record newer collateral before using it; see `floors.raise_floor`.
+
+        Raises:
+            UnavailableError: `endorsements.unavailable` when any number would go back; `authority.clock`.
+        """
+        return await self._call(Method.RAISE_FLOOR, messages.encode_raise(tee, fmspc, floor), messages.decode_floor)
+
+    async def tls_leaf(self, spki: bytes) -> tuple[bytes, ...]:
+        """Ask for the proxy's own TLS certificate over a key.
+
+        Args:
+            spki: DER of the SubjectPublicKeyInfo, P-256 or P-384.
+
+        Returns:
+            DER: leaf, issuing CA.
+        """
+        return await self._call(Method.TLS_LEAF, spki, messages.decode_chain)
+
+    async def close(self) -> None:
+        """Close the connection; open calls fail with `authority.unavailable`."""
+        if self._transport is not None:
+            self._transport.close()
+            await self.lost()
+
+    async def _call(self, method: Method, body: object, decode: Callable[[object], _T]) -> _T:
+        if self._transport is None or self._lost.done():
+            raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, "not connected")
+        self._next_id += 1
+        call_id = self._next_id
+        try:
+            frame = wire.encode_call(call_id, method, body)
+        except FormatError as error:
+            raise InternalError(f"a call that does not fit: {error.detail}") from error
+        future: asyncio.Future[cbor.Value] = asyncio.get_running_loop().create_future()
+        self._calls[call_id] = future
+        try:
+            self._transport.write(frame)
+            async with asyncio.timeout(self._timeout):
+                value = await future
+        except TimeoutError as error:
+            raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, f"no answer in {self._timeout} s") from error
+        finally:
+            del self._calls[call_id]
+        try:
+            return decode(value)
+        except FormatError as error:
+            raise InternalError(f"the authority's answer: {error.detail}") from error
+
+    def _connected(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def _received(self, data: bytes) -> None:
+        try:
+            for frame in self._reader.feed(data):
+                self._answer(wire.decode_answer(frame))
+        except FormatError as error:
+            # The stream cannot be trusted any further.
+            detail = f"the authority's answer: {error.detail}"
+            self._fail(lambda: InternalError(detail))
+            if self._transport is not None:
+                self._transport.abort()
+
+    def _answer(self, answer: wire.Answer) -> None:
+        future = self._calls.get(answer.call_id)
+        if future is None or future.done():
+            return  # given up before
+        if answer.error is not None:
+            future.set_exception(answer.error)
+        else:
+            future.set_result(answer.body)
+
+    def _disconnected(self) -> None:
+        self._fail(lambda: UnavailableError(Code.AUTHORITY_UNAVAILABLE, "the connection to the authority broke"))
+        if not self._lost.done():
+            self._lost.set_result(None)
+
+    def _fail(self, error: Callable[[], ProxyAttestationError]) -> None:
+        for future in self._calls.values():
+            if not future.done():
+                future.set_exception(error())
+
+
+class _Protocol(asyncio.Protocol):
+    def __init__(self, client: AuthorityClient) -> None:
+        self._client = client
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what asyncio gives to a stream protocol
+        self._client._connected(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._client._received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self._client._disconnected()

@@ -1,0 +1,63 @@
+"""Floors: the oldest collateral that may still be used for one platform. No number of a floor ever goes back."""
+
+from collections.abc import Mapping
+from dataclasses import astuple
+from typing import Final
+
+from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.authority.ledger import FLOORS_MAX
+from proxy_attestation.codes import Code
+from proxy_attestation.errors import UnavailableError
+from proxy_attestation.formats.tee import Tee
+
+_EVALUATION_NUMBER_MAX: Final = 0xFFFFFFFF
+_CRL_NUMBER_BITS: Final = 160
+
+
+def check_raise(floors: Mapping[tuple[Tee, bytes], Floor], tee: Tee, fmspc: bytes, floor: Floor, now: int) -> bool:
+    """Judge a floor that a worker wants recorded before it uses a set of collateral; tell whether it is new.
+
+    A worker that has been broken can raise floors to what is not there; nobody can be made to accept older collateral
+    in that way, only refuse.
+
+    Args:
+        floors: as recorded.
+        tee: of the set.
+        fmspc: of the set, 6 bytes.
+        floor: the set's numbers.
+        now: seconds since the epoch.
+
+    Raises:
+        UnavailableError: `authority.clock`, when the set was issued after now; `endorsements.unavailable`, when a
+            number would go back or is beyond what the formats allow; `limits.exhausted`, when there are too many
+            platforms.
+    """
+    if floor.issue_date > now:
+        raise UnavailableError(Code.AUTHORITY_CLOCK, f"collateral issued at {floor.issue_date}, it is {now}")
+    if min(astuple(floor)) < 0 or floor.evaluation_number > _EVALUATION_NUMBER_MAX:
+        raise UnavailableError(Code.ENDORSEMENTS_UNAVAILABLE, "a number that no collateral has")
+    if max(floor.pck_crl_number, floor.root_crl_number).bit_length() > _CRL_NUMBER_BITS:
+        raise UnavailableError(Code.ENDORSEMENTS_UNAVAILABLE, "a CRL number of more than 20 bytes")
+    current = floors.get((tee, fmspc))
+    if current is None:
+        if len(floors) >= FLOORS_MAX:
+            raise UnavailableError(Code.LIMITS_EXHAUSTED, f"floors for {FLOORS_MAX} platforms")
+        return True
+    if any(new < old for new, old in zip(astuple(floor), astuple(current), strict=True)):
+        raise UnavailableError(Code.ENDORSEMENTS_UNAVAILABLE, f"{tee} {fmspc.hex()}: {floor} is below {current}")
+    return floor != current
+
+
+def check_use(floors: Mapping[tuple[Tee, bytes], Floor], tee: Tee, fmspc: bytes, floor: Floor) -> None:
+    """Check that the collateral behind some claims is the one that was recorded last.
+
+    Older would be below the floor; newer was not recorded, so that it could be rolled back unnoticed.
+
+    Raises:
+        UnavailableError: `endorsements.unavailable`.
+    """
+    current = floors.get((tee, fmspc))
+    if current != floor:
+        raise UnavailableError(
+            Code.ENDORSEMENTS_UNAVAILABLE, f"{tee} {fmspc.hex()}: {floor}, while {current or 'nothing'} is recorded"
+        )

@@ -1,0 +1,198 @@
+"""Makes an authority in an empty directory. What is decided here is fixed for its whole life."""
+
+import hashlib
+import shutil
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from proxy_attestation.appraisal.roots import VENDOR_ROOTS
+from proxy_attestation.authority import state as layout
+from proxy_attestation.authority.begin import begin
+from proxy_attestation.authority.keys import FileKeys, sync_directory, write_private
+from proxy_attestation.authority.ledger import Ledger
+from proxy_attestation.authority.settings import (
+    DNS_SUFFIXES_MAX,
+    TRUST_DOMAIN_MAX,
+    Settings,
+    are_suffixes,
+    encode_settings,
+    is_authority_domain,
+)
+from proxy_attestation.codes import Code
+from proxy_attestation.errors import ConfigurationError, UnavailableError, UsageError
+from proxy_attestation.policy.load import load_policy
+from proxy_attestation.policy.model import Policy
+
+_RESERVED: Final = frozenset(
+    {
+        layout.SETTINGS, layout.ROOT, layout.POLICY, layout.KEYS, layout.LEDGER, layout.ANCHORS, layout.ENDORSEMENTS,
+        layout.RUN, "serve.toml",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A new authority.
+
+    Attributes:
+        settings: what it is.
+        policy: that it begins with.
+        root: DER.
+    """
+
+    settings: Settings
+    policy: Policy
+    root: bytes
+
+
+def init_state(
+    state: Path,
+    *,
+    trust_domain: str,
+    dns: Sequence[str],
+    policy: Path,
+    simulated_root: bytes | None,
+    now: datetime,
+) -> Made:
+    """Make an authority.
+
+    Args:
+        state: a directory that is empty or not there.
+        trust_domain: the SPIFFE trust domain.
+        dns: the suffixes under which its certificates may carry DNS names.
+        policy: the policy file; it is copied, with the indexes that it names.
+        simulated_root: the root certificate (DER or PEM) of the simulated vendor whose evidence it takes; None for a
+            real authority.
+        now: aware UTC.
+
+    Raises:
+        UsageError: for a directory that is not empty, or a trust domain or suffix that cannot be.
+        ConfigurationError: `policy.malformed`; `configuration.malformed`, for a simulated root that is none.
+        UnavailableError: `authority.unavailable`, when something cannot be written. STATE is then as it was.
+    """
+    if not is_authority_domain(trust_domain):
+        raise UsageError(f"--trust-domain {trust_domain!r}: at most {TRUST_DOMAIN_MAX} of a-z, 0-9, '.', '-' and '_'")
+    suffixes = tuple(sorted(set(dns)))
+    if not are_suffixes(suffixes):
+        raise UsageError(f"--dns: 1 to {DNS_SUFFIXES_MAX} DNS names in lower case, without a dot in front")
+    anchor = None if simulated_root is None else _simulated_anchor(simulated_root)
+    settings = Settings(
+        simulated=anchor is not None,
+        trust_domain=trust_domain,
+        key_origin=FileKeys.origin,
+        dns=suffixes,
+        root_spki_sha256=bytes(32),
+        anchors=frozenset() if anchor is None else frozenset({anchor[1]}),
+    )
+    loaded = load_policy(policy)
+    settings.check_policy(loaded)
+    files = _policy_files(policy)
+    existed = state.exists()
+    _require_empty(state)
+    try:
+        complete, root = _write(state, settings, files, None if anchor is None else anchor[0], int(now.timestamp()))
+        _require_same(load_policy(state / layout.POLICY), loaded)
+    except OSError as error:
+        _clear(state, keep=existed)
+        raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, f"{error.filename or state}: {error.strerror}") from error
+    except BaseException:
+        _clear(state, keep=existed)
+        raise
+    return Made(complete, loaded, root)
+
+
+def _write(
+    state: Path, settings: Settings, files: dict[str, bytes], anchor: bytes | None, now: int
+) -> tuple[Settings, bytes]:
+    """Fill STATE; authority.toml comes last, and without it there is no authority."""
+    state.mkdir(mode=0o700, exist_ok=True)
+    state.chmod(0o700)
+    for name in (layout.KEYS, layout.ANCHORS, layout.ENDORSEMENTS, layout.RUN):
+        (state / name).mkdir(mode=0o700)
+    for name, content in files.items():
+        (state / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(state / name, content)
+    if anchor is not None:
+        write_private(state / layout.ANCHORS / "simulated-root.der", anchor)
+    write_private(state / layout.LEDGER, b"")
+    ledger = Ledger.create(state / layout.LEDGER)
+    try:
+        complete = begin(settings, FileKeys(state / layout.KEYS), ledger, now)
+        text = encode_settings(complete).encode()
+        with ledger.transaction():
+            ledger.set_meta(layout.BINDING, hashlib.sha256(text).digest())
+        root = ledger.cas()[0][1]
+    finally:
+        ledger.close()
+    pem = x509.load_der_x509_certificate(root).public_bytes(Encoding.PEM)
+    write_private(state / layout.ROOT, pem)
+    (state / layout.ROOT).chmod(0o644)
+    write_private(state / layout.SETTINGS, text)
+    sync_directory(state)
+    return complete, root
+
+
+def _simulated_anchor(data: bytes) -> tuple[bytes, bytes]:
+    der, pin = layout.read_anchor(data, "--simulated")
+    if pin in VENDOR_ROOTS.intel:
+        raise UsageError("--simulated: this is a real vendor's root; use --real")
+    return der, pin
+
+
+def _policy_files(policy: Path) -> dict[str, bytes]:
+    """Return what to copy: the policy, and by their names relative to it the indexes that it names.
+
+    The policy has been read before, so its form is known; an index must lie beside or below it, under a name that STATE
+    does not use itself.
+    """
+    try:
+        text = policy.read_bytes()
+        files = {layout.POLICY: text}
+        for entry in tomllib.loads(text.decode())["workload"]:
+            application = entry.get("application", {})
+            if "index" not in application:
+                continue
+            name = Path(application["index"])
+            first = name.parts[0]
+            if name.is_absolute() or ".." in name.parts or first in _RESERVED or first.startswith(layout.LEDGER):
+                detail = f"application.index {str(name)!r}: `init` copies it into STATE; put it beside the policy"
+                raise ConfigurationError(Code.POLICY_MALFORMED, detail)
+            files[str(name)] = (policy.parent / name).read_bytes()
+    except OSError as error:
+        raise ConfigurationError(Code.POLICY_MALFORMED, f"{error.filename}: {error.strerror}") from error
+    return files
+
+
+def _require_same(copied: Policy, loaded: Policy) -> None:
+    if copied != loaded:
+        raise ConfigurationError(Code.POLICY_MALFORMED, "the policy changed while it was copied")
+
+
+def _require_empty(state: Path) -> None:
+    try:
+        if any(state.iterdir()):
+            raise UsageError(f"{state} is not empty: an authority is made in an empty directory")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UsageError(f"{state}: {error.strerror}") from error
+
+
+def _clear(state: Path, *, keep: bool) -> None:
+    """Take back what was written into a directory that was empty or not there."""
+    if not keep:
+        shutil.rmtree(state, ignore_errors=True)
+        return
+    for path in state.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()

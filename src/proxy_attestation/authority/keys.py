@@ -1,0 +1,226 @@
+"""Where the authority's private keys are, and the one thing that is done with them. Keys: P-256.
+
+Whoever can read a key file can mint certificates. A file that others could read is therefore refused, not repaired.
+"""
+
+import os
+import stat
+from pathlib import Path
+from typing import Final, Protocol
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from proxy_attestation.codes import Code
+from proxy_attestation.errors import ConfigurationError, UnavailableError
+from proxy_attestation.formats.csr import spki_of
+
+KEY_FILE_MAX: Final = 4096
+ROOT_KEY: Final = "root.key"
+
+# RFC 6979: the same bytes get the same signature, so a repeated call gets the same certificate and not only the same
+# to-be-signed bytes.
+_ECDSA: Final = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
+
+
+class Signer:
+    """A private key that signs to-be-signed bytes and does nothing else."""
+
+    __slots__ = ("_key", "spki")
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
+        self._key = key
+        self.spki = spki_of(key.public_key())
+
+    def sign(self, tbs: bytes) -> bytes:
+        """Return the DER of an ecdsa-with-SHA256 signature."""
+        return self._key.sign(tbs, _ECDSA)
+
+
+class KeyStore(Protocol):
+    """Makes and finds the authority's keys."""
+
+    @property
+    def origin(self) -> str:
+        """`file` and, one day, others."""
+
+    def root(self) -> Signer:
+        """Return the root's key."""
+
+    def issuing(self, number: int) -> Signer:
+        """Return the key of an issuing CA."""
+
+    def make_root(self) -> Signer:
+        """Make the root's key; it must not exist."""
+
+    def make_issuing(self, number: int) -> Signer:
+        """Make the key of an issuing CA that stands in no ledger yet; one of a start that failed is replaced."""
+
+    def destroy_issuing(self, number: int) -> None:
+        """Destroy the key of a retired issuing CA; nothing happens where it is gone."""
+
+
+class FileKeys:
+    """Keys as PKCS#8 files (DER inside PEM, not encrypted), mode 0600, in a directory of mode 0700."""
+
+    origin = "file"
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def root(self) -> Signer:
+        """Return the root's key.
+
+        Raises:
+            ConfigurationError: `authority.state`, and so in every method that reads.
+        """
+        return self._load(ROOT_KEY)
+
+    def issuing(self, number: int) -> Signer:
+        """Return the key of an issuing CA."""
+        return self._load(_issuing_file(number))
+
+    def make_root(self) -> Signer:
+        """Make the root's key.
+
+        Raises:
+            UnavailableError: `authority.unavailable`, when it cannot be written, and so in every method that makes.
+        """
+        return self._make(ROOT_KEY)
+
+    def make_issuing(self, number: int) -> Signer:
+        """Make the key of an issuing CA."""
+        return self._make(_issuing_file(number))
+
+    def destroy_issuing(self, number: int) -> None:
+        """Remove the file. What the disk keeps of it is beyond us."""
+        (self._directory / _issuing_file(number)).unlink(missing_ok=True)
+
+    def _load(self, name: str) -> Signer:
+        path = self._directory / name
+        try:
+            check_private(self._directory, directory=True)
+            data = read_private(path, KEY_FILE_MAX)
+            key = serialization.load_pem_private_key(data, password=None)
+        except OSError as error:
+            raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: {error.strerror}") from error
+        except (ValueError, TypeError) as error:
+            raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: not an unencrypted PKCS#8 key") from error
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+            raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: not a P-256 key")
+        return Signer(key)
+
+    def _make(self, name: str) -> Signer:
+        key = ec.generate_private_key(ec.SECP256R1())
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        try:
+            write_private(self._directory / name, pem)
+        except OSError as error:
+            raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, f"{self._directory / name}: {error}") from error
+        return Signer(key)
+
+
+class MemoryKeys:
+    """Keys that end with the process: for benchmarks and tests of an authority without a directory."""
+
+    origin = "file"
+
+    def __init__(self) -> None:
+        self._keys: dict[str, Signer] = {}
+
+    def root(self) -> Signer:
+        """Return the root's key."""
+        return self._keys[ROOT_KEY]
+
+    def issuing(self, number: int) -> Signer:
+        """Return the key of an issuing CA."""
+        return self._keys[_issuing_file(number)]
+
+    def make_root(self) -> Signer:
+        """Make the root's key."""
+        return self._make(ROOT_KEY)
+
+    def make_issuing(self, number: int) -> Signer:
+        """Make the key of an issuing CA."""
+        return self._make(_issuing_file(number))
+
+    def destroy_issuing(self, number: int) -> None:
+        """Forget the key."""
+        self._keys.pop(_issuing_file(number), None)
+
+    def _make(self, name: str) -> Signer:
+        self._keys[name] = Signer(ec.generate_private_key(ec.SECP256R1()))
+        return self._keys[name]
+
+
+def check_private(path: Path, *, directory: bool = False) -> None:
+    """Check that a file or directory is ours alone.
+
+    Raises:
+        ConfigurationError: `authority.state`, when it is a link, of another owner, or open to others.
+        OSError: when it cannot be looked at.
+    """
+    _check_mode(path, path.lstat(), directory=directory)
+
+
+def read_private(path: Path, limit: int) -> bytes:
+    """Read a file that must be ours alone; checked on the open descriptor, so that nobody can swap it in between.
+
+    Raises:
+        ConfigurationError: `authority.state`, as `check_private`, or when it is longer than `limit` bytes.
+        OSError: when it cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        _check_mode(path, os.fstat(descriptor), directory=False)
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: longer than {limit} bytes")
+    return data
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file of mode 0600 so that after a crash it is there whole or not at all.
+
+    Raises:
+        OSError: when it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+    temporary.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make what was created or renamed in a directory survive a crash.
+
+    Raises:
+        OSError: when that cannot be done.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check_mode(path: Path, status: os.stat_result, *, directory: bool) -> None:
+    kind = stat.S_ISDIR if directory else stat.S_ISREG
+    if not kind(status.st_mode):
+        raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: not a {'directory' if directory else 'plain file'}")
+    if status.st_uid != os.geteuid():
+        raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: belongs to another user")
+    if status.st_mode & 0o077:
+        mode = "0700" if directory else "0600"
+        raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: open to others, must have mode {mode}")
+
+
+def _issuing_file(number: int) -> str:
+    return f"issuing-{number}.key"

@@ -1,0 +1,268 @@
+"""The ledger and what must change with it in one transaction: one SQLite file, one writer, plain SQL.
+
+WAL with synchronous=FULL: when `transaction` has ended, what it wrote survives a crash of the machine; when it has
+not, nothing of it is there. Entries are only ever appended, with indexes 0, 1, 2 ...; the file itself refuses anything
+else. Of the tables, `entry` is the ledger; `ca` lists the CA certificates whose events stand in it; `floor` has the
+oldest collateral that may be used; `token_key` the keys of session tokens; `meta` single values.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.authority.ledger_schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
+from proxy_attestation.authority.messages import TokenKey
+from proxy_attestation.authority.wire_messages import CRL_NUMBER_MAX
+from proxy_attestation.codes import Code
+from proxy_attestation.errors import ConfigurationError, InternalError, UnavailableError
+from proxy_attestation.formats.ledger_entry import EntryKind
+from proxy_attestation.formats.tee import Tee
+
+FLOORS_MAX: Final = 4096
+"""Platforms (issuer, tee and FMSPC) whose collateral the ledger remembers."""
+
+_BUSY_TIMEOUT_MS: Final = 5000
+_ISSUER: Final = "intel"
+_INSERT: Final = (
+    "INSERT INTO entry (idx, kind, entry, tbs, not_before, not_after, spki_sha256, session_id, request_sha256,"
+    " claims_set) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_BY_SESSION: Final = (
+    "SELECT idx, kind, entry, tbs, not_before, not_after, spki_sha256, session_id, request_sha256, claims_set"
+    " FROM entry WHERE session_id = ?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One entry to append, or one that was found. What a kind does not have is None.
+
+    Attributes:
+        kind: as in the entry.
+        entry: the entry's bytes (`formats.ledger_entry`).
+        tbs: the to-be-signed certificate.
+        not_before: seconds since the epoch.
+        not_after: seconds since the epoch.
+        spki_sha256: 32 bytes, of the certified key.
+        session_id: 16 bytes; no two entries have the same.
+        request_sha256: 32 bytes.
+        claims_set: as in the leaf.
+    """
+
+    kind: EntryKind
+    entry: bytes
+    tbs: bytes | None = None
+    not_before: int | None = None
+    not_after: int | None = None
+    spki_sha256: bytes | None = None
+    session_id: bytes | None = None
+    request_sha256: bytes | None = None
+    claims_set: bytes | None = None
+
+
+class Ledger:
+    """An open ledger. Every method may raise `UnavailableError` (`authority.unavailable`) when SQLite cannot answer."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    def create(cls, path: Path | None) -> Self:
+        """Make an empty ledger in an existing empty file of mode 0600, or in memory.
+
+        Raises:
+            UnavailableError: `authority.unavailable`.
+        """
+        with _translated():
+            connection = _connect(path)
+            connection.executescript(SCHEMA)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        return cls(connection)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open a ledger.
+
+        Raises:
+            ConfigurationError: `authority.state`, when the file is no ledger of this version, or its indexes are not
+                0 to n-1.
+            UnavailableError: `authority.unavailable`.
+        """
+        with _translated():
+            try:
+                connection = _connect(path)
+                (application,) = connection.execute("PRAGMA application_id").fetchone()
+                (version,) = connection.execute("PRAGMA user_version").fetchone()
+            except sqlite3.DatabaseError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
+                    raise
+                raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: not a ledger") from error
+            if (application, version) != (APPLICATION_ID, SCHEMA_VERSION):
+                connection.close()
+                raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: not a ledger of version {SCHEMA_VERSION}")
+            count, last = connection.execute("SELECT count(*), max(idx) FROM entry").fetchone()
+            if last is None or last + 1 != count:
+                connection.close()
+                raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: {count} entries, the last has index {last}")
+        return cls(connection)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit all that happens inside, or nothing of it.
+
+        Raises:
+            UnavailableError: `authority.unavailable`; nothing was written.
+            InternalError: a constraint of the schema was violated; nothing was written.
+        """
+        with _translated():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def append(self, rows: Sequence[Row]) -> int:
+        """Append entries, inside a transaction; return the first one's index, from which the others count on."""
+        with _translated():
+            (first,) = self._connection.execute("SELECT coalesce(max(idx) + 1, 0) FROM entry").fetchone()
+            self._connection.executemany(
+                _INSERT,
+                [
+                    (
+                        first + offset, int(row.kind), row.entry, row.tbs, row.not_before, row.not_after,
+                        row.spki_sha256, row.session_id, row.request_sha256, row.claims_set,
+                    )
+                    for offset, row in enumerate(rows)
+                ],
+            )  # fmt: skip
+        return int(first)
+
+    def find_session(self, session_id: bytes) -> tuple[int, Row] | None:
+        """Return the index and entry of a session that was used."""
+        with _translated():
+            found = self._connection.execute(_BY_SESSION, (session_id,)).fetchone()
+        return None if found is None else (found[0], Row(EntryKind(found[1]), *found[2:]))
+
+    def size(self) -> int:
+        """Return how many entries there are."""
+        with _translated():
+            (last,) = self._connection.execute("SELECT max(idx) FROM entry").fetchone()
+        return 0 if last is None else last + 1
+
+    def entry(self, index: int) -> bytes | None:
+        """Return the bytes of one entry."""
+        with _translated():
+            found = self._connection.execute("SELECT entry FROM entry WHERE idx = ?", (index,)).fetchone()
+        return None if found is None else bytes(found[0])
+
+    def latest_time(self) -> int:
+        """Return the latest time that the authority has seen signed: a notBefore, or an issue date of collateral."""
+        with _translated():
+            (entries,) = self._connection.execute("SELECT max(not_before) FROM entry").fetchone()
+            (floors,) = self._connection.execute("SELECT max(issue_date) FROM floor").fetchone()
+        return max(entries or 0, floors or 0)
+
+    def meta(self, name: str) -> bytes | None:
+        """Return a single value."""
+        with _translated():
+            found = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return None if found is None else bytes(found[0])
+
+    def set_meta(self, name: str, value: bytes) -> None:
+        """Set a single value, inside a transaction."""
+        with _translated():
+            self._connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value))
+
+    def cas(self) -> list[tuple[int, bytes]]:
+        """Return (number, DER) of every CA certificate: 0 the root, from 1 the issuing CAs."""
+        with _translated():
+            rows = self._connection.execute("SELECT number, certificate FROM ca ORDER BY number").fetchall()
+        return [(number, bytes(certificate)) for number, certificate in rows]
+
+    def add_ca(self, number: int, index: int, certificate: bytes) -> None:
+        """Record a CA certificate whose event is the entry `index`, inside a transaction."""
+        with _translated():
+            self._connection.execute(
+                "INSERT INTO ca (number, idx, certificate) VALUES (?, ?, ?)", (number, index, certificate)
+            )
+
+    def floors(self) -> dict[tuple[Tee, bytes], Floor]:
+        """Return every floor by (tee, FMSPC)."""
+        with _translated():
+            rows = self._connection.execute(
+                "SELECT tee, fmspc, evaluation_number, issue_date, pck_crl_number, root_crl_number"
+                " FROM floor WHERE issuer = ? ORDER BY tee, fmspc",
+                (_ISSUER,),
+            ).fetchall()
+        return {
+            (Tee(tee), bytes(fmspc)): Floor(number, date, int.from_bytes(pck, "big"), int.from_bytes(root, "big"))
+            for tee, fmspc, number, date, pck, root in rows
+        }
+
+    def set_floor(self, tee: Tee, fmspc: bytes, floor: Floor) -> None:
+        """Set a floor, inside a transaction; the schema refuses one that sinks."""
+        with _translated():
+            self._connection.execute(
+                "INSERT INTO floor VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+                " evaluation_number = excluded.evaluation_number, issue_date = excluded.issue_date,"
+                " pck_crl_number = excluded.pck_crl_number, root_crl_number = excluded.root_crl_number",
+                (
+                    _ISSUER, str(tee), fmspc, floor.evaluation_number, floor.issue_date,
+                    floor.pck_crl_number.to_bytes(CRL_NUMBER_MAX, "big"),
+                    floor.root_crl_number.to_bytes(CRL_NUMBER_MAX, "big"),
+                ),
+            )  # fmt: skip
+
+    def token_keys(self) -> tuple[TokenKey, ...]:
+        """Return the keys of session tokens, the newest first."""
+        with _translated():
+            rows = self._connection.execute(
+                "SELECT key_id, key, not_after FROM token_key ORDER BY not_after DESC, key_id"
+            ).fetchall()
+        return tuple(TokenKey(bytes(key_id), bytes(key), not_after) for key_id, key, not_after in rows)
+
+    def replace_token_keys(self, keys: Sequence[TokenKey]) -> None:
+        """Keep exactly these keys, inside a transaction."""
+        with _translated():
+            self._connection.execute("DELETE FROM token_key")
+            self._connection.executemany(
+                "INSERT INTO token_key (key_id, key, not_after) VALUES (?, ?, ?)",
+                [(key.key_id, key.key, key.not_after) for key in keys],
+            )
+
+
+def _connect(path: Path | None) -> sqlite3.Connection:
+    # isolation_level=None: transactions begin and end where `transaction` says so.
+    connection = sqlite3.connect(":memory:" if path is None else path, isolation_level=None)
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "trusted_schema = OFF",
+        "secure_delete = ON",
+        f"busy_timeout = {_BUSY_TIMEOUT_MS}",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        raise InternalError(f"the ledger refused: {error}") from error
+    except sqlite3.Error as error:
+        raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, f"the ledger: {error}") from error

@@ -1,0 +1,68 @@
+"""The tables of the ledger's SQLite file (`ledger.py`). A change here is a new version and a migration."""
+
+from typing import Final
+
+SCHEMA_VERSION: Final = 1
+APPLICATION_ID: Final = 0x50415454
+"""`PATT`, in the file's header."""
+
+SCHEMA: Final = """
+CREATE TABLE meta (
+    name TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE entry (
+    idx INTEGER PRIMARY KEY CHECK (idx >= 0),
+    kind INTEGER NOT NULL CHECK (kind BETWEEN 1 AND 5),
+    entry BLOB NOT NULL CHECK (length(entry) BETWEEN 1 AND 4096),
+    tbs BLOB CHECK (length(tbs) BETWEEN 1 AND 8192),
+    not_before INTEGER CHECK (not_before > 0),
+    not_after INTEGER CHECK (not_after > not_before),
+    spki_sha256 BLOB CHECK (length(spki_sha256) = 32),
+    session_id BLOB CHECK (length(session_id) = 16),
+    request_sha256 BLOB CHECK (length(request_sha256) = 32),
+    claims_set BLOB CHECK (length(claims_set) BETWEEN 1 AND 2048),
+    CHECK (kind NOT IN (1, 3, 5)
+        OR tbs IS NOT NULL AND not_before IS NOT NULL AND not_after IS NOT NULL AND spki_sha256 IS NOT NULL),
+    CHECK (kind <> 1 OR session_id IS NOT NULL AND request_sha256 IS NOT NULL AND claims_set IS NOT NULL)
+) STRICT;
+CREATE UNIQUE INDEX entry_session ON entry (session_id) WHERE session_id IS NOT NULL;
+CREATE INDEX entry_not_before ON entry (not_before);
+CREATE TRIGGER entry_dense BEFORE INSERT ON entry
+    WHEN NEW.idx IS NOT (SELECT coalesce(max(idx) + 1, 0) FROM entry)
+    BEGIN SELECT raise(ABORT, 'the index is not the next one'); END;
+CREATE TRIGGER entry_no_update BEFORE UPDATE ON entry
+    BEGIN SELECT raise(ABORT, 'entries do not change'); END;
+CREATE TRIGGER entry_no_delete BEFORE DELETE ON entry
+    BEGIN SELECT raise(ABORT, 'entries do not go'); END;
+
+CREATE TABLE ca (
+    number INTEGER PRIMARY KEY CHECK (number >= 0),
+    idx INTEGER NOT NULL UNIQUE REFERENCES entry (idx),
+    certificate BLOB NOT NULL CHECK (length(certificate) BETWEEN 1 AND 8192)
+) STRICT;
+
+CREATE TABLE floor (
+    issuer TEXT NOT NULL,
+    tee TEXT NOT NULL CHECK (tee IN ('sgx', 'tdx')),
+    fmspc BLOB NOT NULL CHECK (length(fmspc) = 6),
+    evaluation_number INTEGER NOT NULL CHECK (evaluation_number >= 0),
+    issue_date INTEGER NOT NULL CHECK (issue_date >= 0),
+    pck_crl_number BLOB NOT NULL CHECK (length(pck_crl_number) = 20),
+    root_crl_number BLOB NOT NULL CHECK (length(root_crl_number) = 20),
+    PRIMARY KEY (issuer, tee, fmspc)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER floor_only_rises BEFORE UPDATE ON floor
+    WHEN NEW.evaluation_number < OLD.evaluation_number OR NEW.issue_date < OLD.issue_date
+        OR NEW.pck_crl_number < OLD.pck_crl_number OR NEW.root_crl_number < OLD.root_crl_number
+    BEGIN SELECT raise(ABORT, 'a floor does not sink'); END;
+CREATE TRIGGER floor_no_delete BEFORE DELETE ON floor
+    BEGIN SELECT raise(ABORT, 'a floor does not go'); END;
+
+CREATE TABLE token_key (
+    key_id BLOB PRIMARY KEY CHECK (length(key_id) = 4),
+    key BLOB NOT NULL CHECK (length(key) = 32),
+    not_after INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+"""

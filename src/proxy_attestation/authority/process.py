@@ -1,0 +1,196 @@
+"""The authority's process: a Unix socket that only workers of the same user can reach, in front of an `Issuer`.
+
+Requests from all connections go into one bounded queue. Whatever is pending when the loop comes round, at most
+`BATCH_MAX` orders, is one batch and one commit; nobody waits on purpose for a batch to fill. Answers leave after the
+commit. SIGTERM, or the end of standard input (the supervisor has died): no new requests, what is queued is answered,
+exit 0. SIGHUP: the policy is read again.
+
+`python -m proxy_attestation.authority.process --state STATE` prints one line on standard output when it listens:
+``ready`` and a JSON object. Standard input must be a pipe or socket that the parent holds open.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import stat
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from proxy_attestation.authority import log
+from proxy_attestation.authority import state as layout
+from proxy_attestation.authority.issue import Issuer
+from proxy_attestation.authority.server import Server, bind
+from proxy_attestation.errors import InternalError, ProxyAttestationError, UsageError
+
+MAINTENANCE_SECONDS: Final = 60.0
+"""How often it is looked whether a CA or key is to be replaced."""
+
+_STDIN: Final = 0
+
+
+def utc_now() -> datetime:
+    """Return the system's time."""
+    return datetime.now(UTC)
+
+
+async def serve_authority(
+    state: Path,
+    socket: Path | None,
+    tls_names: Sequence[str],
+    *,
+    clock: Callable[[], datetime] = utc_now,
+    ready: Callable[[Issuer, Path], None],
+    stop: asyncio.Event,
+) -> None:
+    """Serve the authority of STATE until told to stop.
+
+    Args:
+        state: made by `init`.
+        socket: where to listen; None for STATE/run/authority.sock.
+        tls_names: host names and IP addresses of the proxy's own TLS certificate.
+        clock: aware UTC.
+        ready: called when it listens.
+        stop: ends it, once what is queued has been answered.
+
+    Raises:
+        ConfigurationError: `authority.state`, `policy.malformed` or `policy.stale`.
+        UsageError: for TLS names that the root does not permit.
+        UnavailableError: `authority.unavailable` or `authority.clock`.
+    """
+    lock = layout.lock_state(state)
+    try:
+        authority = layout.open_authority(state, clock)
+        try:
+            issuer = Issuer(authority, authority.settings.server_names(tuple(tls_names)))
+            path = socket or state / layout.RUN / layout.SOCKET
+            server = Server(issuer)
+            listening = await server.listen(bind(path))
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, issuer, state)
+            ready(issuer, path)
+            try:
+                await _maintain(issuer, stop)
+            finally:
+                listening.close()
+                await server.drain()
+                path.unlink(missing_ok=True)
+        finally:
+            authority.ledger.close()
+    finally:
+        os.close(lock)
+
+
+def run_authority(state: Path, socket: Path | None, tls_names: Sequence[str]) -> None:
+    """Serve the authority of STATE in this process, with signals, standard input and output as the module says.
+
+    Raises:
+        ProxyAttestationError: as `serve_authority`; `UsageError` also when standard input is no pipe or socket.
+    """
+    try:
+        mode = os.fstat(_STDIN).st_mode
+    except OSError:
+        mode = 0
+    if not stat.S_ISFIFO(mode) and not stat.S_ISSOCK(mode):
+        raise UsageError("standard input must be a pipe that the parent holds: its end tells that the parent is gone")
+    asyncio.run(_run(state, socket, tls_names))
+
+
+async def _run(state: Path, socket: Path | None, tls_names: Sequence[str]) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    # Until there is a policy to read again, a hangup must not end us.
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
+
+    def heard() -> None:
+        if not os.read(_STDIN, 4096):
+            loop.remove_reader(_STDIN)
+            log.info("parent gone")
+            stop.set()
+
+    loop.add_reader(_STDIN, heard)
+    try:
+        await serve_authority(state, socket, tls_names, ready=_say_ready, stop=stop)
+    finally:
+        loop.remove_reader(_STDIN)
+    log.info("stopped")
+
+
+def _say_ready(issuer: Issuer, path: Path) -> None:
+    told = issuer.hello()
+    fields = {
+        "socket": str(path),
+        "trust_domain": told.trust_domain,
+        "simulated": told.simulated,
+        "ca_id": told.ca_id.hex(),
+        "policy_digest": told.policy_digest.hex(),
+        "entries": issuer.authority.ledger.size(),
+    }
+    log.info("ready", **fields)
+    sys.stdout.write(f"ready {json.dumps(fields)}\n")
+    sys.stdout.flush()
+
+
+async def _maintain(issuer: Issuer, stop: asyncio.Event) -> None:
+    """Look now and then whether something is due, until told to stop."""
+    while True:
+        try:
+            async with asyncio.timeout(MAINTENANCE_SECONDS):
+                await stop.wait()
+        except TimeoutError:
+            maintain(issuer)
+        else:
+            return
+
+
+def maintain(issuer: Issuer) -> None:
+    """Do what is due; what fails is logged, and tried again next time."""
+    try:
+        if issuer.authority.maintain():
+            log.info("maintained", generation=issuer.authority.generation)
+    except ProxyAttestationError as error:
+        log.warning("maintenance failed", code=str(error.code), detail=error.detail)
+    except Exception as error:  # noqa: BLE001 - issuing goes on while the CA is still good
+        log.bug(error)
+
+
+def _reload(issuer: Issuer, state: Path) -> None:
+    """Read the policy again; one that cannot be put in force leaves the old one there."""
+    in_force = issuer.authority.policy.version
+    try:
+        changed = issuer.authority.reload_policy(layout.read_policy(state))
+    except ProxyAttestationError as error:
+        log.warning("policy kept", version=in_force, code=str(error.code), detail=error.detail)
+    except Exception as error:  # noqa: BLE001 - the policy in force stays there
+        log.bug(error)
+    else:
+        event = "policy in force" if changed else "policy unchanged"
+        log.info(event, version=issuer.authority.policy.version, digest=issuer.authority.policy_digest.hex())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the process; return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m proxy_attestation.authority.process", allow_abbrev=False)
+    parser.add_argument("--state", type=Path, required=True, help="the directory that `init` made")
+    parser.add_argument("--socket", type=Path, help="where to listen (default: STATE/run/authority.sock)")
+    parser.add_argument("--tls-name", action="append", default=[], help="a name of the proxy's own TLS certificate")
+    options = parser.parse_args(arguments)
+    log.configure()
+    try:
+        run_authority(options.state, options.socket, options.tls_name)
+    except ProxyAttestationError as error:
+        log.warning("did not start", code=str(error.code), detail=error.detail)
+        return error.exit_status
+    except Exception as error:  # noqa: BLE001 - the last resort of the process
+        log.bug(error)
+        return InternalError.exit_status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,223 @@
+"""The authority's socket: frames in, one bounded queue, batches to the `Issuer`, frames out."""
+
+import asyncio
+import os
+import socket
+import stat
+import struct
+from collections import deque
+from pathlib import Path
+from typing import Final
+
+from proxy_attestation.authority import log, wire
+from proxy_attestation.authority import wire_messages as messages
+from proxy_attestation.authority.issue import Issuer
+from proxy_attestation.authority.messages import Issued, IssueOrder
+from proxy_attestation.authority.sockets import unix_address
+from proxy_attestation.authority.wire import Method
+from proxy_attestation.codes import Code
+from proxy_attestation.errors import FormatError, InternalError, ProxyAttestationError, UnavailableError
+
+BATCH_MAX: Final = 256
+"""Orders in one transaction."""
+QUEUE_MAX: Final = 4096
+"""Orders that wait; beyond that the answer is `limits.exhausted`."""
+CONNECTIONS_MAX: Final = 256
+DRAIN_SECONDS: Final = 5.0
+"""How long peers may take to read what is left for them when the authority ends."""
+
+_BACKLOG: Final = 128
+_UCRED: Final = struct.Struct("3i")  # pid, uid, gid (unix(7), SO_PEERCRED)
+
+
+def bind(path: Path) -> socket.socket:
+    """Return a socket bound to `path`, mode 0600 from its first moment; one that is left over there is replaced.
+
+    Raises:
+        UnavailableError: `authority.unavailable`.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        if path.is_socket():
+            path.unlink()
+        # Linux gives the file the mode that the socket has when it is bound.
+        os.fchmod(listener.fileno(), stat.S_IRUSR | stat.S_IWUSR)
+        with unix_address(path) as address:
+            listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, f"{path}: {error.strerror}") from error
+    return listener
+
+
+class Server:
+    """Serves one issuer to all connections of one loop."""
+
+    def __init__(self, issuer: Issuer, *, queue_max: int = QUEUE_MAX) -> None:
+        self._issuer = issuer
+        self._queue_max = queue_max
+        self._queue: deque[tuple[_Connection, int, IssueOrder]] = deque()
+        self._scheduled = False
+        self._draining = False
+        self._connections: set[_Connection] = set()
+        self._all_closed = asyncio.Event()
+
+    async def listen(self, listener: socket.socket) -> asyncio.Server:
+        """Take connections from a bound socket."""
+        return await asyncio.get_running_loop().create_unix_server(lambda: _Connection(self), sock=listener)
+
+    async def drain(self) -> None:
+        """Read nothing any more, answer what is queued, and close every connection."""
+        self._draining = True
+        for connection in self._connections:
+            connection.stop_reading()
+        while self._queue:
+            self._issue()
+        for connection in list(self._connections):
+            connection.close()
+        if self._connections:
+            try:
+                async with asyncio.timeout(DRAIN_SECONDS):
+                    await self._all_closed.wait()
+            except TimeoutError:
+                for connection in list(self._connections):
+                    connection.abort()
+
+    def opened(self, connection: "_Connection") -> bool:
+        """Take a connection, unless there are too many."""
+        if self._draining or len(self._connections) >= CONNECTIONS_MAX:
+            return False
+        self._connections.add(connection)
+        self._all_closed.clear()
+        return True
+
+    def closed(self, connection: "_Connection") -> None:
+        """Forget a connection."""
+        self._connections.discard(connection)
+        if not self._connections:
+            self._all_closed.set()
+
+    def call(self, connection: "_Connection", call: wire.Call) -> None:
+        """Answer a call now, or queue it when it is an order."""
+        try:
+            if call.method is Method.ISSUE:
+                self._enqueue(connection, call.call_id, _decoded(call))
+            else:
+                connection.send(wire.encode_answer(call.call_id, self._answer(call)))
+        except ProxyAttestationError as error:
+            connection.send(wire.encode_error(call.call_id, error))
+        except Exception as error:  # noqa: BLE001 - a bug in one call must not end the authority
+            log.bug(error, method=call.method.name)
+            connection.send(wire.encode_error(call.call_id, InternalError(type(error).__name__)))
+
+    def _answer(self, call: wire.Call) -> object:
+        try:
+            if call.method is Method.RAISE_FLOOR:
+                arguments = messages.decode_raise(call.body)
+                return messages.encode_floor(self._issuer.raise_floor(*arguments))
+            if call.method is Method.TLS_LEAF:
+                return list(self._issuer.tls_leaf(messages.decode_spki(call.body)))
+        except FormatError as error:
+            raise InternalError(f"{call.method.name}: {error.detail}") from error
+        return messages.encode_info(self._issuer.hello())
+
+    def _enqueue(self, connection: "_Connection", call_id: int, order: IssueOrder) -> None:
+        if len(self._queue) >= self._queue_max:
+            raise UnavailableError(Code.LIMITS_EXHAUSTED, f"{self._queue_max} orders wait")
+        self._queue.append((connection, call_id, order))
+        self._schedule()
+
+    def _schedule(self) -> None:
+        # `call_soon` runs after every connection that is readable now has been read: what they brought is one batch.
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        self._issue()
+        if self._queue:
+            self._schedule()
+
+    def _issue(self) -> None:
+        batch = [self._queue.popleft() for _ in range(min(BATCH_MAX, len(self._queue)))]
+        outcomes = self._issuer.issue_batch([order for _, _, order in batch])
+        for (connection, call_id, _), outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, Issued):
+                connection.send(wire.encode_answer(call_id, messages.encode_issued(outcome)))
+            else:
+                connection.send(wire.encode_error(call_id, outcome))
+
+
+class _Connection(asyncio.Protocol):
+    """One worker. A peer of another user, or one that does not speak our frames, is cut off."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._reader = wire.FrameReader()
+        self._transport: asyncio.Transport | None = None
+        self._stopped = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what asyncio gives to a stream protocol
+        peer = transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        _, uid, _ = _UCRED.unpack(peer)
+        if uid != os.geteuid() or not self._server.opened(self):
+            log.warning("connection refused", peer_uid=uid)
+            transport.abort()
+            return
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self._stopped:
+            return
+        try:
+            for frame in self._reader.feed(data):
+                self._server.call(self, wire.decode_call(frame))
+        except FormatError as error:
+            log.warning("connection cut off", problem=error.detail)
+            self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self._transport = None
+        self._server.closed(self)
+
+    def pause_writing(self) -> None:
+        # It does not read its answers: then it gets to ask for no more.
+        if self._transport is not None and not self._stopped:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._transport is not None and not self._stopped:
+            self._transport.resume_reading()
+
+    def send(self, frame: bytes) -> None:
+        """Write a frame; nobody hears it when the connection is gone."""
+        if self._transport is not None:
+            self._transport.write(frame)
+
+    def stop_reading(self) -> None:
+        """Take no more calls."""
+        self._stopped = True
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def close(self) -> None:
+        """End the connection once everything is written."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """End the connection now."""
+        self._stopped = True
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def _decoded(call: wire.Call) -> IssueOrder:
+    try:
+        return messages.decode_order(call.body)
+    except FormatError as error:
+        raise InternalError(f"an order of another form: {error.detail}") from error

@@ -1,0 +1,199 @@
+"""What an authority is, for its whole life: `authority.toml`, its bytes bound by the ledger, and by the root's name."""
+
+import tomllib
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from proxy_attestation.appraisal.roots import VENDOR_ROOTS, Roots
+from proxy_attestation.authority.check import is_permitted_dns
+from proxy_attestation.authority.profile import ca_name
+from proxy_attestation.codes import Code
+from proxy_attestation.errors import ConfigurationError, FormatError, UsageError
+from proxy_attestation.formats.request import Names, is_dns_name, names_from
+from proxy_attestation.policy.model import Policy
+from proxy_attestation.policy.names import is_trust_domain, spiffe_id
+
+SETTINGS_MAX: Final = 64 * 1024
+TRUST_DOMAIN_MAX: Final = 38
+"""Characters: with the words of our names they fill the 64 that a common name may have (RFC 5280, ub-common-name)."""
+DNS_SUFFIXES_MAX: Final = 32
+SERVER_ENTRY: Final = "proxy-attestation/server"
+"""The path of the proxy's own SPIFFE ID."""
+
+_FORMAT: Final = 1
+_KEYS: Final = frozenset({"format", "kind", "trust_domain", "key_origin", "dns", "root_spki_sha256", "anchors"})
+_REAL: Final = "real"
+_SIMULATED: Final = "simulated"
+_FILE: Final = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What was decided at `init`.
+
+    Attributes:
+        simulated: whether it takes simulated evidence; never both kinds.
+        trust_domain: the SPIFFE trust domain.
+        key_origin: `file`.
+        dns: the suffixes that the root permits, sorted.
+        root_spki_sha256: 32 bytes.
+        anchors: SPKI SHA-256 of the simulated vendors' roots, 32 bytes each; none in a real authority, which trusts
+            the pinned vendors.
+    """
+
+    simulated: bool
+    trust_domain: str
+    key_origin: str
+    dns: tuple[str, ...]
+    root_spki_sha256: bytes
+    anchors: frozenset[bytes]
+
+    @property
+    def roots(self) -> Roots:
+        """What evidence may chain to."""
+        return Roots(intel=self.anchors) if self.simulated else VENDOR_ROOTS
+
+    @property
+    def organization(self) -> str:
+        """The O of the CA names: what everybody should see."""
+        return "SIMULATED" if self.simulated else "FILE KEYS"
+
+    @property
+    def root_name(self) -> bytes:
+        """DER of the root's name."""
+        return ca_name(self.trust_domain, "Root G1", self.organization)
+
+    def issuing_name(self, number: int) -> bytes:
+        """Return the DER of an issuing CA's name."""
+        return ca_name(self.trust_domain, f"CA {number}", self.organization)
+
+    @property
+    def ledger_origin(self) -> str:
+        """The ledger's name: no two authorities share one, even where one replaced the other."""
+        return f"{self.trust_domain}/issuance/{self.root_spki_sha256.hex()[:16]}"
+
+    @property
+    def server_id(self) -> str:
+        """The proxy's own SPIFFE ID."""
+        return spiffe_id(self.trust_domain, SERVER_ENTRY)
+
+    def check_policy(self, policy: Policy) -> None:
+        """Check that a policy is one for this authority.
+
+        Raises:
+            ConfigurationError: `policy.malformed`.
+        """
+        if policy.trust_domain != self.trust_domain:
+            _malformed(f"trust_domain is {policy.trust_domain!r}; this authority's is {self.trust_domain!r}")
+        for workload in policy.workloads.values():
+            for name in workload.names.dns:
+                if not is_permitted_dns(name, self.dns):
+                    suffixes = ", ".join(self.dns)
+                    _malformed(f"[[workload]] {workload.name!r}: dns {name!r} lies outside the root's {suffixes}")
+
+    def server_names(self, names: tuple[str, ...]) -> Names:
+        """Return the names of the proxy's own TLS certificate.
+
+        Args:
+            names: DNS names and IP addresses, as text.
+
+        Raises:
+            UsageError: for a name that the root does not permit, or that is none.
+        """
+        addresses = tuple(name for name in names if ":" in name or name.replace(".", "").isdigit())
+        hosts = tuple(name for name in names if name not in addresses)
+        for host in hosts:
+            if not is_dns_name(host) or not is_permitted_dns(host, self.dns):
+                suffixes = ", ".join(self.dns)
+                raise UsageError(f"{host!r} cannot be in a certificate: the root permits {suffixes} and IP addresses")
+        try:
+            return names_from(hosts, addresses, (self.server_id,))
+        except FormatError as error:
+            raise UsageError(error.detail) from error
+
+
+def encode_settings(settings: Settings) -> str:
+    """Return the text of authority.toml."""
+    dns = ", ".join(f'"{suffix}"' for suffix in settings.dns)
+    anchors = ", ".join(f'"{anchor.hex()}"' for anchor in sorted(settings.anchors))
+    return (
+        "# What this authority is. Written by `proxy-attestation init`; fixed for life: a change refuses the start.\n"
+        f"format = {_FORMAT}\n"
+        f'kind = "{_SIMULATED if settings.simulated else _REAL}"\n'
+        f'trust_domain = "{settings.trust_domain}"\n'
+        f'key_origin = "{settings.key_origin}"\n'
+        f"dns = [{dns}]\n"
+        f'root_spki_sha256 = "{settings.root_spki_sha256.hex()}"\n'
+        f"anchors = [{anchors}]\n"
+    )
+
+
+def decode_settings(data: bytes) -> Settings:
+    """Read authority.toml.
+
+    Raises:
+        ConfigurationError: `authority.state`, for anything that `encode_settings` would not have written.
+    """
+    try:
+        table = tomllib.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        _refuse(str(error))
+    if set(table) != _KEYS or table["format"] != _FORMAT:
+        _refuse("unknown or missing keys, or another format")
+    kind, trust_domain, origin = table["kind"], table["trust_domain"], table["key_origin"]
+    if kind not in (_REAL, _SIMULATED) or origin != _FILE:
+        _refuse("kind or key_origin")
+    if not isinstance(trust_domain, str) or not is_authority_domain(trust_domain):
+        _refuse("trust_domain")
+    dns, anchors = _texts(table["dns"]), _texts(table["anchors"])
+    if not are_suffixes(dns) or (kind == _SIMULATED) != bool(anchors):
+        _refuse("dns or anchors")
+    settings = Settings(
+        simulated=kind == _SIMULATED,
+        trust_domain=trust_domain,
+        key_origin=origin,
+        dns=dns,
+        root_spki_sha256=_digest(table["root_spki_sha256"]),
+        anchors=frozenset(_digest(anchor) for anchor in anchors),
+    )
+    if encode_settings(settings).encode() != data:
+        _refuse("not as it was written")
+    return settings
+
+
+def is_authority_domain(text: str) -> bool:
+    """Tell whether an authority can be made for a trust domain."""
+    return len(text) <= TRUST_DOMAIN_MAX and is_trust_domain(text)
+
+
+def are_suffixes(suffixes: tuple[str, ...]) -> bool:
+    """Tell whether these can be a root's permitted DNS suffixes: some, valid, sorted, each once."""
+    return (
+        0 < len(suffixes) <= DNS_SUFFIXES_MAX
+        and all(is_dns_name(suffix) for suffix in suffixes)
+        and tuple(sorted(set(suffixes))) == suffixes
+    )
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        _refuse("a list of texts was expected")
+    return tuple(value)
+
+
+def _digest(value: object) -> bytes:
+    try:
+        digest = bytes.fromhex(value) if isinstance(value, str) else b""
+    except ValueError:
+        digest = b""
+    if len(digest) != 32:
+        _refuse("32 bytes in hex were expected")
+    return digest
+
+
+def _refuse(what: str) -> NoReturn:
+    raise ConfigurationError(Code.AUTHORITY_STATE, f"authority.toml: {what}")
+
+
+def _malformed(what: str) -> NoReturn:
+    raise ConfigurationError(Code.POLICY_MALFORMED, what)

@@ -1,0 +1,111 @@
+r"""Session tokens: a challenge that costs the proxy no storage (docs/protocol.md, "Session token").
+
+``body = 01 || key id (4) || session id (16) || ca id (32) || expiry (u64, seconds) || tee (1)``, all big-endian;
+``token = body || HMAC-SHA256(key, "proxy-attestation/token/v1\0" || body)``, 94 bytes. The nonce is never in it:
+``nonce = HMAC-SHA256(key, "proxy-attestation/nonce/v1\0" || body)``. Pure functions; the keys are the authority's.
+"""
+
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from proxy_attestation.authority.messages import TokenKey
+from proxy_attestation.codes import Code
+from proxy_attestation.errors import InternalError, RequestError, UnavailableError
+from proxy_attestation.formats.tee import Tee
+
+CHALLENGE_LIFETIME: Final = 120
+"""Seconds that a challenge lives at most."""
+TOKEN_LENGTH: Final = 94
+
+_VERSION: Final = b"\x01"
+_MAC_LABEL: Final = b"proxy-attestation/token/v1\0"
+_NONCE_LABEL: Final = b"proxy-attestation/nonce/v1\0"
+_TEE_CODES: Final = {Tee.SGX: 1, Tee.TDX: 2}
+_TEES: Final = {code: tee for tee, code in _TEE_CODES.items()}
+_BODY_LENGTH: Final = TOKEN_LENGTH - 32
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What a valid token says.
+
+    Attributes:
+        session_id: 16 bytes.
+        nonce: 32 bytes, derived.
+        ca_id: 32 bytes, SHA-256 of the issuing CA's SPKI.
+        tee: the kind of evidence that the challenge was asked for.
+        expires_at: seconds since the epoch.
+    """
+
+    session_id: bytes
+    nonce: bytes
+    ca_id: bytes
+    tee: Tee
+    expires_at: int
+
+
+def make_token(key: TokenKey, *, session_id: bytes, tee: Tee, ca_id: bytes, expires_at: int) -> bytes:
+    """Make a token.
+
+    Args:
+        key: the newest of the authority's keys.
+        session_id: 16 random bytes, never used before.
+        tee: the kind of evidence that the challenge is for.
+        ca_id: 32 bytes, SHA-256 of the active issuing CA's SPKI.
+        expires_at: seconds since the epoch, at most `CHALLENGE_LIFETIME` ahead.
+
+    Returns:
+        94 bytes; `token_nonce` gives the nonce that goes with them.
+
+    Raises:
+        UnavailableError: `authority.unavailable`, when the key is retired before the token would expire: the caller
+            has to ask the authority for its keys again.
+        InternalError: when a part has another length than the format gives it.
+    """
+    if expires_at > key.not_after:
+        raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, "the token key is too old")
+    body = _VERSION + key.key_id + session_id + ca_id + expires_at.to_bytes(8, "big") + bytes((_TEE_CODES[tee],))
+    if (len(key.key_id), len(session_id), len(ca_id)) != (4, 16, 32):
+        raise InternalError("a part of a session token has the wrong length")
+    return body + _mac(key, _MAC_LABEL, body)
+
+
+def token_nonce(key: TokenKey, token: bytes) -> bytes:
+    """Return the 32 bytes of nonce that belong to a token made with `key`."""
+    return _mac(key, _NONCE_LABEL, token[:_BODY_LENGTH])
+
+
+def open_token(keys: Sequence[TokenKey], token: bytes, now: datetime) -> Token:
+    """Check a token as a peer returned it, and read it.
+
+    Args:
+        keys: the keys that may have made it.
+        token: the peer's bytes.
+        now: aware UTC.
+
+    Raises:
+        RequestError: `challenge.invalid` for anything that was not made with one of the keys, or that would live
+            longer than a challenge may; `challenge.expired`.
+    """
+    if len(token) != TOKEN_LENGTH or token[:1] != _VERSION:
+        raise RequestError(Code.CHALLENGE_INVALID, "not a session token")
+    body, mac = token[:_BODY_LENGTH], token[_BODY_LENGTH:]
+    key = next((candidate for candidate in keys if candidate.key_id == body[1:5]), None)
+    if key is None or not hmac.compare_digest(mac, _mac(key, _MAC_LABEL, body)):
+        raise RequestError(Code.CHALLENGE_INVALID, "made by somebody else, or with a retired key")
+    tee = _TEES.get(body[61])
+    expires_at = int.from_bytes(body[53:61], "big")
+    seconds = now.timestamp()
+    # Whoever holds a key could make a token that never ends; the ledger's session ids would then be spent for nothing.
+    if tee is None or expires_at > seconds + CHALLENGE_LIFETIME:
+        raise RequestError(Code.CHALLENGE_INVALID, "a token that should not have been made")
+    if expires_at <= seconds:
+        raise RequestError(Code.CHALLENGE_EXPIRED, f"expired at {expires_at}")
+    return Token(body[5:21], token_nonce(key, token), body[21:53], tee, expires_at)
+
+
+def _mac(key: TokenKey, label: bytes, body: bytes) -> bytes:
+    return hmac.digest(key.key, label + body, "sha256")
