@@ -153,7 +153,8 @@ def _parse(der: bytes) -> x509.Certificate:
     if len(der) > CERTIFICATE_MAX:
         raise ValueError(f"{len(der)} bytes, at most {CERTIFICATE_MAX} allowed")
     certificate = x509.load_der_x509_certificate(der)
-    certificate.public_key()
+    # These are parsed on first use: what cannot be read shall be refused here, and nowhere later.
+    _ = certificate.public_key(), certificate.subject, certificate.issuer
     return certificate
 
 

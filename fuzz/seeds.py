@@ -1,0 +1,96 @@
+"""Inputs to begin with: what our own encoders and the simulator make, and real evidence where it is at hand."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from targets import NOW, collateral, example_certificate, vendor
+
+from proxy_attestation.formats.csr import build_csr
+from proxy_attestation.formats.evidence import Evidence, encode_evidence
+from proxy_attestation.formats.request import (
+    ApplicationKind,
+    KeyOrigin,
+    Request,
+    RuntimeClaims,
+    encode_request,
+    names_from,
+)
+from proxy_attestation.formats.tee import Tee
+from proxy_attestation_simulator.harness import default_policy
+
+ROOT = Path(__file__).resolve().parent.parent
+VECTORS = ROOT.parent / "shared" / "vectors"
+_PCK_EXTENSION = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
+
+
+def _quotes() -> Iterator[bytes]:
+    data = bytes(range(64))
+    yield vendor().platform("sgx").quote(data)
+    for version, body in ((4, 2), (5, 2), (5, 3)):
+        yield vendor().platform("tdx").quote(data, version=version, body_type=body)
+    yield from (path.read_bytes() for path in sorted(VECTORS.glob("dcap/quotes/*.bin")))
+
+
+def _collateral(name: str) -> Iterator[bytes]:
+    for tee in ("sgx", "tdx"):
+        piece = getattr(collateral(tee), name)
+        if piece:
+            yield piece
+    for suffix in ("json", "pem", "der"):
+        yield from (path.read_bytes() for path in sorted(VECTORS.glob(f"dcap/collateral/*/{name}.{suffix}")))
+
+
+def _request() -> bytes:
+    runtime = RuntimeClaims(ApplicationKind.WASM, bytes(32), KeyOrigin.TEE)
+    names = names_from(("app.example.org",), ("127.0.0.1",), ("spiffe://example.org/app",))
+    return encode_request(Request("example-app", Tee.SGX, names, 3600, runtime))
+
+
+def _evidence() -> bytes:
+    return encode_evidence(Evidence(Tee.SGX, next(_quotes())))
+
+
+def _pck() -> Iterator[bytes]:
+    for ca in ("platform", "processor"):
+        leaf = x509.load_der_x509_certificate(vendor().platform("sgx", ca=ca).certificates[0])
+        value = leaf.extensions.get_extension_for_oid(_PCK_EXTENSION).value
+        if isinstance(value, x509.UnrecognizedExtension):
+            yield value.value
+
+
+def seeds_for(name: str) -> list[bytes]:
+    """Return what a harness begins with; each may be cut by the fuzzer, none is needed."""
+    match name:
+        case "request":
+            return [_request()]
+        case "csr":
+            return [build_csr(ec.derive_private_key(5, ec.SECP256R1()), _evidence())]
+        case "evidence":
+            return [_evidence()]
+        case "quote" | "quote-walk":
+            return list(_quotes())
+        case "pck-extension":
+            return list(_pck())
+        case "tcb-info":
+            return list(_collateral("tcb_info"))
+        case "qe-identity":
+            return list(_collateral("qe_identity"))
+        case "collateral-walk":
+            names = sorted(vendor().endorsements("sgx", NOW))
+            return [bytes([i]) + piece for i, key in enumerate(names) for piece in list(_collateral(key))[:2]]
+        case "endorsement-file":
+            return [piece for key in vendor().endorsements("sgx", NOW) for piece in list(_collateral(key))[:3]]
+        case "certificate-path":
+            return [example_certificate()]
+        case "policy":
+            return [default_policy(vendor()).encode(), *(p.read_bytes() for p in ROOT.glob("examples/policies/*.toml"))]
+        case "expectation":
+            return [b'trust_domain = "example.org"\nworkload = "example-app"\ntee = "sgx"\n']
+        case "index":
+            return [b"%s  example.wat\n" % (b"ab" * 32)]
+        case "loader-file":
+            return [(ROOT / "docs" / "loader.md").read_bytes()[:4096]]
+        case _:
+            return [b"\xa0"]

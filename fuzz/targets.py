@@ -1,0 +1,131 @@
+"""What is fuzzed: every decoder of bytes that come from outside, each as a function of bytes."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from proxy_attestation.appraisal.dcap import appraise
+from proxy_attestation.appraisal.dcap_collateral import verify_collateral
+from proxy_attestation.appraisal.endorsements import DcapEndorsements
+from proxy_attestation.appraisal.roots import Roots
+from proxy_attestation.authority import wire
+from proxy_attestation.authority.messages import TokenKey
+from proxy_attestation.authority.token import open_token
+from proxy_attestation.codes import Code
+from proxy_attestation.endorsements.detect import detect
+from proxy_attestation.formats import csr, dcap_collateral, dcap_quote, ear, evidence, index, ledger_entry, pck, request
+from proxy_attestation.formats.signed_json import decode_signed_document
+from proxy_attestation.loader.config_file import parse_config
+from proxy_attestation.policy.load import parse_policy
+from proxy_attestation.relying_party.expectation_file import parse_expectation
+from proxy_attestation_simulator.intel import Vendor
+
+NOW: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
+_TOKEN_KEY: Final = TokenKey(b"key1", b"\x01" * 32, int(NOW.timestamp()) + 3600)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One harness.
+
+    Attributes:
+        parse: takes any bytes; what it returns does not matter.
+        max_len: the longest input that is tried.
+    """
+
+    parse: Callable[[bytes], object]
+    max_len: int = 4096
+
+
+def _csr(data: bytes) -> None:
+    csr.verify_csr(csr.decode_csr(data))
+
+
+def _certificate(data: bytes) -> None:
+    from proxy_attestation.relying_party.path import load_roots, verify_path  # noqa: PLC0415 - needs the vendor's root
+
+    verify_path((data, data), load_roots((vendor().root_der,)), NOW, server_name=None)
+
+
+def _tcb_info(data: bytes) -> None:
+    document = decode_signed_document(data, "tcbInfo", Code.SGX_ENDORSEMENTS_MALFORMED)
+    dcap_collateral.decode_tcb_info(document.content, Code.SGX_ENDORSEMENTS_MALFORMED)
+
+
+def _qe_identity(data: bytes) -> None:
+    document = decode_signed_document(data, "enclaveIdentity", Code.SGX_ENDORSEMENTS_MALFORMED)
+    dcap_collateral.decode_qe_identity(document.content, Code.SGX_ENDORSEMENTS_MALFORMED)
+
+
+@functools.cache
+def vendor() -> Vendor:
+    """Return a vendor that is the same in every run."""
+    return Vendor.create(NOW, secret=b"\x05" * 32)
+
+
+@functools.cache
+def collateral(tee: str) -> DcapEndorsements:
+    """Return good collateral."""
+    return DcapEndorsements(**vendor().endorsements(tee, NOW))
+
+
+def _roots() -> Roots:
+    return Roots(intel=frozenset({vendor().root_pin}))
+
+
+def _walk(data: bytes) -> None:
+    tee = "tdx" if data[4:5] == b"\x81" else "sgx"
+    appraise(data, collateral(tee), _roots(), None, NOW)
+
+
+def _collateral_walk(data: bytes) -> None:
+    """Replace one piece of good collateral: the first byte says which."""
+    names = sorted(vendor().endorsements("sgx", NOW))
+    pieces = dict(vendor().endorsements("sgx", NOW))
+    pieces[names[data[0] % len(names)] if data else names[0]] = data[1:]
+    verify_collateral(DcapEndorsements(**pieces), _roots(), NOW)
+
+
+def _wire(data: bytes) -> None:
+    if data[:1] == b"\0":
+        wire.decode_call(data[1:])
+    else:
+        wire.decode_answer(data[1:])
+
+
+def _no_file(name: str) -> bytes:
+    raise OSError(name)
+
+
+TARGETS: Final[dict[str, Target]] = {
+    "request": Target(request.decode_request),
+    "csr": Target(_csr, 8192),
+    "evidence": Target(evidence.decode_evidence, 8192),
+    "claims-extension": Target(ear.decode_extension),
+    "ledger-entry": Target(ledger_entry.decode_entry),
+    "session-token": Target(lambda data: open_token((_TOKEN_KEY,), data, NOW), 128),
+    "authority-wire": Target(_wire, 8192),
+    "quote": Target(dcap_quote.decode_quote, 16384),
+    "quote-walk": Target(_walk, 16384),
+    "pck-extension": Target(lambda data: pck.decode_pck_extension(data, Code.SGX_PCK)),
+    "tcb-info": Target(_tcb_info, 16384),
+    "qe-identity": Target(_qe_identity),
+    "collateral-walk": Target(_collateral_walk, 16384),
+    "endorsement-file": Target(lambda data: detect(data, "input"), 16384),
+    "certificate-path": Target(_certificate),
+    "index": Target(lambda data: index.parse_index(data.decode("utf-8", "replace"), Code.POLICY_MALFORMED)),
+    "policy": Target(lambda data: parse_policy(data.decode("utf-8", "replace"), Path("/nonexistent"))),
+    "expectation": Target(lambda data: parse_expectation(data.decode("utf-8", "replace"), _no_file)),
+    "loader-file": Target(lambda data: parse_config(data, Path("/nonexistent"))),
+}
+
+
+def example_certificate() -> bytes:
+    """Return a certificate to begin with."""
+    return x509.load_der_x509_certificate(vendor().root_der).public_bytes(Encoding.DER)
