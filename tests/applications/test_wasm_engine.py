@@ -2,7 +2,6 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Final
 
 import pytest
@@ -117,14 +116,6 @@ def test_calls_at_one_time_do_not_touch_each_other(wat: dict[str, bytes]) -> Non
         "t": CallResult(Outcome.TRAPPED),
     }
     assert results == [expected[order] for order in orders]
-
-
-def test_no_stdin_descriptor_is_left_behind(wat: dict[str, bytes]) -> None:
-    echoing = engine(wat["echo"])
-    for _ in range(3):
-        echoing.call(ARGUMENTS, b"x", 20.0)
-    links = [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
-    assert not [link for link in links if "memfd:stdin" in link]
 
 
 @pytest.mark.parametrize(

@@ -231,3 +231,21 @@ def _toml(value: object) -> str:
 def test_any_bytes_are_read_or_refused(content: bytes) -> None:
     with pytest.raises(ConfigurationError):
         parse_config(content, BASE)
+
+
+def test_the_shipped_example_is_read() -> None:
+    example = Path(__file__).parents[2] / "examples" / "example_application"
+    config = load_config(example / "app.toml")
+    assert isinstance(config.application, WasmConfig)
+    assert config.application.path == example / "example.wat"
+
+
+def test_the_documents_example_and_tables_are_current() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "loader.md").read_text()
+    block = document.partition("```toml\n")[2].partition("```")[0].replace("<64 hex digits>", PIN)
+    assert parse(block).workload == "example-app"
+    limits = WasmLimits()
+    assert f"| {limits.fuel} |" in document
+    assert f'| `"{limits.memory >> 20}MiB"` |' in document
+    assert f'| `"{limits.output >> 20}MiB"` |' in document
+    assert f'| `"{limits.seconds:.0f}s"` |' in document

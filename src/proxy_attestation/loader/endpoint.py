@@ -94,7 +94,10 @@ def parse_local(text: str, base: Path) -> Endpoint:
             raise ValueError(f"a Unix socket's path has 1 to {_SUN_PATH_MAX} bytes")
         return Endpoint(path=path)
     endpoint = parse_address(text)
-    if not ipaddress.ip_address(endpoint.host).is_loopback:
+    address = ipaddress.ip_address(endpoint.host)
+    # Of IPv6 exactly ::1: whether an IPv4-mapped loopback address is one differs between versions of Python.
+    loopback = address.is_loopback if address.version == 4 else endpoint.host == "::1"
+    if not loopback:
         raise ValueError(f"{text!r} leads off this machine: plaintext stays on loopback or a Unix socket")
     if endpoint.port == 0:
         raise ValueError("a port to connect to is never 0")

@@ -203,24 +203,24 @@ class GrpcSession:
             raise ProtocolError("too many resets")
 
     async def _serve(self, stream_id: int, call: _Call) -> None:
+        answered = False
         try:
             try:
                 reply = await self._answer(call)
             except CallError as error:
                 self._send_status(stream_id, error, unread=call.failure is not None or not call.ended.is_set())
-                await self._output.flush()
             else:
                 await self._reply(stream_id, reply)
+            answered = True
             self._resets = max(0, self._resets - 1)
-        except TimeoutError:
-            with contextlib.suppress(H2Error, OSError):  # the peer opens no window for the answer
-                self._h2.reset_stream(stream_id, ErrorCodes.CANCEL)
-                await self._output.flush()
-        except OSError:
-            pass  # the connection broke, and the writer has seen to it
-        except H2Error:
-            pass  # the stream was reset while its answer was on the way
+            await self._output.flush()
+        except (OSError, H2Error):
+            pass  # the connection broke, the peer reset the stream, or opens no window for the answer
         finally:
+            if not answered:
+                with contextlib.suppress(H2Error):
+                    self._h2.reset_stream(stream_id, ErrorCodes.CANCEL)
+                self._output.wake()
             self._budget.give(len(call.body))
             del self._calls[stream_id]
             if not self._calls:
@@ -257,7 +257,6 @@ class GrpcSession:
                     await self._output.flush()
                     await self._window.wait()
         self._h2.send_headers(stream_id, [(b"grpc-status", b"0")], end_stream=True)
-        await self._output.flush()
 
     def _send_status(self, stream_id: int, error: CallError, *, unread: bool) -> None:
         """Put an answer without a message into h2's buffer, and stop a request that is not read to its end."""

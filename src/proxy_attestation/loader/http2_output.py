@@ -24,6 +24,10 @@ class Http2Output:
         """Send a frame that h2 does not know of, after what h2 has."""
         self._extra += frame
 
+    def wake(self) -> None:
+        """Have everything written soon, without waiting for it."""
+        self._wanted.set()
+
     async def flush(self) -> None:
         """Wait until everything is written.
 

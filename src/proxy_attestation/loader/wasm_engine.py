@@ -1,12 +1,11 @@
 """One module under wasmtime: an instance a call, with fuel, time, memory and output limits, and nothing else to reach.
 
 An application is a WASI command (preview 1): argv, stdin, stdout, stderr, clocks, random numbers. The environment is
-empty, no directory is preopened, and `poll_oneoff` is refused, because a call asleep inside the host could not be
-interrupted by its time limit.
+empty and no directory is preopened. Three functions of WASI are our own: `fd_read` and `fd_write` (`wasm_stdio.py`),
+and `poll_oneoff`, which refuses, because a call asleep inside the host could not be interrupted by its time limit.
 """
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterator
 from typing import Final
@@ -15,14 +14,11 @@ import wasmtime
 
 from proxy_attestation.loader.applications.frames import STDERR_MAX, Setup
 from proxy_attestation.loader.applications.model import CallResult, Outcome
+from proxy_attestation.loader.wasm_stdio import ERRNO_NOTSUP, WASI, Sink, Stdio, Streams
 
 ARGV0: Final = "app"
 TICK_S: Final = 0.01
 _MAGIC: Final = b"\0asm"
-_WASI: Final = "wasi_snapshot_preview1"
-# WASI preview 1, witx errno: io and notsup.
-_ERRNO_IO: Final = 29
-_ERRNO_NOTSUP: Final = 58
 _TABLE_ELEMENTS: Final = 1 << 20
 _TABLES: Final = 16
 
@@ -55,10 +51,11 @@ class Engine:
             linker = wasmtime.Linker(self._engine)
             linker.define_wasi()
             linker.allow_shadowing = True
-            four = [wasmtime.ValType.i32()] * 4
-            linker.define_func(
-                _WASI, "poll_oneoff", wasmtime.FuncType(four, [wasmtime.ValType.i32()]), lambda *_: _ERRNO_NOTSUP
-            )
+            self._stdio = Stdio()
+            self._stdio.define(linker)
+            number = wasmtime.ValType.i32()
+            four_to_one = wasmtime.FuncType([number] * 4, [number])
+            linker.define_func(WASI, "poll_oneoff", four_to_one, lambda *_: ERRNO_NOTSUP)
             self._instance = linker.instantiate_pre(module)
         except wasmtime.WasmtimeError as error:
             raise ModuleError(str(error).splitlines()[0][:512]) from error
@@ -76,28 +73,26 @@ class Engine:
         Returns:
             The result, and the beginning of what it wrote to stderr.
         """
-        output, errors = _Sink(self._setup.output), _Sink(STDERR_MAX)
+        streams = Streams(message, Sink(self._setup.output), Sink(STDERR_MAX))
         store = wasmtime.Store(self._engine)
         try:
             store.set_limits(self._setup.memory, _TABLE_ELEMENTS, 1, _TABLES, 1)
             store.set_fuel(self._setup.fuel)
-            with _stdin(message) as path, self._ticker.running():
-                wasi = wasmtime.WasiConfig()
-                wasi.argv = [ARGV0, *arguments]
-                wasi.env = []
-                wasi.stdin_file = path
-                wasi.stdout_custom = output.write
-                wasi.stderr_custom = errors.write
-                store.set_wasi(wasi)
+            wasi = wasmtime.WasiConfig()
+            wasi.argv = [ARGV0, *arguments]
+            wasi.env = []
+            store.set_wasi(wasi)
+            with self._stdio.use(streams), self._ticker.running():
                 store.set_epoch_deadline(int(seconds / TICK_S) + 1)
                 outcome, code = self._run(store)
         finally:
             store.close()
-        if output.overrun:
-            return CallResult(Outcome.OUTPUT), errors.content()
+        errors = streams.errors.content()
+        if streams.output.overrun:
+            return CallResult(Outcome.OUTPUT), errors
         if outcome is not Outcome.EXITED:
-            return CallResult(outcome), errors.content()
-        return CallResult(outcome, code, output.content()), errors.content()
+            return CallResult(outcome), errors
+        return CallResult(outcome, code, streams.output.content()), errors
 
     def _run(self, store: wasmtime.Store) -> tuple[Outcome, int]:
         try:
@@ -115,27 +110,6 @@ class Engine:
         except wasmtime.WasmtimeError:
             return Outcome.TRAPPED, 0
         return Outcome.EXITED, 0
-
-
-class _Sink:
-    """Takes a stream up to a limit; beyond it every write fails, and the call counts as overrun."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._pieces: list[bytes] = []
-        self._length = 0
-        self.overrun = False
-
-    def write(self, piece: bytes) -> int:
-        if self._length + len(piece) > self._limit:
-            self.overrun = True
-            return -_ERRNO_IO
-        self._pieces.append(piece)
-        self._length += len(piece)
-        return len(piece)
-
-    def content(self) -> bytes:
-        return b"".join(self._pieces)
 
 
 class _Ticker:
@@ -166,15 +140,3 @@ class _Ticker:
                     self._changed.wait()
             pause.wait(TICK_S)
             self._engine.increment_epoch()
-
-
-@contextlib.contextmanager
-def _stdin(message: bytes) -> Iterator[str]:
-    """Give the bytes a path: wasmtime's binding takes stdin from files only."""
-    descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
-    try:
-        with os.fdopen(descriptor, "wb", closefd=False) as file:
-            file.write(message)
-        yield f"/proc/self/fd/{descriptor}"
-    finally:
-        os.close(descriptor)
