@@ -6,10 +6,15 @@ Part two starts a proxy and lists every package and shared library that the auth
 
 import ast
 import io
+import os
 import re
+import sys
+import tempfile
 import tokenize
 from collections import defaultdict
 from pathlib import Path
+
+from proxy_attestation_simulator.harness import make_proxy
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "proxy_attestation"
@@ -66,37 +71,23 @@ def libraries(pid: int) -> list[str]:
     return sorted(paths)
 
 
-def processes(parent: int) -> dict[str, int]:
-    """Return the authority and one worker among the children of `parent`, by role."""
-    found: dict[str, int] = {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            stat = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-            command = (entry / "cmdline").read_text()
-        except OSError:
-            continue
-        if int(stat[1]) == parent:
-            for role in ("authority", "worker"):
-                if role in command:
-                    found.setdefault(role, int(entry.name))
-    return found
-
-
 def beside() -> None:
     """Start a proxy and print what its authority and a worker have loaded."""
-    with tempfile.TemporaryDirectory() as scratch, running_proxy(Path(scratch), profile_imports=True) as proxy:
-        for role, pid in sorted(processes(proxy.pid).items()):
-            print(f"\n{role}: shared libraries")
-            print("  " + " ".join(libraries(pid)))
-        trace = proxy.log()
-    print("\nall processes together: packages (modules imported)")
-    packages = loaded(trace)
-    standard = {name for name in packages if name in sys.stdlib_module_names}
-    others = sorted(set(packages) - standard)
+    os.environ["PYTHONPROFILEIMPORTTIME"] = "1"  # every Python below writes the modules that it imports to its log
+    with tempfile.TemporaryDirectory() as scratch:
+        proxy = make_proxy(Path(scratch))
+        proxy.start()
+        try:
+            mapped = {"authority": libraries(proxy.authority_pid()), "worker": libraries(proxy.worker_pids()[0])}
+        finally:
+            proxy.stop()
+        packages = loaded(proxy.log.read_text())
+    for role, names in mapped.items():
+        print(f"\n{role}: {len(names)} shared libraries and extension modules\n  {' '.join(names)}")
+    others = [name for name in packages if name not in sys.stdlib_module_names and not name.startswith("_")]
+    print("\nsupervisor, authority and worker together: packages (modules imported)")
     print("  " + ", ".join(f"{name} ({packages[name]})" for name in others))
-    print(f"  and {len(standard)} packages of the standard library")
+    print(f"  and {len(packages) - len(others)} of the standard library")
 
 
 def main() -> int:

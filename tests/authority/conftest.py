@@ -167,6 +167,12 @@ class World:
         )
         return replace(good, **changes)
 
+    def td_claims(self) -> Claims:
+        return self.claims(TDX)
+
+    def debug_claims(self) -> Claims:
+        return self.claims(DEBUG)
+
     def order(
         self,
         info: AuthorityInfo,

@@ -6,13 +6,17 @@ import functools
 import hashlib
 import ipaddress
 import socket
+import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -48,6 +52,7 @@ from proxy_attestation.service.limits import Admission, Bounds
 from proxy_attestation.service.metrics import NoMetrics
 from proxy_attestation.service.worker import http_server
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
+from proxy_attestation_simulator.harness import RunningProxy, running_proxy
 from proxy_attestation_simulator.intel import Vendor
 from proxy_attestation_simulator.platform import Platform
 
@@ -157,11 +162,12 @@ class Attempt:
     event_log: bytes | None = None
     report_data: Callable[[bytes], bytes] = lambda data: data
     quote_options: dict[str, object] = field(default_factory=dict)
+    workload: str = "example-app"
 
     @property
     def request(self) -> bytes:
         runtime = RuntimeClaims(ApplicationKind.NONE, None, KeyOrigin.TEE)
-        return encode_request(Request("example-app", self.request_tee or self.tee, self.names, 3600, runtime))
+        return encode_request(Request(self.workload, self.request_tee or self.tee, self.names, 3600, runtime))
 
     @property
     def binder(self) -> bytes:
@@ -339,3 +345,87 @@ def servers(calls: Calls, tls: tuple[Path, Path]) -> Iterator[Servers]:
         with contextlib.suppress(RuntimeError):  # the loop has ended where a test stopped it
             servers.stop()
         thread.join(timeout=30)
+
+
+class Caller:
+    """Calls a running proxy's Connect front as a loader would, over HTTP/1.1, a new connection each time."""
+
+    def __init__(self, proxy: RunningProxy) -> None:
+        self.proxy = proxy
+        self.context = ssl.create_default_context(cafile=str(proxy.root_pem))
+
+    def post(self, method: str, message: Any) -> httpx.Response:
+        with httpx.Client(verify=self.context, timeout=30) as http:
+            return http.post(
+                f"https://{self.proxy.connect}/proxy_attestation.v1.ProxyAttestation/{method}",
+                content=message.SerializeToString(),
+                headers={"content-type": "application/proto"},
+            )
+
+    def get(self, path: str) -> httpx.Response:
+        with httpx.Client(verify=self.context, timeout=30) as http:
+            return http.get(f"https://{self.proxy.connect}{path}")
+
+    def attempt(self, tee: Tee = Tee.SGX, **changes: Any) -> Attempt:
+        answer = self.post("GetChallenge", pb.GetChallengeRequest(tee=str(tee)))
+        assert answer.status_code == 200, answer.text
+        session = pb.GetChallengeResponse.FromString(answer.content)
+        values = {"names": names_from(), "tee": tee, **changes}
+        return Attempt(session, self.proxy.vendor.platform(str(tee)), **values)
+
+    def sign(self, message: pb.GetSignedCertificateRequest) -> pb.GetSignedCertificateResponse:
+        answer = self.post("GetSignedCertificate", message)
+        assert answer.status_code == 200, answer.text
+        return pb.GetSignedCertificateResponse.FromString(answer.content)
+
+    def refusal(self, message: pb.GetSignedCertificateRequest) -> str:
+        answer = self.post("GetSignedCertificate", message)
+        assert answer.status_code != 200
+        reason = answer.json()["details"][0]["debug"]["reason"]
+        assert isinstance(reason, str)
+        return reason
+
+    def code(self, method: str, message: Any) -> str:
+        """Return `ok`, or the code of what was answered, or `unreachable`."""
+        try:
+            answer = self.post(method, message)
+        except (httpx.TransportError, ssl.SSLError):
+            return "unreachable"
+        return "ok" if answer.status_code == 200 else str(answer.json()["details"][0]["debug"]["reason"])
+
+    def until(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+        """Ask again and again until something has happened."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "it did not happen in time"
+
+    def until_signed(self, message: pb.GetSignedCertificateRequest) -> pb.GetSignedCertificateResponse:
+        """Repeat one call as a loader does, while nothing but unavailability is answered."""
+        signed: list[pb.GetSignedCertificateResponse] = []
+
+        def tried() -> bool:
+            try:
+                answer = self.post("GetSignedCertificate", message)
+            except (httpx.TransportError, ssl.SSLError):
+                return False
+            if answer.status_code == 503:
+                return False
+            assert answer.status_code == 200, answer.text
+            signed.append(pb.GetSignedCertificateResponse.FromString(answer.content))
+            return True
+
+        self.until(tried)
+        return signed[0]
+
+
+@pytest.fixture(scope="session")
+def caller() -> Callable[[RunningProxy], Caller]:
+    """Return what makes a caller of a proxy."""
+    return Caller
+
+
+@pytest.fixture(scope="session")
+def shared_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProxy]:
+    """Return one proxy with two workers for all tests that leave it as they found it."""
+    with running_proxy(tmp_path_factory.mktemp("proxy"), workers=2) as proxy:
+        yield proxy

@@ -22,10 +22,14 @@ class Counted:
     def __init__(self) -> None:
         self.calls: list[tuple[str, str, str]] = []
         self.certificates: list[tuple[str, str]] = []
+        self.most = 0
 
     def called(self, rpc: str, front: str, code: str, seconds: float) -> None:
         assert seconds >= 0
         self.calls.append((rpc, front, code))
+
+    def in_flight(self, calls: int) -> None:
+        self.most = max(self.most, calls)
 
     def issued(self, tee: str, workload: str) -> None:
         self.certificates.append((tee, workload))
@@ -79,6 +83,7 @@ def test_a_call_is_counted_by_its_code(core: Core) -> None:
     ask(calls, pb.GetChallengeRequest(tee="sgx").SerializeToString())
     ask(calls, pb.GetChallengeRequest(tee="snp").SerializeToString())
     assert counted.calls == [("GetChallenge", "connect", "ok"), ("GetChallenge", "connect", "request.tee")]
+    assert counted.most == 1
 
 
 def test_a_certificate_is_counted_by_tee_and_workload(authority: Any, clock: Any, core: Core, attempt: Any) -> None:

@@ -116,6 +116,23 @@ def test_a_replaced_child_goes_when_its_successor_is_ready(nursery: Nursery) -> 
     run(test())
 
 
+def test_a_child_that_dies_while_it_is_replaced_is_not_replaced_twice(nursery: Nursery) -> None:
+    async def test() -> None:
+        keeper = Keeper("child", nursery.command)
+        await keeper.start()
+        watching = asyncio.ensure_future(keeper.watch())
+        replacing = asyncio.ensure_future(keeper.replace())
+        await asyncio.sleep(0)  # it holds the lock
+        kill(keeper)
+        await replacing
+        assert keeper.running
+        await keeper.stop()
+        await watching
+        assert len(nursery.started()) == 2
+
+    run(test())
+
+
 def test_a_successor_that_does_not_start_leaves_the_child(nursery: Nursery) -> None:
     async def test() -> None:
         keeper = Keeper("child", nursery.command)

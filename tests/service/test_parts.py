@@ -152,6 +152,7 @@ from proxy_attestation.service.metrics import PrometheusMetrics
 metrics = PrometheusMetrics(Path(sys.argv[1]), int(sys.argv[2]))
 metrics.called("GetChallenge", "grpc", "ok", 0.003)
 metrics.issued("sgx", "example-app")
+metrics.in_flight(2)
 metrics.collateral("sgx", 1000.0, 2000.0, 1)
 """
 
@@ -164,7 +165,8 @@ def test_metrics_are_summed_over_workers_and_restarts(tmp_path: Path) -> None:
     assert 'proxy_attestation_certificates_total{tee="sgx",workload="example-app"} 3.0' in text
     assert 'proxy_attestation_call_seconds_count{rpc="GetChallenge"} 3.0' in text
     assert 'proxy_attestation_collateral_valid_until_timestamp_seconds{tee="sgx"} 2000.0' in text
-    assert len(list(tmp_path.iterdir())) == 6  # three kinds of file for each of two slots
+    assert "proxy_attestation_calls_in_flight 4.0" in text
+    assert len(list(tmp_path.iterdir())) == 8  # four kinds of file for each of two slots
 
 
 def test_a_log_line_is_one_json_object() -> None:

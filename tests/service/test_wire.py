@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +29,7 @@ from pyqwest import SyncClient, SyncHTTPTransport
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import InternalError, RequestError, UnavailableError
 from proxy_attestation.formats.bounds import MESSAGE_MAX
+from proxy_attestation.service import grpc_front
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
 from proxy_attestation.v1 import proxy_attestation_pb2_grpc as pb_grpc
 
@@ -169,6 +170,49 @@ def test_grpc_health(servers: Any) -> None:
         for service in ("", SERVICE):
             answer = stub.Check(health_pb2.HealthCheckRequest(service=service))
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_a_grpc_call_of_no_message_or_two_is_malformed(servers: Any) -> None:
+    message = pb.GetChallengeRequest(tee="sgx").SerializeToString()
+    for messages in ([], [message, message]):
+        with channel(servers) as open_channel, pytest.raises(grpc.RpcError) as caught:
+            open_channel.stream_unary(f"/{SERVICE}/GetChallenge", request_serializer=bytes)(iter(messages))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert grpc_info(caught.value).reason == "request.malformed"
+
+
+def test_a_grpc_message_that_never_comes_is_not_waited_for(servers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_front, "READ_SECONDS", 0.05)
+    never = threading.Event()
+
+    def messages() -> Iterator[bytes]:
+        never.wait(30)
+        yield b""
+
+    with channel(servers) as open_channel, pytest.raises(grpc.RpcError) as caught:
+        open_channel.stream_unary(f"/{SERVICE}/GetChallenge", request_serializer=bytes)(messages())
+    never.set()
+    assert grpc_info(caught.value).reason == "request.malformed"
+
+
+def test_health_is_not_watched_by_strangers(servers: Any) -> None:
+    with channel(servers) as open_channel, pytest.raises(grpc.RpcError) as caught:
+        next(health_pb2_grpc.HealthStub(open_channel).Watch(health_pb2.HealthCheckRequest(service="")))
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_reflection_ends_after_a_while(servers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_front, "READ_SECONDS", 0.05)
+    never = threading.Event()
+
+    def requests() -> Iterator[Any]:
+        never.wait(30)
+        yield reflection_pb2.ServerReflectionRequest(list_services="")
+
+    with channel(servers) as open_channel, pytest.raises(grpc.RpcError) as caught:
+        list(reflection_pb2_grpc.ServerReflectionStub(open_channel).ServerReflectionInfo(requests()))
+    never.set()
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 def test_grpc_reflection(servers: Any) -> None:

@@ -227,8 +227,8 @@ def _check_claims(value: bytes, expected: ExpectedClaims, spki: bytes, not_after
         sub: Any = top[266][expected.tee]
         # The keys of proto/ear.cddl, written here again: the encoder's constants must not be compared with themselves.
         found = (
-            indicator, len(top[266]), top[4], top[10], sub[-70002]["akpub"], list(sub[1003]), sub[-70016], sub.get(-70018),
-            sub[-70022],
+            indicator, len(top[266]), top[4], top[10], sub[-70002]["akpub"], list(sub[1003]), sub[-70016],
+            sub.get(-70018), sub[-70022],
         )  # fmt: skip
     except (ValueError, TypeError, LookupError, AttributeError, cbor2.CBORError) as error:
         raise UnavailableError(Code.AUTHORITY_PROFILE, "claims of another form") from error

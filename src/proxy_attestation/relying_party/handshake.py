@@ -13,7 +13,7 @@ import os
 import socket
 import ssl
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import InternalError, PeerError, ProxyAttestationError
@@ -55,7 +55,8 @@ def presented_chain(connection: ssl.SSLSocket | ssl.SSLObject) -> tuple[bytes, .
     same call exists in every version on the private object that it wraps, and nothing else gives more than the leaf.
     """
     # httpcore hands out the private object itself.
-    raw: _RawTls | None = getattr(connection, "_sslobj", connection)
+    found: object = getattr(connection, "_sslobj", connection)
+    raw = cast("_RawTls | None", found)
     chain = raw.get_unverified_chain() if raw is not None else None
     return tuple(certificate.public_bytes(_ENCODING_DER) for certificate in chain or ())
 

@@ -19,6 +19,8 @@ from proxy_attestation.service.metrics import Metrics
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
 
 SERVICE: Final = "proxy_attestation.v1.ProxyAttestation"
+READ_SECONDS: Final = 10.0
+"""How long a peer may take to send a request's body."""
 LOG_LINES_A_SECOND: Final = 100
 """Refusals logged; beyond that they are only counted."""
 
@@ -51,7 +53,7 @@ class Calls:
             "GetLedgerProof": Method(pb.GetLedgerProofRequest, core.get_ledger_proof),
         }
         self._core = core
-        self._admission = admission
+        self.admission = admission
         self._metrics = metrics
         self._log_budget = Bucket(LOG_LINES_A_SECOND, LOG_LINES_A_SECOND, time.monotonic())
         self._unlogged = 0
@@ -78,12 +80,15 @@ class Calls:
         method = self.methods[name]
         started = time.monotonic()
         try:
-            with self._admission.admit(peer):
+            with self.admission.admit(peer):
+                self._metrics.in_flight(self.admission.in_flight)
                 answer = await method.handler(await receive(method))
         except ProxyAttestationError as error:
             return self._failed(name, front, peer, error, started)
         except Exception as error:  # noqa: BLE001 - whatever it is, a peer learns only that it is a bug of ours
             return self._failed(name, front, peer, error, started)
+        finally:
+            self._metrics.in_flight(self.admission.in_flight)
         self._metrics.called(name, front, "ok", time.monotonic() - started)
         return answer
 

@@ -90,6 +90,7 @@ class Child:
             child.kill()
             raise ChildEndedError(name, await child.wait())
         log.info("started", child=name, child_pid=process.pid)
+        child.say_no_more()
         return child
 
     @property
@@ -109,6 +110,16 @@ class Child:
     def kill(self) -> None:
         """End the process now."""
         self.signal(signal.SIGKILL)
+
+    def say_no_more(self) -> None:
+        """Read and drop whatever else comes on standard output, so that the process never waits for a reader."""
+
+        async def drop() -> None:
+            output = self.process.stdout
+            while output is not None and await output.read(65_536):
+                pass
+
+        self._dropping = asyncio.ensure_future(drop())
 
     async def stop(self) -> int:
         """Send SIGTERM, wait, at last kill; return the exit status."""
@@ -168,7 +179,8 @@ class Keeper:
             log.warning("died", child=self.name, child_pid=child.process.pid, status=status)
             await asyncio.sleep(BACKOFF_SECONDS[0])
             async with self._replacing:
-                await self._start(first=False)
+                if child is self.child:
+                    await self._start(first=False)
 
     async def replace(self) -> None:
         """Start a successor, and when it is ready let the child drain and end.

@@ -18,15 +18,13 @@ from google.protobuf.message import Message
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError
 from proxy_attestation.formats.bounds import JSON_MESSAGE_MAX, MESSAGE_MAX
-from proxy_attestation.service.calls import SERVICE, Calls, Method, decode_message
+from proxy_attestation.service.calls import READ_SECONDS, SERVICE, Calls, Method, decode_message
 from proxy_attestation.service.core import Serving
 from proxy_attestation.service.errors_wire import WireError, connect_body
 from proxy_attestation.service.limits import peer_key
 
 PROTO: Final = "application/proto"
 JSON: Final = "application/json"
-READ_SECONDS: Final = 10.0
-"""How long a peer may take to send a request's body."""
 _LIMITS: Final = {PROTO: MESSAGE_MAX, JSON: JSON_MESSAGE_MAX}
 _PREFIX: Final = f"/{SERVICE}/"
 _PLAIN: Final = {"/healthz", "/readyz", "/root-bundle", "/root.pem"}

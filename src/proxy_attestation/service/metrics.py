@@ -21,6 +21,9 @@ class Metrics(Protocol):
     def called(self, rpc: str, front: str, code: str, seconds: float) -> None:
         """Count a call that ended: `ok` or its code, and how long it took."""
 
+    def in_flight(self, calls: int) -> None:
+        """Say how many calls have started and not ended."""
+
     def issued(self, tee: str, workload: str) -> None:
         """Count a certificate that was answered; the policy has accepted TEE and workload."""
 
@@ -32,6 +35,9 @@ class NoMetrics:
     """Counts nothing."""
 
     def called(self, rpc: str, front: str, code: str, seconds: float) -> None:
+        """Do nothing."""
+
+    def in_flight(self, calls: int) -> None:
         """Do nothing."""
 
     def issued(self, tee: str, workload: str) -> None:
@@ -61,6 +67,10 @@ class PrometheusMetrics:
         self._seconds = Histogram(
             prefix + "call_seconds", "Time to answer a call.", ["rpc"], buckets=_LATENCY_BUCKETS, registry=registry
         )
+        self._in_flight = Gauge(
+            prefix + "calls_in_flight", "Calls that have not ended.", multiprocess_mode="sum", registry=registry
+        )
+        self._in_flight.set(0)  # a predecessor in this slot may have been killed
         self._gauges = {
             name: Gauge(prefix + name, text, ["tee"], multiprocess_mode="mostrecent", registry=registry)
             for name, text in (
@@ -74,6 +84,10 @@ class PrometheusMetrics:
         """Count a call."""
         self._calls.labels(rpc, front, code).inc()
         self._seconds.labels(rpc).observe(seconds)
+
+    def in_flight(self, calls: int) -> None:
+        """Set the gauge."""
+        self._in_flight.set(calls)
 
     def issued(self, tee: str, workload: str) -> None:
         """Count a certificate."""

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,6 +36,8 @@ _T = TypeVar("_T")
 _CLOCK_SECONDS: Final = 60.0
 """How often the wall clock is compared with the TLS certificate's: a machine may sleep."""
 _RETRY_SECONDS: Final = 5.0
+_ASK_SECONDS: Final = 30.0
+_AGAIN_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,19 +133,21 @@ class Supervisor:
         grpc, connect = (reservation.address for reservation in self._addresses)
         try:
             await self._authority.start()
-            info = await self._ask_authority(AuthorityClient.hello)
-            self._tls = await self._new_tls()
-            self._workers = [
-                Keeper(f"worker-{number}", self._worker_command) for number in range(1, self._config.workers + 1)
-            ]
-            await asyncio.gather(*(worker.start() for worker in self._workers))
+            await _until_failure(self._authority.watch(), self._serve_workers(ports, grpc, connect, admin))
         except ChildEndedError as error:
             return error.status
+        return 0
+
+    async def _serve_workers(self, ports: Path, grpc: Address, connect: Address, admin: Address) -> None:
+        info = await self._ask_authority(AuthorityClient.hello)
+        self._tls = await self._new_tls()
+        names = [f"worker-{number}" for number in range(1, self._config.workers + 1)]
+        self._workers = [Keeper(name, self._worker_command) for name in names]
+        await asyncio.gather(*(worker.start() for worker in self._workers))
         chosen = {"grpc": grpc.port, "connect": connect.port, "admin": admin.port, "pid": os.getpid()}
         write_private(ports, json.dumps(chosen).encode() + b"\n")
         self._started(Started(info, grpc, connect, admin, self._config.workers))
-        await _until_failure(self._authority.watch(), self._keep_tls(), *(worker.watch() for worker in self._workers))
-        return 0
+        await _until_failure(self._keep_tls(), *(worker.watch() for worker in self._workers))
 
     async def _shut_down(self) -> None:
         """Drain the workers, then end the authority, which they need until then."""
@@ -187,11 +192,19 @@ class Supervisor:
         return await new_tls_files(self._run_directory, self._tls_number, leaf)
 
     async def _ask_authority(self, call: Callable[[AuthorityClient], Coroutine[Any, Any, _T]]) -> _T:
-        client = await AuthorityClient.connect(self._run_directory / "authority.sock")
-        try:
-            return await call(client)
-        finally:
-            await client.close()
+        """Ask the authority; while it is being restarted, ask again."""
+        deadline = time.monotonic() + _ASK_SECONDS
+        while True:
+            try:
+                client = await AuthorityClient.connect(self._run_directory / "authority.sock")
+                try:
+                    return await call(client)
+                finally:
+                    await client.close()
+            except UnavailableError:
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(_AGAIN_SECONDS)
 
     def _authority_command(self) -> Command:
         names = [argument for name in self._names for argument in ("--tls-name", name)]
