@@ -90,3 +90,8 @@ def agree(listed_differences: dict[str, list[str]]) -> Callable[[str, str, str],
             assert not differs, f"{case}: ours is {ours}, the oracle says {theirs}"
 
     return compare
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Keep bytes out of test ids: many hold random keys or signatures, and every process must collect the same ids."""
+    return "bytes" if isinstance(val, bytes) else None

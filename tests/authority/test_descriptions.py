@@ -131,7 +131,8 @@ class TestLedgerEntry:
 
 def example(label: str) -> str:
     """The hex under a label in docs/protocol.md."""
-    return re.findall(rf"^{re.escape(label)}\n((?:[0-9a-f]+\n)+)", PROTOCOL, flags=re.MULTILINE)[0].replace("\n", "")
+    found: list[str] = re.findall(rf"^{re.escape(label)}\n((?:[0-9a-f]+\n)+)", PROTOCOL, flags=re.MULTILINE)
+    return found[0].replace("\n", "")
 
 
 def test_every_example_of_the_protocol_document() -> None:

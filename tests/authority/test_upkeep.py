@@ -1,7 +1,9 @@
 """The process's upkeep never ends it, and its log never quotes input."""
 
+import io
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,14 +16,19 @@ from proxy_attestation.errors import UnavailableError
 
 
 @pytest.fixture
-def logged(capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
+def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """What was logged since the last call, with the process's own configuration."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
     log.configure()
 
     def read() -> list[Any]:
-        return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+        lines = stream.getvalue().splitlines()
+        stream.seek(0)
+        stream.truncate()
+        return [json.loads(line) for line in lines]
 
     yield read
     root.handlers[:], root.level = handlers, level

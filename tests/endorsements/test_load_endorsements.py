@@ -3,6 +3,7 @@
 import base64
 import datetime
 import itertools
+import json
 import os
 import urllib.parse
 from collections.abc import Callable, Mapping
@@ -19,8 +20,9 @@ from cryptography.x509.oid import NameOID
 from proxy_attestation.appraisal.endorsements import DcapEndorsements
 from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.load import load_endorsements
-from proxy_attestation.errors import ProxyAttestationError, UnavailableError
+from proxy_attestation.errors import FormatError, ProxyAttestationError, UnavailableError
 from proxy_attestation.formats import bounds
+from proxy_attestation_simulator.intel import Vendor
 
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 _SERIALS = itertools.count(1)
@@ -324,3 +326,25 @@ def test_what_cannot_be_read_is_unavailable_and_a_pipe_is_no_file(tmp_path: Path
     assert (error.code, error.exit_status) == (Code.ENDORSEMENTS_UNAVAILABLE, 5)
     os.mkfifo(tmp_path / "pipe")
     assert _refused(lambda: load_endorsements([tmp_path])).code is Code.ENDORSEMENTS_MALFORMED
+
+
+def test_a_bundle_with_final_nuls_and_sizes_is_read_as_intel_writes_it(tmp_path: Path) -> None:
+    now = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC)
+    pieces = Vendor.create(now).endorsements("sgx", now)
+    bundle: dict[str, object] = {
+        name: (content.hex() if name.endswith("crl") else content.decode()) + "\0" for name, content in pieces.items()
+    }
+    bundle |= {f"{name}_size": len(content) + 1 for name, content in pieces.items()}
+    path = tmp_path / "bundle.json"
+    path.write_text(json.dumps(bundle))
+    (found,) = load_endorsements([path])
+    assert found.tcb_info == pieces["tcb_info"]
+    assert found.root_ca_crl == pieces["root_ca_crl"]
+
+
+def test_half_a_surrogate_pair_is_malformed(tmp_path: Path) -> None:
+    path = tmp_path / "bundle.json"
+    path.write_text('{"pck_crl": "\\ud800"}')
+    with pytest.raises(FormatError) as caught:
+        load_endorsements([path])
+    assert caught.value.code is Code.ENDORSEMENTS_MALFORMED

@@ -1,5 +1,6 @@
 """Certification requests: what is read, what is refused, and that nothing of theirs is trusted unsigned."""
 
+import base64
 import subprocess
 from pathlib import Path
 
@@ -191,3 +192,44 @@ def test_any_changed_byte_gives_a_request_or_our_error(position: int, value: int
 def test_any_bytes_give_our_error(data: bytes) -> None:
     with pytest.raises(FormatError):
         decode_csr(data)
+
+
+def _tlv(tag: int, content: bytes) -> bytes:
+    length = len(content)
+    head = bytes([length]) if length < 128 else b"\x82" + length.to_bytes(2, "big")
+    return bytes([tag]) + head + content
+
+
+SAN = bytes.fromhex("0603551d11")
+
+
+def requesting(extensions: bytes, version: int = 0) -> bytes:
+    """Return a CSR, signed by hand, whose extensionRequest holds these bytes."""
+    requested = _tlv(0x30, bytes.fromhex("06092a864886f70d01090e") + _tlv(0x31, _tlv(0x30, extensions)))
+    attributes = _tlv(0xA0, requested) if extensions else b"\xa0\x00"
+    info = _tlv(0x30, bytes([2, 1, version]) + b"\x30\x00" + spki_of(P256.public_key()) + attributes)
+    signature = P256.sign(info, ec.ECDSA(hashes.SHA256()))
+    return _tlv(0x30, info + _tlv(0x30, bytes.fromhex("06082a8648ce3d040302")) + _tlv(3, b"\0" + signature))
+
+
+def names(general: bytes) -> bytes:
+    return _tlv(0x30, SAN + _tlv(4, _tlv(0x30, general)))
+
+
+def pem(der: bytes) -> bytes:
+    body = base64.encodebytes(der)
+    return b"-----BEGIN CERTIFICATE REQUEST-----\n" + body + b"-----END CERTIFICATE REQUEST-----\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "code"),
+    [
+        ("two lists of names", requesting(names(_tlv(0x82, b"a.example")) * 2), Code.CSR_MALFORMED),
+        ("an X.400 address", requesting(names(_tlv(0xA3, b""))), Code.CSR_MALFORMED),
+        ("an EDI party", requesting(names(_tlv(0xA5, b"\x30\x00"))), Code.CSR_MALFORMED),
+        ("an address of seven bytes", requesting(names(_tlv(0x87, b"1234567"))), Code.CSR_MALFORMED),
+        ("PEM of version 1", pem(requesting(b"", version=1)), Code.CSR_MALFORMED),
+    ],
+)
+def test_what_the_library_refuses_in_its_own_words_has_our_code(name: str, data: bytes, code: Code) -> None:
+    assert code_of(data) is code, name

@@ -28,7 +28,11 @@ def connect(port: int) -> socket.socket:
 
 
 def read_all(connection: Any) -> bytes:
-    return b"".join(iter(lambda: connection.recv(65536), b""))
+    # The server keeps the connection for another request: read the answer, not to the end.
+    answer = b""
+    while not answer.endswith(b"hello") and (data := connection.recv(65536)):
+        answer += data
+    return answer
 
 
 def ssl_socket(context: ssl.SSLContext, port: int) -> bytes:
@@ -272,6 +276,11 @@ CLIENTS: dict[str, Client] = {
     "asyncio start_tls": asyncio_start_tls,
 }
 ALPN = ("h2", "http/1.1")
+# Over memory buffers the refusal comes before the client's Finished has left them: the server never ends its handshake.
+HELD_BACK = {
+    "memory bio", "memory bio, lazy", "httpx async", "httpx h2 async", "AttestedAsyncTransport",
+    "asyncio open_connection", "asyncio start_tls",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -296,7 +305,7 @@ def test_debug_enclave_gets_no_byte(kind: str, authority: Any, context: Attested
     assert error is not None
     assert error.code is Code.PEER_CLAIMS_MISMATCH
     server.finish()
-    assert server.handshakes == 1
+    assert server.handshakes == (0 if kind in HELD_BACK else 1)
     assert server.received == b""
 
 
@@ -314,7 +323,7 @@ def test_smuggled_root_gets_no_byte(
     assert error is not None
     assert error.code is Code.PEER_CHAIN
     server.finish()
-    assert server.handshakes == 1
+    assert server.handshakes == (0 if kind in HELD_BACK else 1)
     assert server.received == b""
 
 

@@ -80,6 +80,9 @@ _SIGNATURES: Final = ("tcb_info_signature", "qe_identity_signature")
 _REMARKS: Final = ("version", "major_version", "minor_version", "tee_type")
 _FIELDS: Final = frozenset((*_DOCUMENTS, *_CHAINS, *_CRLS, *_SIGNATURES, *_REMARKS))
 
+_SIZE: Final = "_size"
+"""Members of Intel's own structure that say how long another one is."""
+
 
 def detect(data: bytes, source: str) -> Bundle | tuple[Piece, ...]:
     """Tell what a file holds.
@@ -97,12 +100,15 @@ def detect(data: bytes, source: str) -> Bundle | tuple[Piece, ...]:
     if len(data) > ENDORSEMENT_BUNDLE_MAX:
         raise _malformed(source, f"{len(data)} bytes, at most {ENDORSEMENT_BUNDLE_MAX} allowed")
     if data.lstrip()[:1] == b"{":
-        return _json(data, source)
+        try:
+            return _json(data, source)
+        except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON can escape and UTF-8 cannot hold
+            raise _malformed(source, "text that is no Unicode") from error
     return _binary_or_pem(data, source)
 
 
 def _json(data: bytes, source: str) -> Bundle | tuple[Piece, ...]:
-    value = _object(data, source)
+    value = {name: item for name, item in _object(data, source).items() if not name.endswith(_SIZE)}
     for kind, member in _DOCUMENTS.values():
         if member in value:
             return (_document(kind, data, source),)
@@ -116,8 +122,9 @@ def _json(data: bytes, source: str) -> Bundle | tuple[Piece, ...]:
         where = f"{source}: {name}"
         if name in _REMARKS or item is None:
             continue
-        if not isinstance(item, str) or not item:
+        if not isinstance(item, str) or not item.removesuffix("\0"):
             raise _malformed(where, "text was expected")
+        item = item.removesuffix("\0")  # noqa: PLW2901 - Intel's structure counts the final NUL of its strings
         if name in _DOCUMENTS:
             kind, member = _DOCUMENTS[name]
             document = _whole_document(item, value.get(f"{name}_signature"), member, where)
@@ -212,7 +219,7 @@ def load_certificate(data: bytes) -> x509.Certificate | None:
         with _strict_names():
             certificate = x509.load_der_x509_certificate(data)
             # The names are parsed when they are first read: do it here, where a failure has its place.
-            _ = certificate.subject, certificate.issuer
+            _ = certificate.subject, certificate.issuer, certificate.not_valid_after_utc
     except _UNREADABLE:
         return None
     return certificate

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -28,6 +28,18 @@ _ECDSA_WITH: Final[dict[str, hashes.HashAlgorithm]] = {
     "1.2.840.10045.4.3.3": hashes.SHA384(),
 }
 _OID_FOR: Final = {"sha256": "1.2.840.10045.4.3.2", "sha384": "1.2.840.10045.4.3.3"}
+
+
+# What `cryptography` raises, eagerly or on first use, on bytes that are no request which it knows.
+_PARSE_ERRORS: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    UserWarning,
+)
 
 
 @asn1.sequence
@@ -110,7 +122,7 @@ def decode_csr(data: bytes) -> Csr:
         if algorithm is None:
             raise FormatError(Code.CSR_KEY, f"signature algorithm {outer.algorithm.oid.dotted_string}")
         cmw, names = _attributes(info.attributes.as_list(), der)
-    except ValueError as error:
+    except _PARSE_ERRORS as error:
         raise FormatError(Code.CSR_MALFORMED, "not a PKCS#10 request that we accept") from error
     if len(der) - len(cmw or b"") > CSR_MAX:
         raise FormatError(Code.REQUEST_TOO_LARGE, f"a CSR of {len(der)} bytes without its evidence")
@@ -125,9 +137,7 @@ def load_subject_key(spki: bytes) -> ec.EllipticCurvePublicKey:
     """
     try:
         key = serialization.load_der_public_key(spki)
-    except (ValueError, TypeError) as error:
-        raise FormatError(Code.CSR_KEY, "not a public key") from error
-    except Exception as error:
+    except _PARSE_ERRORS as error:
         raise FormatError(Code.CSR_KEY, "not a public key that we know") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1):
         raise FormatError(Code.CSR_KEY, "only P-256 and P-384 keys are accepted")
@@ -196,7 +206,7 @@ def _tlv(der: bytes) -> asn1.TLV:
 def _from_pem(data: bytes) -> bytes:
     try:
         return x509.load_pem_x509_csr(data).public_bytes(serialization.Encoding.DER)
-    except ValueError as error:
+    except _PARSE_ERRORS as error:
         raise FormatError(Code.CSR_MALFORMED, "not a PEM request") from error
 
 

@@ -98,10 +98,10 @@ class Calls:
         wire = to_wire(ours, request_id)
         self._metrics.called(name, front, str(wire.code), time.monotonic() - started)
         where = {"request_id": request_id, "rpc": name, "front": front, "peer": peer, "code": str(ours.code)}
-        if wire.code is Code.INTERNAL:
-            log.failure("bug", error, **where)
-        elif not self._log_budget.take(time.monotonic()):
+        if not self._log_budget.take(time.monotonic()):
             self._unlogged += 1
+        elif wire.code is Code.INTERNAL:
+            log.failure("bug", error, **where)
         else:
             self._log_refusal(ours, where)
         return wire

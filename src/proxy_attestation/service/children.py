@@ -87,8 +87,8 @@ class Child:
             await child.wait()
             raise
         if line.split()[:1] != [b"ready"]:
-            child.kill()
-            raise ChildEndedError(name, await child.wait())
+            # Its output ends a moment before it does, and its status is what we want to know.
+            raise ChildEndedError(name, await child.stop() if line else await child.ending())
         log.info("started", child=name, child_pid=process.pid)
         child.say_no_more()
         return child
@@ -124,6 +124,10 @@ class Child:
     async def stop(self) -> int:
         """Send SIGTERM, wait, at last kill; return the exit status."""
         self.signal(signal.SIGTERM)
+        return await self.ending()
+
+    async def ending(self) -> int:
+        """Wait for a process that is about to end, at last kill it; return the exit status."""
         done, _ = await asyncio.wait((self._exit,), timeout=STOP_SECONDS)
         if not done:
             log.warning("killed after it did not stop", child=self.name, child_pid=self.process.pid)

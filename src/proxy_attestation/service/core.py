@@ -26,7 +26,7 @@ from proxy_attestation.appraisal.endorsements import Floor
 from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
 from proxy_attestation.authority.token import TOKEN_LENGTH, Token, open_token
 from proxy_attestation.codes import Code
-from proxy_attestation.errors import FormatError, RefusedError, RequestError, UnavailableError
+from proxy_attestation.errors import FormatError, RequestError, UnavailableError
 from proxy_attestation.formats import binder, cbor
 from proxy_attestation.formats.bounds import (
     CERTIFICATE_MAX,
@@ -166,7 +166,10 @@ class Core:
         self._tries.check(token.session_id, seconds)
         try:
             return await self._sign(serving, message, token, now)
-        except (RefusedError, FormatError):
+        except UnavailableError:
+            raise
+        except Exception:
+            # A bug that a message runs into counts like a refusal: nobody shall run into it without end.
             self._tries.failed(token.session_id, token.expires_at, seconds)
             raise
 
