@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from proxy_attestation.appraisal.claims import Body, Claims, SgxClaims, TcbClaims, TdxClaims
 from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.authority import ledger
 from proxy_attestation.authority.begin import memory_issuer
 from proxy_attestation.authority.init import init_state
 from proxy_attestation.authority.issue import Issuer
@@ -93,6 +95,22 @@ TDX = TdxClaims(
     mr_config_id=b"\xcc" * 48, mr_owner=bytes(48), mr_owner_config=bytes(48), rtmr0=bytes(48), rtmr1=b"\x01" * 48,
     rtmr2=b"\x02" * 48, rtmr3=b"\x03" * 48, tee_tcb_svn_2=b"\x08" * 16, mr_service_td=bytes(48),
 )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def closed_ledgers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close every ledger that a test opened: Python 3.13 warns of those that nobody closed."""
+    opened: list[sqlite3.Connection] = []
+    connect = ledger._connect
+
+    def remembered(path: Path | None) -> sqlite3.Connection:
+        opened.append(connect(path))
+        return opened[-1]
+
+    monkeypatch.setattr(ledger, "_connect", remembered)
+    yield
+    for connection in opened:
+        connection.close()
 
 
 @dataclass

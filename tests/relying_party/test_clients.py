@@ -299,7 +299,7 @@ def test_accepted_server_gets_the_request(kind: str, authority: Any, context: At
 @pytest.mark.parametrize("kind", CLIENTS)
 def test_debug_enclave_gets_no_byte(kind: str, authority: Any, context: AttestedContext, serve: Any) -> None:
     server = serve(authority.leaf(claims={"debug": True}), alpn=ALPN)
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - each client wraps the refusal in its own class
+    with pytest.raises(Exception) as caught:
         CLIENTS[kind](context, server.port)
     error = attestation_error(caught.value)
     assert error is not None
@@ -310,14 +310,12 @@ def test_debug_enclave_gets_no_byte(kind: str, authority: Any, context: Attested
 
 
 @pytest.mark.parametrize("kind", CLIENTS)
-def test_smuggled_root_gets_no_byte(
-    kind: str, authority: Any, other_authority: Any, context: AttestedContext, serve: Any
-) -> None:
+def test_smuggled_root_gets_no_byte(kind: str, other_authority: Any, context: AttestedContext, serve: Any) -> None:
     # Past the seal, by the base class: now OpenSSL accepts the other authority's chain, and our check alone does not.
     ssl.SSLContext.load_verify_locations(context, cadata=other_authority.root_der)
     assert len(context.get_ca_certs()) == 2
     server = serve(other_authority.leaf(), alpn=ALPN)
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - each client wraps the refusal in its own class
+    with pytest.raises(Exception) as caught:
         CLIENTS[kind](context, server.port)
     error = attestation_error(caught.value)
     assert error is not None
@@ -330,7 +328,7 @@ def test_smuggled_root_gets_no_byte(
 @pytest.mark.parametrize("kind", CLIENTS)
 def test_other_root_gets_no_byte(kind: str, other_authority: Any, context: AttestedContext, serve: Any) -> None:
     server = serve(other_authority.leaf(), alpn=ALPN)
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - each client wraps the refusal in its own class
+    with pytest.raises(Exception) as caught:
         CLIENTS[kind](context, server.port)
     error = attestation_error(caught.value)
     assert error is not None
