@@ -19,7 +19,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -184,13 +184,16 @@ class RunningProxy:
         return directory
 
     def _children(self, module: str) -> list[int]:
+        found: list[int] = []
         if self.process is None:
-            return []
-        try:
+            return found
+        with suppress(OSError):
             children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        except OSError:
-            return []
-        return [int(pid) for pid in children.split() if module in _command_line(int(pid))]
+            for pid in children.split():
+                with suppress(OSError):
+                    if module.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                        found.append(int(pid))
+        return found
 
     def _end(self, number: signal.Signals) -> int:
         if self.process is None:
@@ -300,10 +303,3 @@ def _read_line(stream: IO[bytes]) -> bytes:
             return b""
         line += piece
     return line
-
-
-def _command_line(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-    except OSError:
-        return ""

@@ -49,7 +49,7 @@ from proxy_attestation.service.connect_front import ConnectFront
 from proxy_attestation.service.core import Core, Serving
 from proxy_attestation.service.grpc_front import GrpcFront
 from proxy_attestation.service.limits import Admission, Bounds
-from proxy_attestation.service.metrics import NoMetrics
+from proxy_attestation.service.metrics import Metrics
 from proxy_attestation.service.worker import http_server
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
 from proxy_attestation_simulator.harness import RunningProxy, running_proxy
@@ -252,7 +252,7 @@ def core(authority: FakeAuthority, clock: Clock, info: AuthorityInfo, appraiser:
 
 @pytest.fixture
 def calls(core: Core) -> Calls:
-    return Calls(core, Admission(Bounds(), lambda: 0.0), NoMetrics())
+    return Calls(core, Admission(Bounds(), lambda: 0.0), Metrics())
 
 
 @pytest.fixture

@@ -15,10 +15,11 @@ from proxy_attestation.service.calls import LOG_LINES_A_SECOND, Calls, Method, d
 from proxy_attestation.service.core import Core
 from proxy_attestation.service.errors_wire import WireError
 from proxy_attestation.service.limits import Admission, Bounds
+from proxy_attestation.service.metrics import Metrics
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
 
 
-class Counted:
+class Counted(Metrics):
     def __init__(self) -> None:
         self.calls: list[tuple[str, str, str]] = []
         self.certificates: list[tuple[str, str]] = []
@@ -33,9 +34,6 @@ class Counted:
 
     def issued(self, tee: str, workload: str) -> None:
         self.certificates.append((tee, workload))
-
-    def collateral(self, tee: str, issued_at: float, valid_until: float, sets: int) -> None:
-        raise NotImplementedError
 
 
 class Lines(logging.Handler):

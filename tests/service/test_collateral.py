@@ -15,7 +15,7 @@ from proxy_attestation.codes import Code
 from proxy_attestation.errors import UnavailableError
 from proxy_attestation.service.collateral import CollateralStore, Key, load_sets, stamp
 from proxy_attestation.service.core import Core
-from proxy_attestation.service.metrics import NoMetrics
+from proxy_attestation.service.metrics import Metrics
 from proxy_attestation.service.upkeep import Upkeep
 from proxy_attestation_simulator.files import write_endorsements
 
@@ -232,7 +232,7 @@ def test_the_core_serves_when_authority_and_collateral_are_there(
     async def ready(value: bool) -> None:
         told.append(value)
 
-    upkeep = Upkeep(core, store, NoMetrics(), ready)
+    upkeep = Upkeep(core, store, Metrics(), ready)
     asyncio.run(upkeep.authority_changed(info))
     assert core.serving is not None
     first = core.serving
@@ -250,7 +250,7 @@ def test_the_core_serves_when_authority_and_collateral_are_there(
 
 @pytest.fixture
 def upkeep(core: Core, store: CollateralStore, told: "asyncio.Queue[bool]") -> Upkeep:
-    return Upkeep(core, store, NoMetrics(), told.put)
+    return Upkeep(core, store, Metrics(), told.put)
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ from proxy_attestation.formats.tee import Tee
 from proxy_attestation.service.answers import challenge_answer, root_answer, signed_answer
 from proxy_attestation.service.challenge import new_challenge
 from proxy_attestation.service.limits import Tries
-from proxy_attestation.service.metrics import Metrics, NoMetrics
+from proxy_attestation.service.metrics import Metrics
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
 
 NONCE_BYTES: Final = 32
@@ -109,7 +109,7 @@ class Core:
         self._authority = authority
         self._clock = clock
         self._random = random
-        self._metrics = metrics or NoMetrics()
+        self._metrics = metrics or Metrics()
         self._tries = Tries()
 
     async def get_root_certificate(self, request: pb.GetRootCertificateRequest) -> pb.GetRootCertificateResponse:

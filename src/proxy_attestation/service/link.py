@@ -13,6 +13,7 @@ from proxy_attestation.codes import Code
 from proxy_attestation.errors import ProxyAttestationError, UnavailableError
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.service import log
+from proxy_attestation.service.core import AuthorityPort
 
 HELLO_SECONDS: Final = 30.0
 """How often the authority is asked even when nothing seems to have changed."""
@@ -20,17 +21,8 @@ BACKOFF_SECONDS: Final = (0.02, 1.0)
 """The first and the longest wait between two tries to connect; each is twice the one before."""
 
 
-class Connection(Protocol):
+class Connection(AuthorityPort, Protocol):
     """One connection to the authority (`authority.client.AuthorityClient`)."""
-
-    async def hello(self) -> AuthorityInfo:
-        """Say what a worker needs to know."""
-
-    async def issue(self, order: IssueOrder) -> Issued:
-        """Issue or refuse."""
-
-    async def raise_floor(self, tee: Tee, fmspc: bytes, floor: Floor) -> Floor:
-        """Raise a floor."""
 
     async def lost(self) -> None:
         """Wait until the connection has ended."""

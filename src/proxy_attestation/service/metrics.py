@@ -7,7 +7,7 @@ the number of files stays bounded.
 
 import os
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -15,8 +15,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 _LATENCY_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
-class Metrics(Protocol):
-    """What the service counts."""
+class Metrics:
+    """What the service counts; this class itself counts nothing."""
 
     def called(self, rpc: str, front: str, code: str, seconds: float) -> None:
         """Count a call that ended: `ok` or its code, and how long it took."""
@@ -31,23 +31,7 @@ class Metrics(Protocol):
         """Say what collateral is in use for a TEE: the oldest issue date, the earliest end, how many sets."""
 
 
-class NoMetrics:
-    """Counts nothing."""
-
-    def called(self, rpc: str, front: str, code: str, seconds: float) -> None:
-        """Do nothing."""
-
-    def in_flight(self, calls: int) -> None:
-        """Do nothing."""
-
-    def issued(self, tee: str, workload: str) -> None:
-        """Do nothing."""
-
-    def collateral(self, tee: str, issued_at: float, valid_until: float, sets: int) -> None:
-        """Do nothing."""
-
-
-class PrometheusMetrics:
+class PrometheusMetrics(Metrics):
     """Counts into files that the admin address reads.
 
     Args of `__init__`: the directory, and the slot of this worker. To be made once a process.
