@@ -15,6 +15,7 @@ from proxy_attestation.authority import profile
 from proxy_attestation.authority.check import (
     Expected,
     ExpectedClaims,
+    _elements,
     check_leaf,
     is_permitted_dns,
     is_usual_key,
@@ -235,3 +236,19 @@ def test_any_bytes_pass_or_are_refused(data: bytes) -> None:
         check_leaf(data, EXPECTED)
     except UnavailableError as error:
         assert error.code is Code.AUTHORITY_PROFILE
+
+
+@pytest.mark.parametrize("count", [3, 8, 20, 60])
+def test_names_of_any_length_of_length_pass(count: int) -> None:
+    """The lengths of the list take one, two and three bytes."""
+    names = names_from(tuple(f"name-{number}.example.org" for number in range(count)), (), NAMES.uri)
+    check_leaf(tbs(names=names), replace(EXPECTED, names=names))
+
+
+@pytest.mark.parametrize(
+    "data",
+    ["82", "8280", "828100", "82810161", "8282007f", "8283010000", "82ff", "8202" + "61", "828180" + "61" * 127],
+)
+def test_a_list_of_names_has_one_encoding(data: str) -> None:
+    with pytest.raises(UnavailableError):
+        _elements(bytes.fromhex(data))

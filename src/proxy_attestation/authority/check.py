@@ -74,11 +74,6 @@ class _Tbs:
     extensions: Annotated[list[_Extension], asn1.Explicit(3)]
 
 
-@asn1.sequence
-class _GeneralNames:
-    names: list[asn1.TLV]
-
-
 @dataclass(frozen=True, slots=True)
 class ExpectedClaims:
     """What the claims in a leaf must say.
@@ -198,24 +193,42 @@ def _check_names(value: bytes, expected: Expected) -> None:
     dns: list[str] = []
     ip: list[bytes] = []
     uri: list[str] = []
-    try:
-        # `asn1` reads a list only as a member: an OCTET STRING's header, with the tag of a SEQUENCE, makes it one.
-        members = asn1.decode_der(_GeneralNames, b"\x30" + asn1.encode_der(value)[1:])
-    except ValueError as error:
-        raise UnavailableError(Code.AUTHORITY_PROFILE, "names of another form") from error
-    for member in members.names:
-        content = bytes(member.data)
-        if member.tag_bytes == b"\x87":
+    whole = _elements(value)
+    if len(whole) != 1 or whole[0][0] != 0x30:
+        _refuse("names of another form")
+    for tag, content in _elements(whole[0][1]):
+        if tag == 0x87:
             ip.append(content)
-        elif member.tag_bytes in (b"\x82", b"\x86"):
+        elif tag in (0x82, 0x86):
             # A byte beyond ASCII becomes something that no name has.
-            (dns if member.tag_bytes == b"\x82" else uri).append(content.decode("ascii", "replace"))
+            (dns if tag == 0x82 else uri).append(content.decode("ascii", "replace"))
         else:
             _refuse("a name of another kind")
     if Names(tuple(dns), tuple(ip), tuple(uri)) != expected.names or uri != [expected.spiffe_id]:
         _refuse("names")
     if not all(is_permitted_dns(name, expected.permitted_dns) for name in dns):
         _refuse("a DNS name outside the root's constraints")
+
+
+def _elements(data: bytes) -> list[tuple[int, bytes]]:
+    """Cut DER elements of less than 64 KiB, one behind the other, into tags and contents."""
+    found = []
+    at = 0
+    while at < len(data):
+        size = data[at + 1] if at + 1 < len(data) else 0xFF
+        start = at + 2
+        length = size
+        if size >= 0x80:
+            start += size - 0x80
+            length = int.from_bytes(data[at + 2 : start], "big")
+            # Only the lengths that take one or two bytes, in their shortest form.
+            if length < {0x81: 0x80, 0x82: 0x100}.get(size, 1 << 1024):
+                _refuse("names of another form")
+        if start + length > len(data):
+            _refuse("names of another form")
+        found.append((data[at], data[start : start + length]))
+        at = start + length
+    return found
 
 
 def _check_claims(value: bytes, expected: ExpectedClaims, spki: bytes, not_after: int) -> None:

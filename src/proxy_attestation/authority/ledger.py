@@ -67,8 +67,9 @@ class Row:
 class Ledger:
     """An open ledger. Every method may raise `UnavailableError` (`authority.unavailable`) when SQLite cannot answer."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, size: int) -> None:
         self._connection = connection
+        self._size = size
 
     @classmethod
     def create(cls, path: Path | None) -> Self:
@@ -77,12 +78,12 @@ class Ledger:
         Raises:
             UnavailableError: `authority.unavailable`.
         """
-        with _translated():
+        with _TRANSLATED:
             connection = _connect(path)
             connection.executescript(SCHEMA)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        return cls(connection)
+        return cls(connection, 0)
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -93,7 +94,7 @@ class Ledger:
                 0 to n-1.
             UnavailableError: `authority.unavailable`.
         """
-        with _translated():
+        with _TRANSLATED:
             try:
                 connection = _connect(path)
                 (application,) = connection.execute("PRAGMA application_id").fetchone()
@@ -109,7 +110,7 @@ class Ledger:
             if last is None or last + 1 != count:
                 connection.close()
                 raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: {count} entries, the last has index {last}")
-        return cls(connection)
+        return cls(connection, count)
 
     def close(self) -> None:
         """Close the file."""
@@ -123,84 +124,80 @@ class Ledger:
             UnavailableError: `authority.unavailable`; nothing was written.
             InternalError: a constraint of the schema was violated; nothing was written.
         """
-        with _translated():
+        size = self._size
+        with _TRANSLATED:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
                 self._connection.execute("COMMIT")
             except BaseException:
+                self._size = size
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
 
     def append(self, rows: Sequence[Row]) -> int:
         """Append entries, inside a transaction; return the first one's index, from which the others count on."""
-        with _translated():
-            (first,) = self._connection.execute("SELECT coalesce(max(idx) + 1, 0) FROM entry").fetchone()
-            self._connection.executemany(
-                _INSERT,
-                [
-                    (
-                        first + offset, int(row.kind), row.entry, row.tbs, row.not_before, row.not_after,
-                        row.spki_sha256, row.session_id, row.request_sha256, row.claims_set,
-                    )
-                    for offset, row in enumerate(rows)
-                ],
-            )  # fmt: skip
-        return int(first)
+        first = self._size
+        values = [
+            (
+                first + offset, int(row.kind), row.entry, row.tbs, row.not_before, row.not_after, row.spki_sha256,
+                row.session_id, row.request_sha256, row.claims_set,
+            )
+            for offset, row in enumerate(rows)
+        ]  # fmt: skip
+        self._connection.executemany(_INSERT, values)
+        self._size += len(values)
+        return first
 
     def find_session(self, session_id: bytes) -> tuple[int, Row] | None:
         """Return the index and entry of a session that was used."""
-        with _translated():
+        with _TRANSLATED:
             found = self._connection.execute(_BY_SESSION, (session_id,)).fetchone()
         return None if found is None else (found[0], Row(EntryKind(found[1]), *found[2:]))
 
     def size(self) -> int:
         """Return how many entries there are."""
-        with _translated():
-            (last,) = self._connection.execute("SELECT max(idx) FROM entry").fetchone()
-        return 0 if last is None else last + 1
+        return self._size
 
     def entry(self, index: int) -> bytes | None:
         """Return the bytes of one entry."""
-        with _translated():
+        with _TRANSLATED:
             found = self._connection.execute("SELECT entry FROM entry WHERE idx = ?", (index,)).fetchone()
         return None if found is None else bytes(found[0])
 
     def latest_time(self) -> int:
         """Return the latest time that the authority has seen signed: a notBefore, or an issue date of collateral."""
-        with _translated():
+        with _TRANSLATED:
             (entries,) = self._connection.execute("SELECT max(not_before) FROM entry").fetchone()
             (floors,) = self._connection.execute("SELECT max(issue_date) FROM floor").fetchone()
         return max(entries or 0, floors or 0)
 
     def meta(self, name: str) -> bytes | None:
         """Return a single value."""
-        with _translated():
+        with _TRANSLATED:
             found = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return None if found is None else bytes(found[0])
 
     def set_meta(self, name: str, value: bytes) -> None:
         """Set a single value, inside a transaction."""
-        with _translated():
-            self._connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value))
+        self._connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value))
 
     def cas(self) -> list[tuple[int, bytes]]:
         """Return (number, DER) of every CA certificate: 0 the root, from 1 the issuing CAs."""
-        with _translated():
+        with _TRANSLATED:
             rows = self._connection.execute("SELECT number, certificate FROM ca ORDER BY number").fetchall()
         return [(number, bytes(certificate)) for number, certificate in rows]
 
     def add_ca(self, number: int, index: int, certificate: bytes) -> None:
         """Record a CA certificate whose event is the entry `index`, inside a transaction."""
-        with _translated():
-            self._connection.execute(
-                "INSERT INTO ca (number, idx, certificate) VALUES (?, ?, ?)", (number, index, certificate)
-            )
+        self._connection.execute(
+            "INSERT INTO ca (number, idx, certificate) VALUES (?, ?, ?)", (number, index, certificate)
+        )
 
     def floors(self) -> dict[tuple[Tee, bytes], Floor]:
         """Return every floor by (tee, FMSPC)."""
-        with _translated():
+        with _TRANSLATED:
             rows = self._connection.execute(
                 "SELECT tee, fmspc, evaluation_number, issue_date, pck_crl_number, root_crl_number"
                 " FROM floor WHERE issuer = ? ORDER BY tee, fmspc",
@@ -213,21 +210,17 @@ class Ledger:
 
     def set_floor(self, tee: Tee, fmspc: bytes, floor: Floor) -> None:
         """Set a floor, inside a transaction; the schema refuses one that sinks."""
-        with _translated():
-            self._connection.execute(
-                "INSERT INTO floor VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-                " evaluation_number = excluded.evaluation_number, issue_date = excluded.issue_date,"
-                " pck_crl_number = excluded.pck_crl_number, root_crl_number = excluded.root_crl_number",
-                (
-                    _ISSUER, str(tee), fmspc, floor.evaluation_number, floor.issue_date,
-                    floor.pck_crl_number.to_bytes(CRL_NUMBER_MAX, "big"),
-                    floor.root_crl_number.to_bytes(CRL_NUMBER_MAX, "big"),
-                ),
-            )  # fmt: skip
+        numbers = [number.to_bytes(CRL_NUMBER_MAX, "big") for number in (floor.pck_crl_number, floor.root_crl_number)]
+        self._connection.execute(
+            "INSERT INTO floor VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+            " evaluation_number = excluded.evaluation_number, issue_date = excluded.issue_date,"
+            " pck_crl_number = excluded.pck_crl_number, root_crl_number = excluded.root_crl_number",
+            (_ISSUER, str(tee), fmspc, floor.evaluation_number, floor.issue_date, *numbers),
+        )
 
     def token_keys(self) -> tuple[TokenKey, ...]:
         """Return the keys of session tokens, the newest first."""
-        with _translated():
+        with _TRANSLATED:
             rows = self._connection.execute(
                 "SELECT key_id, key, not_after FROM token_key ORDER BY not_after DESC, key_id"
             ).fetchall()
@@ -235,12 +228,11 @@ class Ledger:
 
     def replace_token_keys(self, keys: Sequence[TokenKey]) -> None:
         """Keep exactly these keys, inside a transaction."""
-        with _translated():
-            self._connection.execute("DELETE FROM token_key")
-            self._connection.executemany(
-                "INSERT INTO token_key (key_id, key, not_after) VALUES (?, ?, ?)",
-                [(key.key_id, key.key, key.not_after) for key in keys],
-            )
+        self._connection.execute("DELETE FROM token_key")
+        self._connection.executemany(
+            "INSERT INTO token_key (key_id, key, not_after) VALUES (?, ?, ?)",
+            [(key.key_id, key.key, key.not_after) for key in keys],
+        )
 
 
 def _connect(path: Path | None) -> sqlite3.Connection:
@@ -263,11 +255,19 @@ def _connect(path: Path | None) -> sqlite3.Connection:
     return connection
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.IntegrityError as error:
-        raise InternalError(f"the ledger refused: {error}") from error
-    except sqlite3.Error as error:
-        raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, f"the ledger: {error}") from error
+class _Translation:
+    """Turns what SQLite raises into errors of ours. A class, since this stands in the path of every issuance."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, sqlite3.IntegrityError):
+            raise InternalError(f"the ledger refused: {error}") from error
+        if isinstance(error, sqlite3.Error):
+            raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, f"the ledger: {error}") from error
+
+
+_TRANSLATED: Final = _Translation()

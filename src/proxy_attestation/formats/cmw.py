@@ -31,7 +31,7 @@ class CmwRecord:
 
 def encode_cmw(record: CmwRecord) -> bytes:
     """Encode a record."""
-    return cbor.encode([record.media_type, record.value, record.indicator])
+    return cbor.encode_ordered([record.media_type, record.value, record.indicator])
 
 
 def decode_cmw(data: bytes, code: Code, limit: int) -> CmwRecord:

@@ -117,28 +117,27 @@ class LeafClaims:
 
 def encode_claims_set(claims: LeafClaims) -> bytes:
     """Encode the claims set (tag 601 and its map): what a ledger entry digests."""
+    # Keys in the order of their encodings: positive ones rising, negative ones falling, text by length first.
+    measurements = sorted(claims.measurements, key=lambda item: (len(item[0]), item[0]))
     submod: dict[int, object] = {
         _STATUS: claims.status,
-        _VECTOR: dict(claims.vector),
+        _VECTOR: dict(sorted(claims.vector)),
         _POLICY_IDS: [f"sha256:{claims.policy_digest.hex()}"],
         _KEY_ATTESTATION: {"akpub": claims.spki},
         _ANCHOR: claims.anchor,
         _KEY_ORIGIN: int(claims.key_origin),
-        _MEASUREMENTS: dict(claims.measurements),
-        _DEBUG: claims.debug,
-        _TCB: [claims.tcb_status, claims.tcb_date, claims.tcb_evaluation_number, list(claims.advisories)],
-        _OWNER: claims.owner,
-        _EVIDENCE: claims.evidence_sha256,
-        _LEDGER: claims.ledger_origin,
-        _SIMULATED: claims.simulated,
+        _MEASUREMENTS: dict(measurements),
     }
-    optional = {
-        _SIGNER: claims.signer,
-        _PRODUCT_ID: claims.product_id,
-        _SVN: claims.svn,
-        _APPLICATION: claims.application_sha256,
-    }
-    submod.update({key: value for key, value in optional.items() if value is not None})
+    optional = ((_SIGNER, claims.signer), (_PRODUCT_ID, claims.product_id), (_SVN, claims.svn))
+    submod.update((key, value) for key, value in optional if value is not None)
+    submod[_DEBUG] = claims.debug
+    submod[_TCB] = [claims.tcb_status, claims.tcb_date, claims.tcb_evaluation_number, list(claims.advisories)]
+    if claims.application_sha256 is not None:
+        submod[_APPLICATION] = claims.application_sha256
+    submod[_OWNER] = claims.owner
+    submod[_EVIDENCE] = claims.evidence_sha256
+    submod[_LEDGER] = claims.ledger_origin
+    submod[_SIMULATED] = claims.simulated
     top = {
         _EXP: claims.expires_at,
         _IAT: claims.issued_at,
@@ -147,7 +146,7 @@ def encode_claims_set(claims: LeafClaims) -> bytes:
         _SUBMODS: {str(claims.tee): submod},
         _VERIFIER: {0: DEVELOPER, 1: claims.build},
     }
-    return cbor.encode(cbor2.CBORTag(UCCS_TAG, top))
+    return cbor.encode_ordered(cbor2.CBORTag(UCCS_TAG, top))
 
 
 def encode_extension(claims_set: bytes) -> bytes:

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, Final
 
 from proxy_attestation.codes import Code
@@ -79,8 +80,12 @@ _BYTES: Final = {
     11: "policy_digest", 14: "names_sha256", 16: "claims_sha256", 17: "request_sha256",
 }  # fmt: skip
 _NUMBERS: Final = {6: "not_before", 7: "not_after", 12: "status", 15: "tcb_evaluation_number"}
+# As they are written: by rising key.
+_FIELDS: Final = tuple(sorted({**_BYTES, **_NUMBERS, 9: "tee", 13: "measurements"}.items()))
+_ALL_KEYS: Final = {kind: keys | {1, 18} for kind, keys in _KEYS.items()}
 
 
+@lru_cache(maxsize=1024)
 def names_digest(names: Names) -> bytes:
     """Return SHA-256 over deterministic CBOR of the sorted names (key 14)."""
     return hashlib.sha256(cbor.encode(names.encoded())).digest()
@@ -92,13 +97,15 @@ def encode_entry(entry: LedgerEntry) -> bytes:
     Raises:
         FormatError: `authority.profile`, when the entry lacks a field of its kind, or has one too many or too long.
     """
-    fields: dict[int, object] = {key: getattr(entry, name) for key, name in (_BYTES | _NUMBERS).items()}
-    fields[9] = entry.tee
-    fields[13] = list(entry.measurements) or None
-    content = {key: value for key, value in fields.items() if value is not None}
-    if set(content) != _KEYS[entry.kind]:
+    content: dict[int, object] = {1: ENTRY_VERSION}
+    for key, name in _FIELDS:
+        value = getattr(entry, name)
+        if value is not None and value != ():
+            content[key] = list(value) if isinstance(value, tuple) else value
+    content[18] = int(entry.kind)
+    if content.keys() != _ALL_KEYS[entry.kind]:
         raise FormatError(Code.AUTHORITY_PROFILE, f"fields {sorted(content)} in an entry of kind {entry.kind.name}")
-    data = cbor.encode({1: ENTRY_VERSION, 18: int(entry.kind), **content})
+    data = cbor.encode_ordered(content)
     if len(data) > LEDGER_ENTRY_MAX:
         raise FormatError(Code.AUTHORITY_PROFILE, f"an entry of {len(data)} bytes")
     return data
