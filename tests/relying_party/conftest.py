@@ -1,373 +1,16 @@
-"""A small authority of the tests' own, in which each thing can be wrong alone, and a server that counts what it gets.
+"""The tests' authority, what to expect of its leaves, and servers that present them."""
 
-Tests are not a package, so that these classes reach them as fixtures and not by name.
-"""
-
-import contextlib
-import dataclasses
-import hashlib
-import ipaddress
-import socket
 import ssl
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import h2.config
-import h2.connection
-import h2.events
 import pytest
-from cryptography import x509
-from cryptography.hazmat import asn1
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from fake_servers import Answer, CountingServer, FakeFront, Serve, StartFront
+from mini_authority import APPLICATION, MR_ENCLAVE, TRUST_DOMAIN, WORKLOAD, Leaf, MiniAuthority
 
-from proxy_attestation.formats.ear import LeafClaims, encode_claims_set, encode_extension
-from proxy_attestation.formats.request import KeyOrigin
 from proxy_attestation.formats.tee import Tee
-from proxy_attestation.relying_party.expectation import Expectation
-
-ID_PE_CMW = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.35")
-# As long in DER as id-pe-cmw, and one bit away from it.
-_PLACEHOLDER = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.36")
-
-TRUST_DOMAIN = "example.org"
-WORKLOAD = "example-app"
-DNS = "app.example.org"
-MR_ENCLAVE = bytes(range(32))
-MR_SIGNER = bytes(range(32, 64))
-APPLICATION = hashlib.sha256(b"application").digest()
-POLICY_DIGEST = hashlib.sha256(b"policy").digest()
-
-
-def _spki(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
-def _key_usage(*, ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not ca,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=ca,
-        crl_sign=ca,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class Leaf:
-    """A leaf with what it takes to present it."""
-
-    chain: tuple[bytes, ...]
-    key: ec.EllipticCurvePrivateKey
-
-    @property
-    def der(self) -> bytes:
-        return self.chain[0]
-
-    def server_context(self, directory: Path, *, alpn: Sequence[str] = ()) -> ssl.SSLContext:
-        """Return a TLS 1.3 server context that presents the chain."""
-        file = directory / f"{hashlib.sha256(b''.join(self.chain)).hexdigest()[:16]}.pem"
-        pem = self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        file.write_bytes(pem + b"".join(ssl.DER_cert_to_PEM_cert(der).encode() for der in self.chain))
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.load_cert_chain(file)
-        if alpn:
-            context.set_alpn_protocols(list(alpn))
-        return context
-
-
-class MiniAuthority:
-    """A root with DNS name constraints, an issuing CA and leaves as the real authority makes them."""
-
-    def __init__(self, now: datetime, name: str = "Test") -> None:
-        self.now = now
-        self._default: Leaf | None = None
-        self.root_key = ec.generate_private_key(ec.SECP256R1())
-        self.issuing_key = ec.generate_private_key(ec.SECP256R1())
-        self.root = self._ca(f"{name} Root", self.root_key, None, timedelta(days=1000), path_length=1)
-        self.issuing = self._ca(f"{name} Issuing", self.issuing_key, self.root, timedelta(days=90), path_length=0)
-
-    def _ca(
-        self,
-        name: str,
-        key: ec.EllipticCurvePrivateKey,
-        issuer: x509.Certificate | None,
-        life: timedelta,
-        path_length: int,
-    ) -> x509.Certificate:
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        issuer_key = self.root_key.public_key()
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(issuer.subject if issuer else subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(self.now - timedelta(days=1))
-            .not_valid_after(self.now + life)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
-            .add_extension(_key_usage(ca=True), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        )
-        if issuer:
-            aki = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key)
-            builder = builder.add_extension(aki, critical=False)
-        else:
-            constraints = x509.NameConstraints([x509.DNSName(TRUST_DOMAIN), x509.DNSName("localhost")], None)
-            builder = builder.add_extension(constraints, critical=True)
-        return builder.sign(self.root_key, SHA256())
-
-    @property
-    def root_der(self) -> bytes:
-        return self.root.public_bytes(Encoding.DER)
-
-    @property
-    def issuing_der(self) -> bytes:
-        return self.issuing.public_bytes(Encoding.DER)
-
-    @property
-    def pin(self) -> bytes:
-        return hashlib.sha256(_spki(self.root_key)).digest()
-
-    def claims(self, spki: bytes, **changes: Any) -> LeafClaims:
-        """Return what the authority would say of an SGX workload, with changes."""
-        issued = int(self.now.timestamp())
-        claims = LeafClaims(
-            issued_at=issued,
-            expires_at=issued + 24 * 3600,
-            nonce=bytes(32),
-            build="0.1.0",
-            tee=Tee.SGX,
-            status=2,
-            vector=((0, 2), (1, 2), (2, 3), (4, 2), (5, 2)),
-            policy_digest=POLICY_DIGEST,
-            spki=spki,
-            anchor=hashlib.sha256(b"anchor").digest(),
-            key_origin=KeyOrigin.TEE,
-            measurements=(("mr_enclave", MR_ENCLAVE),),
-            signer=MR_SIGNER,
-            product_id=7,
-            svn=3,
-            debug=False,
-            tcb_status="UpToDate",
-            tcb_date=issued - 100 * 24 * 3600,
-            tcb_evaluation_number=17,
-            advisories=(),
-            application_sha256=APPLICATION,
-            owner="shared",
-            evidence_sha256=hashlib.sha256(b"evidence").digest(),
-            ledger_origin="example.org/ledger",
-            simulated=False,
-        )
-        return dataclasses.replace(claims, **changes)
-
-    def leaf(
-        self,
-        *,
-        dns: Sequence[str] = (DNS,),
-        ip: Sequence[str] = ("127.0.0.1",),
-        uri: Sequence[str] = (f"spiffe://{TRUST_DOMAIN}/{WORKLOAD}",),
-        extra_names: Sequence[x509.GeneralName] = (),
-        not_before: timedelta = timedelta(seconds=-60),
-        not_after: timedelta = timedelta(hours=24),
-        claims: dict[str, Any] | bytes | None = None,
-        without_claims: bool = False,
-        second_claims: bool = False,
-        claims_key: bytes | None = None,
-        eku: Sequence[x509.ObjectIdentifier] = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH),
-        present: Callable[["MiniAuthority", bytes], tuple[bytes, ...]] | None = None,
-    ) -> Leaf:
-        """Issue a leaf.
-
-        Args:
-            dns: DNS names.
-            ip: IP addresses.
-            uri: URI names.
-            extra_names: names of other kinds.
-            not_before: from the authority's now.
-            not_after: from the authority's now.
-            claims: changes to the claims, or the whole value of the extension.
-            without_claims: whether the extension is left out.
-            second_claims: whether it stands twice.
-            claims_key: the SPKI in the claims, where it is not the leaf's own.
-            eku: extended key usages.
-            present: makes the presented chain from the authority and the leaf.
-        """
-        key = ec.generate_private_key(ec.SECP256R1())
-        names: list[x509.GeneralName] = [
-            *(x509.DNSName(name) for name in dns),
-            *(x509.IPAddress(ipaddress.ip_address(name)) for name in ip),
-            *(x509.UniformResourceIdentifier(name) for name in uri),
-            *extra_names,
-        ]
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([]))
-            .issuer_name(self.issuing.subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(self.now + not_before)
-            .not_valid_after(self.now + not_after)
-            .add_extension(x509.SubjectAlternativeName(names), critical=True)
-            .add_extension(_key_usage(ca=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage(eku), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.issuing_key.public_key()), critical=False
-            )
-        )
-        if not without_claims:
-            if isinstance(claims, bytes):
-                value = claims
-            else:
-                spki = _spki(key) if claims_key is None else claims_key
-                value = encode_extension(encode_claims_set(self.claims(spki, **(claims or {}))))
-            builder = builder.add_extension(x509.UnrecognizedExtension(ID_PE_CMW, value), critical=False)
-            if second_claims:
-                builder = builder.add_extension(x509.UnrecognizedExtension(_PLACEHOLDER, value), critical=False)
-        der = builder.sign(self.issuing_key, SHA256()).public_bytes(Encoding.DER)
-        if second_claims:
-            der = self._rename_extension(der)
-        chain = (der, self.issuing_der) if present is None else present(self, der)
-        return Leaf(chain, key)
-
-    def _rename_extension(self, der: bytes) -> bytes:
-        """Turn the placeholder into a second id-pe-cmw and sign again: no builder writes an extension twice."""
-        certificate = x509.load_der_x509_certificate(der)
-        old, new = (asn1.encode_der(oid) for oid in (_PLACEHOLDER, ID_PE_CMW))
-        tbs = certificate.tbs_certificate_bytes
-        assert tbs.count(old) == 1
-        tbs = tbs.replace(old, new)
-        signature = self.issuing_key.sign(tbs, ec.ECDSA(SHA256()))
-        algorithm = bytes.fromhex("300a06082a8648ce3d040302")  # ecdsa-with-SHA256
-        bits = b"\x00" + signature
-        content = tbs + algorithm + b"\x03" + _der_length(len(bits)) + bits
-        return b"\x30" + _der_length(len(content)) + content
-
-    def leaf_once(self) -> Leaf:
-        """Return one default leaf, the same at each call: for tests that need many chains and no new key."""
-        if self._default is None:
-            self._default = self.leaf()
-        return self._default
-
-    def reissued_root(self) -> x509.Certificate:
-        """Return another certificate of the root's own key and name."""
-        return self._ca("Test Root", self.root_key, None, timedelta(days=500), path_length=1)
-
-    def proxy_leaf(self, **changes: Any) -> Leaf:
-        """Issue a certificate of the proxy's own."""
-        kind: dict[str, Any] = {
-            "uri": (f"spiffe://{TRUST_DOMAIN}/proxy-attestation/server",),
-            "dns": ("proxy.example.org",),
-            "without_claims": True,
-        }
-        return self.leaf(**(kind | changes))
-
-
-def _der_length(length: int) -> bytes:
-    if length < 0x80:
-        return bytes([length])
-    octets = length.to_bytes((length.bit_length() + 7) // 8, "big")
-    return bytes([0x80 | len(octets)]) + octets
-
-
-REPLY = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello"
-
-
-class CountingServer:
-    """A TLS server that counts the bytes of the application, and answers HTTP/1.1 or HTTP/2 with `hello`."""
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._context = context
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._threads: list[threading.Thread] = []
-        self._lock = threading.Lock()
-        self.port: int = self._listener.getsockname()[1]
-        self.received = b""
-        self.handshakes = 0
-        self.resumed = 0
-        self._accepting = threading.Thread(target=self._accept, daemon=True)
-        self._accepting.start()
-
-    def use(self, context: ssl.SSLContext) -> None:
-        """Present another certificate to connections that come from now on."""
-        self._context = context
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                raw, _ = self._listener.accept()
-            except OSError:
-                return
-            thread = threading.Thread(target=self._serve, args=(raw, self._context), daemon=True)
-            with self._lock:
-                self._threads.append(thread)
-            thread.start()
-
-    def _serve(self, raw: socket.socket, context: ssl.SSLContext) -> None:
-        raw.settimeout(30)
-        with raw:
-            try:
-                with context.wrap_socket(raw, server_side=True) as connection:
-                    with self._lock:
-                        self.handshakes += 1
-                        self.resumed += bool(connection.session_reused)
-                    if connection.selected_alpn_protocol() == "h2":
-                        self._serve_h2(connection)
-                    else:
-                        self._serve_h1(connection)
-            except OSError:
-                # The client refused us and went away: what these tests are about.
-                return
-
-    def _count(self, data: bytes) -> bytes:
-        with self._lock:
-            self.received += data
-        return data
-
-    def _serve_h1(self, connection: ssl.SSLSocket) -> None:
-        request = b""
-        while data := self._count(connection.recv(65536)):
-            request += data
-            if b"\r\n\r\n" in request:
-                connection.sendall(REPLY)
-                request = b""
-
-    def _serve_h2(self, connection: ssl.SSLSocket) -> None:
-        state = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
-        state.initiate_connection()
-        connection.sendall(state.data_to_send())
-        while data := self._count(connection.recv(65536)):
-            for event in state.receive_data(data):
-                if isinstance(event, h2.events.RequestReceived):
-                    assert event.stream_id is not None
-                    state.send_headers(event.stream_id, [(":status", "200"), ("content-length", "5")])
-                    state.send_data(event.stream_id, b"hello", end_stream=True)
-            connection.sendall(state.data_to_send())
-
-    def finish(self) -> None:
-        """Wait until every connection has ended, so that `received` is final."""
-        with self._lock:
-            threads = list(self._threads)
-        for thread in threads:
-            thread.join(30)
-            assert not thread.is_alive()
-
-    def close(self) -> None:
-        # close() alone does not wake accept() on Linux.
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._accepting.join(30)
+from proxy_attestation.relying_party import AttestedContext, Expectation
 
 
 @pytest.fixture
@@ -400,7 +43,7 @@ def expectation() -> Expectation:
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., CountingServer]]:
+def serve(tmp_path: Path) -> Iterator[Serve]:
     """Start servers that present a leaf."""
     servers: list[CountingServer] = []
 
@@ -412,3 +55,48 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., CountingServer]]:
     yield start
     for server in servers:
         server.close()
+
+
+@pytest.fixture
+def context(authority: MiniAuthority, expectation: Expectation) -> AttestedContext:
+    return AttestedContext(expectation, [authority.root_der])
+
+
+@pytest.fixture
+def front(tmp_path: Path) -> Iterator[StartFront]:
+    """Start Connect fronts that present one leaf after the other, the last for ever."""
+    fronts: list[FakeFront] = []
+
+    def start(answer: Answer, *leaves: Leaf, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> FakeFront:
+        contexts = [leaf.server_context(tmp_path) for leaf in leaves]
+        for context in contexts:
+            context.minimum_version = context.maximum_version = version
+        fronts.append(FakeFront(contexts, answer))
+        return fronts[-1]
+
+    yield start
+    for started in fronts:
+        started.close()
+
+
+@pytest.fixture
+def root_file(authority: MiniAuthority, tmp_path: Path) -> Path:
+    path = tmp_path / "root.pem"
+    path.write_text(ssl.DER_cert_to_PEM_cert(authority.root_der))
+    return path
+
+
+@pytest.fixture
+def expect_file(tmp_path: Path) -> Path:
+    path = tmp_path / "expectation.toml"
+    path.write_text(
+        'trust_domain = "example.org"\nworkload = "example-app"\ntee = "sgx"\n'
+        f'mr_enclave = ["{MR_ENCLAVE.hex()}"]\napplication_sha256 = ["{APPLICATION.hex()}"]\n'
+    )
+    return path
+
+
+@pytest.fixture
+def options(root_file: Path, expect_file: Path) -> tuple[str | Path, ...]:
+    """What `verify` and `connect` are told of the default leaf."""
+    return ("--root", root_file, "--expect", expect_file)

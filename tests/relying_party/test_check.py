@@ -12,14 +12,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mini_authority import MiniAuthority
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, PeerError
 from proxy_attestation.formats.request import Names
-from proxy_attestation.relying_party import Expectation, check_chain, check_proxy_chain
+from proxy_attestation.relying_party import Expectation, check_chain
 
 DNS = "app.example.org"
-PROXY = "proxy.example.org"
 HOUR = timedelta(hours=1)
 
 
@@ -29,7 +29,7 @@ def refusal(call: Callable[[], object]) -> PeerError:
     return caught.value
 
 
-def test_accepts_what_was_expected(authority: Any, expectation: Expectation, now: datetime) -> None:
+def test_accepts_what_was_expected(authority: MiniAuthority, expectation: Expectation, now: datetime) -> None:
     leaf = authority.leaf()
     peer = check_chain(leaf.chain, [authority.root_der], expectation, now, server_name=DNS)
     assert peer.chain == leaf.chain
@@ -43,23 +43,25 @@ def test_accepts_what_was_expected(authority: Any, expectation: Expectation, now
 
 @pytest.mark.parametrize("server_name", [DNS, "APP.EXAMPLE.ORG", "127.0.0.1", None])
 def test_accepts_each_form_of_name(
-    authority: Any, expectation: Expectation, now: datetime, server_name: str | None
+    authority: MiniAuthority, expectation: Expectation, now: datetime, server_name: str | None
 ) -> None:
     assert check_chain(authority.leaf().chain, [authority.root_der], expectation, now, server_name=server_name)
 
 
-def test_accepts_ipv6(authority: Any, expectation: Expectation, now: datetime) -> None:
+def test_accepts_ipv6(authority: MiniAuthority, expectation: Expectation, now: datetime) -> None:
     leaf = authority.leaf(ip=("2001:db8::1",))
     assert check_chain(leaf.chain, [authority.root_der], expectation, now, server_name="2001:DB8:0::1")
 
 
-def test_accepts_the_root_as_third_certificate(authority: Any, expectation: Expectation, now: datetime) -> None:
+def test_accepts_the_root_as_third_certificate(
+    authority: MiniAuthority, expectation: Expectation, now: datetime
+) -> None:
     leaf = authority.leaf(present=lambda ca, der: (der, ca.issuing_der, ca.root_der))
     assert check_chain(leaf.chain, [authority.root_der], expectation, now, server_name=DNS).root == authority.root_der
 
 
 def test_accepts_a_second_trusted_root(
-    authority: Any, other_authority: Any, expectation: Expectation, now: datetime
+    authority: MiniAuthority, other_authority: MiniAuthority, expectation: Expectation, now: datetime
 ) -> None:
     roots = [other_authority.root_der, authority.root_der]
     peer = check_chain(authority.leaf().chain, roots, expectation, now, server_name=DNS)
@@ -90,7 +92,7 @@ CHAINS = {
 
 @pytest.mark.parametrize("fault", CHAINS)
 def test_refuses_chain(
-    fault: str, authority: Any, other_authority: Any, expectation: Expectation, now: datetime
+    fault: str, authority: MiniAuthority, other_authority: MiniAuthority, expectation: Expectation, now: datetime
 ) -> None:
     leaf = authority.leaf().der
     parts = {
@@ -112,7 +114,7 @@ def test_refuses_chain(
 
 
 def test_refuses_another_root_of_the_same_name(
-    authority: Any, other_authority: Any, expectation: Expectation, now: datetime
+    authority: MiniAuthority, other_authority: MiniAuthority, expectation: Expectation, now: datetime
 ) -> None:
     assert authority.root.subject == other_authority.root.subject
     chain = authority.leaf().chain
@@ -121,7 +123,7 @@ def test_refuses_another_root_of_the_same_name(
 
 
 def test_refuses_a_presented_root_that_is_not_ours(
-    authority: Any, other_authority: Any, expectation: Expectation, now: datetime
+    authority: MiniAuthority, other_authority: MiniAuthority, expectation: Expectation, now: datetime
 ) -> None:
     leaf = other_authority.leaf(present=lambda ca, der: (der, ca.issuing_der, ca.root_der))
     error = refusal(lambda: check_chain(leaf.chain, [authority.root_der], expectation, now, server_name=DNS))
@@ -156,14 +158,14 @@ LEAVES: dict[str, tuple[dict[str, Any], Code]] = {
 
 
 @pytest.mark.parametrize("fault", LEAVES)
-def test_refuses_leaf(fault: str, authority: Any, expectation: Expectation, now: datetime) -> None:
+def test_refuses_leaf(fault: str, authority: MiniAuthority, expectation: Expectation, now: datetime) -> None:
     changes, code = LEAVES[fault]
     leaf = authority.leaf(**changes)
     error = refusal(lambda: check_chain(leaf.chain, [authority.root_der], expectation, now, server_name=DNS))
     assert error.code is code
 
 
-def test_refuses_an_unknown_profile(authority: Any, expectation: Expectation, now: datetime) -> None:
+def test_refuses_an_unknown_profile(authority: MiniAuthority, expectation: Expectation, now: datetime) -> None:
     leaf = authority.leaf()
     extension = x509.load_der_x509_certificate(leaf.der).extensions.get_extension_for_oid(
         x509.ObjectIdentifier("1.3.6.1.5.5.7.1.35")
@@ -177,20 +179,22 @@ def test_refuses_an_unknown_profile(authority: Any, expectation: Expectation, no
 @pytest.mark.parametrize(
     "server_name", ["other.example.org", "127.0.0.2", "::1", "", "app.example.org.", "äpp.example.org"]
 )
-def test_refuses_another_name(authority: Any, expectation: Expectation, now: datetime, server_name: str) -> None:
+def test_refuses_another_name(
+    authority: MiniAuthority, expectation: Expectation, now: datetime, server_name: str
+) -> None:
     chain = authority.leaf().chain
     error = refusal(lambda: check_chain(chain, [authority.root_der], expectation, now, server_name=server_name))
     assert error.code is Code.PEER_NAME
 
 
-def test_refuses_an_address_with_a_zone(authority: Any, expectation: Expectation, now: datetime) -> None:
+def test_refuses_an_address_with_a_zone(authority: MiniAuthority, expectation: Expectation, now: datetime) -> None:
     leaf = authority.leaf(ip=("fe80::1",))
     error = refusal(lambda: check_chain(leaf.chain, [authority.root_der], expectation, now, server_name="fe80::1%1"))
     assert error.code is Code.PEER_NAME
 
 
 def test_refuses_a_client_without_client_authentication(
-    authority: Any, expectation: Expectation, now: datetime
+    authority: MiniAuthority, expectation: Expectation, now: datetime
 ) -> None:
     leaf = authority.leaf(eku=(ExtendedKeyUsageOID.SERVER_AUTH,))
     assert check_chain(leaf.chain, [authority.root_der], expectation, now, server_name=DNS)
@@ -198,7 +202,9 @@ def test_refuses_a_client_without_client_authentication(
     assert error.code is Code.PEER_CHAIN
 
 
-def test_refuses_when_only_the_issuing_ca_has_expired(authority: Any, expectation: Expectation, now: datetime) -> None:
+def test_refuses_when_only_the_issuing_ca_has_expired(
+    authority: MiniAuthority, expectation: Expectation, now: datetime
+) -> None:
     later = now + timedelta(days=91)
     life = {"issued_at": int(later.timestamp()), "expires_at": int((later + HOUR).timestamp())}
     leaf = authority.leaf(not_before=timedelta(days=91), not_after=timedelta(days=92), claims=life)
@@ -225,7 +231,7 @@ CLAIM_TIMES: dict[str, tuple[dict[str, int], Code | None]] = {
 
 
 @pytest.mark.parametrize("case", CLAIM_TIMES)
-def test_holds_claims_to_the_time(case: str, authority: Any, expectation: Expectation, now: datetime) -> None:
+def test_holds_claims_to_the_time(case: str, authority: MiniAuthority, expectation: Expectation, now: datetime) -> None:
     offsets, code = CLAIM_TIMES[case]
     claims = {name: int(now.timestamp()) + offset for name, offset in offsets.items()}
     leaf = authority.leaf(claims=claims)
@@ -237,7 +243,7 @@ def test_holds_claims_to_the_time(case: str, authority: Any, expectation: Expect
 
 
 def test_root_pin_chooses_the_root(
-    authority: Any, other_authority: Any, expectation: Expectation, now: datetime
+    authority: MiniAuthority, other_authority: MiniAuthority, expectation: Expectation, now: datetime
 ) -> None:
     roots = [other_authority.root_der, authority.root_der]
     chain = authority.leaf().chain
@@ -248,7 +254,7 @@ def test_root_pin_chooses_the_root(
     assert refusal(lambda: check_chain(chain, roots, unknown, now, server_name=DNS)).code is Code.PEER_ROOT_PIN
 
 
-def test_returns_every_mismatch(authority: Any, expectation: Expectation, now: datetime) -> None:
+def test_returns_every_mismatch(authority: MiniAuthority, expectation: Expectation, now: datetime) -> None:
     leaf = authority.leaf(claims={"debug": True, "status": 96, "tcb_status": "OutOfDate", "simulated": True})
     error = refusal(lambda: check_chain(leaf.chain, [authority.root_der], expectation, now, server_name=DNS))
     assert error.code is Code.PEER_CLAIMS_MISMATCH
@@ -261,14 +267,18 @@ def test_returns_every_mismatch(authority: Any, expectation: Expectation, now: d
 
 
 @pytest.mark.parametrize("count", [0, 9])
-def test_refuses_too_few_or_too_many_roots(authority: Any, expectation: Expectation, now: datetime, count: int) -> None:
+def test_refuses_too_few_or_too_many_roots(
+    authority: MiniAuthority, expectation: Expectation, now: datetime, count: int
+) -> None:
     with pytest.raises(ConfigurationError) as caught:
         check_chain(authority.leaf().chain, [authority.root_der] * count, expectation, now, server_name=DNS)
     assert caught.value.code is Code.CONFIGURATION_MALFORMED
 
 
 @pytest.mark.parametrize("kind", ["leaf", "issuing", "junk"])
-def test_refuses_a_root_that_is_none(authority: Any, expectation: Expectation, now: datetime, kind: str) -> None:
+def test_refuses_a_root_that_is_none(
+    authority: MiniAuthority, expectation: Expectation, now: datetime, kind: str
+) -> None:
     leaf = authority.leaf()
     root = {"leaf": leaf.der, "issuing": authority.issuing_der, "junk": b"junk"}[kind]
     with pytest.raises(ConfigurationError) as caught:
@@ -276,45 +286,10 @@ def test_refuses_a_root_that_is_none(authority: Any, expectation: Expectation, n
     assert caught.value.code is Code.CONFIGURATION_MALFORMED
 
 
-def test_proxy_is_accepted(authority: Any, now: datetime) -> None:
-    leaf = authority.proxy_leaf()
-    peer = check_proxy_chain(leaf.chain, [authority.root_der], "example.org", now, server_name=PROXY)
-    assert peer.spiffe_id == "spiffe://example.org/proxy-attestation/server"
-    assert peer.root == authority.root_der
-
-
-PROXIES: dict[str, tuple[dict[str, Any], Code]] = {
-    "a workload": ({"uri": ("spiffe://example.org/example-app",)}, Code.PEER_TRUST_DOMAIN),
-    "another id of the proxy": ({"uri": ("spiffe://example.org/proxy-attestation/other",)}, Code.PEER_TRUST_DOMAIN),
-    "other trust domain": ({"uri": ("spiffe://evil.test/proxy-attestation/server",)}, Code.PEER_TRUST_DOMAIN),
-    "two ids": (
-        {"uri": ("spiffe://example.org/proxy-attestation/server", "spiffe://example.org/app")},
-        Code.PEER_TRUST_DOMAIN,
-    ),
-    "claims": ({"without_claims": False}, Code.PEER_CLAIMS_MALFORMED),
-    "other name": ({"dns": ("other.example.org",)}, Code.PEER_NAME),
-    "expired": ({"not_after": timedelta(seconds=-1)}, Code.PEER_EXPIRED),
-}
-
-
-@pytest.mark.parametrize("fault", PROXIES)
-def test_refuses_proxy(fault: str, authority: Any, now: datetime) -> None:
-    changes, code = PROXIES[fault]
-    leaf = authority.proxy_leaf(**changes)
-    error = refusal(lambda: check_proxy_chain(leaf.chain, [authority.root_der], "example.org", now, server_name=PROXY))
-    assert error.code is code
-
-
-def test_refuses_proxy_under_another_root(authority: Any, other_authority: Any, now: datetime) -> None:
-    chain = authority.proxy_leaf().chain
-    error = refusal(lambda: check_proxy_chain(chain, [other_authority.root_der], "example.org", now, server_name=PROXY))
-    assert error.code is Code.PEER_CHAIN
-
-
 @settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_bytes_are_refused_with_our_error(
-    data: st.DataObject, authority: Any, expectation: Expectation, now: datetime
+    data: st.DataObject, authority: MiniAuthority, expectation: Expectation, now: datetime
 ) -> None:
     chain = list(authority.leaf_once().chain)
     index = data.draw(st.integers(0, 1))
@@ -328,7 +303,9 @@ def test_any_bytes_are_refused_with_our_error(
 
 @settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(server_name=st.text(max_size=40))
-def test_any_server_name_is_judged(server_name: str, authority: Any, expectation: Expectation, now: datetime) -> None:
+def test_any_server_name_is_judged(
+    server_name: str, authority: MiniAuthority, expectation: Expectation, now: datetime
+) -> None:
     chain = authority.leaf_once().chain
     error = refusal(lambda: check_chain(chain, [authority.root_der], expectation, now, server_name=server_name))
     assert error.code is Code.PEER_NAME

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from mini_authority import MiniAuthority
 
 from proxy_attestation.codes import Code
 from proxy_attestation.formats.ear import LeafClaims
@@ -26,7 +27,7 @@ MEASUREMENTS = (
 
 
 @pytest.fixture
-def claims(authority: Any) -> LeafClaims:
+def claims(authority: MiniAuthority) -> LeafClaims:
     result = authority.claims(b"key", measurements=MEASUREMENTS)
     assert isinstance(result, LeafClaims)
     return result

@@ -9,6 +9,7 @@ it is given), and changing anything that could weaken it raises.
 """
 
 import ssl
+import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Self
@@ -23,6 +24,9 @@ from proxy_attestation.relying_party.handshake import CheckedObject, CheckedSock
 from proxy_attestation.relying_party.path import load_roots
 
 Clock = Callable[[], datetime]
+
+CHAINS_MAX: Final = 64
+"""Chains of peers that a context remembers for resumed sessions."""
 
 # What may change after sealing: none of it has a say in whether a peer is accepted.
 _FREE: Final = frozenset({"keylog_filename", "sni_callback", "_msg_callback"})
@@ -52,9 +56,12 @@ class CheckedContext(ssl.SSLContext):
             raise ConfigurationError(Code.CONFIGURATION_MALFORMED, "a server's clients are not checked by host name")
         self._roots = load_roots(roots)
         self._clock = clock
+        self._chains: dict[bytes, tuple[bytes, ...]] = {}
+        self._lock = threading.Lock()
         self._server_name = server_name
         self.minimum_version = ssl.TLSVersion.TLSv1_3
         self.check_hostname = not server_side
+        self.hostname_checks_common_name = False
         self.verify_mode = ssl.CERT_REQUIRED
         if server_side:
             # A resumed session would tell a server its client's leaf without the rest of the chain.
@@ -73,6 +80,19 @@ class CheckedContext(ssl.SSLContext):
             PeerError: always, here: a context without a check accepts nobody.
         """
         raise PeerError(Code.PEER_CHAIN, f"no check of {len(chain)} certificates for {server_name}")
+
+    def remember(self, chain: tuple[bytes, ...]) -> None:
+        """Keep a chain that passed the check, for resumed sessions, which show its leaf alone; `CHAINS_MAX` at most."""
+        with self._lock:
+            self._chains.pop(chain[0], None)
+            self._chains[chain[0]] = chain
+            while len(self._chains) > CHAINS_MAX:
+                del self._chains[next(iter(self._chains))]
+
+    def remembered(self, leaf: bytes) -> tuple[bytes, ...]:
+        """Return the chain that came with a leaf (DER), or nothing."""
+        with self._lock:
+            return self._chains.get(leaf, ())
 
     def wrap_socket(self, *args: Any, **kwargs: Any) -> CheckedSocket:
         """Wrap a socket, as `ssl.SSLContext.wrap_socket`; the context's server name wins over the caller's."""

@@ -46,6 +46,8 @@ class _PeerChecker(Protocol):
     """What the context of such a connection must have."""
 
     def check_peer(self, chain: Sequence[bytes], server_name: str | None) -> Peer | ProxyPeer: ...
+    def remember(self, chain: tuple[bytes, ...]) -> None: ...
+    def remembered(self, leaf: bytes) -> tuple[bytes, ...]: ...
 
 
 def presented_chain(connection: ssl.SSLSocket | ssl.SSLObject) -> tuple[bytes, ...]:
@@ -70,9 +72,15 @@ def _peer(connection: ssl.SSLSocket | ssl.SSLObject) -> Peer | ProxyPeer:
     if server_name is None and not raw.server_side:
         raise PeerError(Code.PEER_NAME, "no server name was given")
     chain = presented_chain(connection)
+    if connection.session_reused and len(chain) < 2:
+        # A session keeps the leaf and no other certificate. The whole chain was presented when the session was made,
+        # under this same context, for sessions belong to one; it is checked again in full.
+        chain = raw.context.remembered(connection.getpeercert(True) or b"")
     if not chain:
         raise PeerError(Code.PEER_CHAIN, "no certificate was presented")
-    return raw.context.check_peer(chain, server_name)
+    peer = raw.context.check_peer(chain, server_name)
+    raw.context.remember(chain)
+    return peer
 
 
 def _check(connection: ssl.SSLSocket | ssl.SSLObject) -> Peer | ProxyPeer:

@@ -184,7 +184,9 @@ def _target(url: str) -> httpx.URL:
     except (httpx.InvalidURL, ValueError) as error:
         raise UsageError(f"{url!r} is not a URL: {error}") from error
     plain = not target.userinfo and target.path in ("", "/") and not target.query and not target.fragment
-    if target.scheme != "https" or not target.host or not plain:
+    # httpx takes ports that do not exist, and the resolver takes them modulo 65536.
+    port = 443 if target.port is None else target.port
+    if target.scheme != "https" or not target.host or not plain or not 0 < port <= 0xFFFF:
         raise UsageError(f"{url!r}: https://HOST:PORT was expected")
     return target.copy_with(path=PATH)
 
