@@ -174,6 +174,7 @@ class GrpcSession:
         self._calls[stream_id] = call
         self._idle.clear()
         call.task = asyncio.create_task(self._serve(stream_id, call))
+        call.task.add_done_callback(lambda _: self._closed(stream_id, call))
 
     def _take(self, event: DataReceived) -> None:
         stream_id = event.stream_id or 0
@@ -221,10 +222,13 @@ class GrpcSession:
                 with contextlib.suppress(H2Error):
                     self._h2.reset_stream(stream_id, ErrorCodes.CANCEL)
                 self._output.wake()
-            self._budget.give(len(call.body))
-            del self._calls[stream_id]
-            if not self._calls:
-                self._idle.set()
+
+    def _closed(self, stream_id: int, call: _Call) -> None:
+        """Take a call off the books: here, because a task that is cancelled before it starts runs no `finally`."""
+        self._budget.give(len(call.body))
+        del self._calls[stream_id]
+        if not self._calls:
+            self._idle.set()
 
     async def _answer(self, call: _Call) -> bytes:
         limits, loop = self._limits, asyncio.get_running_loop()
