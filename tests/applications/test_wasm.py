@@ -114,6 +114,35 @@ def test_calls_that_wait_their_turn_lose_time(wat: dict[str, bytes], tmp_path: P
     asyncio.run(scenario())
 
 
+def test_an_impatient_call_that_waits_its_turn_ends_no_other(tmp_path: Path) -> None:
+    spin = b'(module (memory (export "memory") 1) (func (export "_start") (loop $again (br $again))))'
+
+    async def scenario() -> None:
+        limits = WasmLimits(fuel=1 << 60, seconds=60.0, threads=1)
+        async with started(tmp_path / "a.wat", spin, limits) as application:
+            host = pid_of(application)
+            # Longer than the impatient call's time and the grace that a host is given together.
+            slow = asyncio.create_task(application.call(("grpc", "/a.B/C"), b"", 4.0))
+            await asyncio.sleep(0)
+            assert (await application.call(("grpc", "/a.B/C"), b"", 0.001)).outcome is Outcome.TIME
+            assert (await slow).outcome is Outcome.TIME
+            assert pid_of(application) == host
+
+    asyncio.run(scenario())
+
+
+def test_a_thread_is_free_again_when_its_caller_has_gone(wat: dict[str, bytes], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with started(tmp_path / "a.wat", wat["echo"], WasmLimits(seconds=20.0, threads=1)) as application:
+            for _ in range(3):
+                gone = asyncio.create_task(application.call(("grpc", "/a.B/C"), b"x", 20.0))
+                await asyncio.sleep(0)
+                gone.cancel()
+            assert (await application.call(("grpc", "/a.B/C"), b"y", 20.0)).output == b"y"
+
+    asyncio.run(scenario())
+
+
 def test_a_killed_host_loses_its_calls_and_is_replaced(wat: dict[str, bytes], tmp_path: Path) -> None:
     async def scenario() -> None:
         notes: list[str] = []

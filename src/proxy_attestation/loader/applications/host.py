@@ -17,6 +17,8 @@ from proxy_attestation.loader.streams import SocketStream
 _START_S: Final = 120.0
 """Compiling a module of the largest size takes long."""
 _GRACE_S: Final = 2.0
+_LINES_MAX: Final = 100
+"""Lines of one call's standard error that are noted; a line never looks like several."""
 
 
 class WasmHost:
@@ -27,6 +29,7 @@ class WasmHost:
         process: asyncio.subprocess.Process,
         stream: SocketStream,
         note: Callable[[str], None],
+        threads: int,
     ) -> None:
         self.pid: Final = process.pid
         self.ended: Final = asyncio.Event()
@@ -35,6 +38,8 @@ class WasmHost:
         self._stream = stream
         self._note = note
         self._sending = asyncio.Lock()
+        # Calls wait here and not in the host: whose time passes before a thread is free has not been near it.
+        self._free = asyncio.Semaphore(threads)
         self._calls: dict[int, asyncio.Future[CallResult]] = {}
         self._next_id = 0
         self._reader: asyncio.Task[None] | None = None
@@ -67,7 +72,7 @@ class WasmHost:
             raise UnavailableError(Code.APPLICATION_FAILED, f"no Wasm host: {error.strerror}") from error
         finally:
             theirs.close()
-        host = cls(process, SocketStream(ours), note)
+        host = cls(process, SocketStream(ours), note, setup.threads)
         try:
             async with asyncio.timeout(_START_S):
                 await host._stream.write(frames.frame(frames.encode_setup(setup)))
@@ -86,24 +91,37 @@ class WasmHost:
         return host
 
     async def call(self, arguments: tuple[str, ...], message: bytes, seconds: float) -> CallResult:
-        """Run one instance; a host that does not answer in time is killed."""
+        """Run one instance when a thread of the host is free.
+
+        The thread is this call's until the host answers, whatever becomes of the caller; a host that does not answer
+        in time is killed, for it enforces the limit itself and must be stuck.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        try:
+            async with asyncio.timeout_at(end):
+                await self._free.acquire()
+        except TimeoutError:
+            return CallResult(Outcome.TIME)
         if self.ended.is_set():
+            self._free.release()
             return CallResult(Outcome.LOST)
         call_id, self._next_id = self._next_id, self._next_id + 1
-        future: asyncio.Future[CallResult] = asyncio.get_running_loop().create_future()
-        self._calls[call_id] = future
-        body = frames.encode_call(frames.Call(call_id, arguments, message, max(1, int(seconds * 1000))))
-        try:
-            async with asyncio.timeout(seconds + _GRACE_S):
-                # Shielded: half a frame would put every later call out of step.
-                await asyncio.shield(asyncio.create_task(self._send(body)))
-                return await future
-        except TimeoutError:
-            # The host enforces the limit itself; one that does not answer is stuck.
-            self._kill()
-            return CallResult(Outcome.LOST)
-        finally:
+        left = max(0.001, end - loop.time())
+        body = frames.encode_call(frames.Call(call_id, arguments, message, max(1, int(left * 1000))))
+        future: asyncio.Future[CallResult] = loop.create_future()
+        stuck = loop.call_later(left + _GRACE_S, self._kill)
+
+        def answered(_: asyncio.Future[CallResult]) -> None:
+            stuck.cancel()
             self._calls.pop(call_id, None)
+            self._free.release()
+
+        future.add_done_callback(answered)
+        self._calls[call_id] = future
+        # Shielded: half a frame would put every later call out of step, and the answer ends more than this wait.
+        await asyncio.shield(asyncio.create_task(self._send(body)))
+        return await asyncio.shield(future)
 
     async def end(self) -> None:
         """Kill the process and wait for it."""
@@ -129,8 +147,8 @@ class WasmHost:
         try:
             while True:
                 done = frames.decode_done(await self._receive())
-                if done.stderr:
-                    self._note("application: " + done.stderr.decode("utf-8", "replace").rstrip())
+                for line in done.stderr.decode("utf-8", "replace").splitlines()[:_LINES_MAX]:
+                    self._note("application: " + line)
                 future = self._calls.get(done.call_id)
                 if future is not None and not future.done():
                     future.set_result(done.result)
@@ -139,7 +157,7 @@ class WasmHost:
         finally:
             self._kill()
             self.ended.set()
-            for future in self._calls.values():
+            for future in list(self._calls.values()):
                 if not future.done():
                     future.set_result(CallResult(Outcome.LOST))
 
