@@ -1,5 +1,6 @@
 """Every client kind: a refused server gets no byte of the application, an accepted one does (so the test can fail)."""
 
+import asyncio
 import http.client
 import socket
 import ssl
@@ -15,7 +16,9 @@ from mini_authority import MiniAuthority
 from tls_clients import ALPN, CLIENTS, HOST, connect
 
 from proxy_attestation.codes import Code
-from proxy_attestation.relying_party import AttestedContext, attestation_error
+from proxy_attestation.errors import PeerError
+from proxy_attestation.relying_party import AttestedContext, Expectation, attestation_error
+from proxy_attestation.relying_party.httpx_adapter import attested_async_httpx_client, attested_httpx_client
 
 
 @dataclass
@@ -181,3 +184,39 @@ def test_pools_check_every_connection(
     assert error.code is Code.PEER_CLAIMS_MISMATCH
     server.finish()
     assert server.received == received
+
+
+def test_the_one_line_for_httpx(authority: MiniAuthority, expectation: Expectation, serve: Serve) -> None:
+    server = serve(authority.leaf(ip=()))
+    url = f"https://{HOST}:{server.port}"
+    with attested_httpx_client(
+        expectation, [authority.root_der], server_name="app.example.org", base_url=url
+    ) as client:
+        assert client.get("/").content == b"hello"
+
+    async def call() -> bytes:
+        async with attested_async_httpx_client(
+            expectation, [authority.root_der], server_name="app.example.org", base_url=url
+        ) as client:
+            return (await client.get("/")).content
+
+    assert asyncio.run(call()) == b"hello"
+
+
+def test_httpx_without_tls_is_refused(authority: MiniAuthority, expectation: Expectation) -> None:
+    with socket.create_server((HOST, 0)) as plain:
+        url = f"http://{HOST}:{plain.getsockname()[1]}/"
+        with attested_httpx_client(expectation, [authority.root_der]) as client, pytest.raises(PeerError) as caught:
+            client.get(url)
+        assert caught.value.code is Code.PEER_CHAIN
+
+        async def call() -> None:
+            async with attested_async_httpx_client(expectation, [authority.root_der]) as client:
+                await client.get(url)
+
+        with pytest.raises(PeerError) as caught:
+            asyncio.run(call())
+        assert caught.value.code is Code.PEER_CHAIN
+        plain.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            plain.accept()

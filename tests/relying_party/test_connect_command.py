@@ -13,6 +13,8 @@ from command_line import GOOD, PROGRAM, UNAVAILABLE, USAGE, call, call_json
 from fake_servers import Serve
 from mini_authority import MiniAuthority
 
+pytestmark = pytest.mark.e2e
+
 HOST = "127.0.0.1"
 REQUEST = b"GET / HTTP/1.1\r\nhost: app.example.org\r\n\r\n"
 Options = tuple[str | Path, ...]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -119,6 +120,42 @@ def test_much_data_arrives_whole(authority: MiniAuthority, context: AttestedCont
         await close(writer)
 
     run(test, send, authority.leaf().server_context(tmp_path), context, [])
+
+
+def test_the_last_bytes_reach_a_slow_reader(authority: MiniAuthority, context: AttestedContext, tmp_path: Path) -> None:
+    # Small buffers, so that what the server said last is still the forwarder's when the server has gone.
+    payload = bytes(range(256)) * 160
+
+    async def main() -> None:
+        gone = asyncio.Event()
+
+        async def send(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(payload)
+            await close(writer)
+            gone.set()
+
+        server = await asyncio.start_server(send, HOST, 0, ssl=authority.leaf().server_context(tmp_path))
+        target = Target(HOST, server.sockets[0].getsockname()[1], context)
+        forward = Forwarder(target, on_failure=lambda error: pytest.fail(str(error)))
+        port = await forward.listen_tcp(HOST, 0)
+        assert forward._server is not None
+        # Accepted sockets take it over from their listener.
+        forward._server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        raw = socket.socket()
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(raw, (HOST, port))
+        await gone.wait()
+        received = b""
+        while data := await loop.sock_recv(raw, 1024):
+            received += data
+        assert received == payload
+        raw.close()
+        await forward.close()
+        server.close()
+
+    asyncio.run(main())
 
 
 def test_a_refused_server_closes_the_local_connection(

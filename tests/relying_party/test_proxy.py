@@ -112,9 +112,7 @@ def test_somebody_who_steps_in_for_the_second_call_is_refused(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"policy_digest": b"\x08" * 32},
         {"simulated": False},
-        {"dangers": []},
         {"key_origin": "tee"},
         {"deployment_statement": b"other"},
         {"ledger_key": b"other"},
@@ -128,6 +126,17 @@ def test_answers_that_differ_are_refused(changes: dict[str, Any], authority: Min
     assert refusal(lambda: fetch_root(fake.url, authority.pin)) is Code.PEER_CHAIN
 
 
+def test_a_policy_that_changes_between_the_calls_is_the_proxys_own_business(
+    authority: MiniAuthority, front: StartFront
+) -> None:
+    def answer(number: int, _request: v1.GetRootCertificateRequest) -> tuple[int, dict[str, str], bytes]:
+        changes: dict[str, Any] = {"policy_digest": b"\x08" * 32} if number else {}
+        return 200, HEADERS, authority.answer(**changes).SerializeToString()
+
+    fake = front(answer, authority.proxy_leaf())
+    assert fetch_root(fake.url, authority.pin).policy_digest == b"\x08" * 32
+
+
 NONSENSE: dict[str, Answer] = {
     "not found": lambda _n, _r: (404, HEADERS, b""),
     "redirect": lambda _n, _r: (302, {"location": "https://127.0.0.1/"}, b""),
@@ -135,7 +144,6 @@ NONSENSE: dict[str, Answer] = {
     "no type": lambda _n, _r: (200, {}, b""),
     "not protobuf": lambda _n, _r: (200, HEADERS, b"\xff"),
     "empty": lambda _n, _r: (200, HEADERS, b""),
-    "too large": lambda _n, _r: (200, HEADERS, b"\0" * (512 * 1024 + 1)),
     "compressed": lambda _n, _r: (200, HEADERS | {"content-encoding": "gzip"}, b"\x1f\x8b"),
 }
 
@@ -143,6 +151,13 @@ NONSENSE: dict[str, Answer] = {
 @pytest.mark.parametrize("kind", NONSENSE)
 def test_nonsense_is_no_answer(kind: str, authority: MiniAuthority, front: StartFront) -> None:
     fake = front(NONSENSE[kind], authority.proxy_leaf())
+    with pytest.raises(FormatError) as caught:
+        fetch_root(fake.url, authority.pin)
+    assert caught.value.code is Code.PROXY_PROTOCOL
+
+
+def test_an_answer_that_is_too_large_is_none(authority: MiniAuthority, front: StartFront) -> None:
+    fake = front(always(authority.answer(evidence=bytes(512 * 1024))), authority.proxy_leaf())
     with pytest.raises(FormatError) as caught:
         fetch_root(fake.url, authority.pin)
     assert caught.value.code is Code.PROXY_PROTOCOL

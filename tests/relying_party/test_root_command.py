@@ -10,6 +10,8 @@ from command_line import MALFORMED, REFUSED, UNAVAILABLE, USAGE, call, call_json
 from fake_servers import StartFront, always
 from mini_authority import MiniAuthority
 
+pytestmark = pytest.mark.e2e
+
 HOST = "127.0.0.1"
 
 

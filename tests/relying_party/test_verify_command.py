@@ -9,6 +9,8 @@ from command_line import MALFORMED, PROGRAM, REFUSED, UNAVAILABLE, USAGE, call, 
 from fake_servers import Serve, StartFront, always
 from mini_authority import APPLICATION, MR_ENCLAVE, MiniAuthority
 
+pytestmark = pytest.mark.e2e
+
 HOST = "127.0.0.1"
 Options = tuple[str | Path, ...]
 

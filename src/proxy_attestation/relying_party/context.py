@@ -8,6 +8,7 @@ A finished context is sealed. Loading more roots does nothing (`requests` loads 
 it is given), and changing anything that could weaken it raises.
 """
 
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Sequence
@@ -94,19 +95,38 @@ class CheckedContext(ssl.SSLContext):
         with self._lock:
             return self._chains.get(leaf, ())
 
-    def wrap_socket(self, *args: Any, **kwargs: Any) -> CheckedSocket:
+    def wrap_socket(  # noqa: PLR0917 - the standard library's signature
+        self,
+        sock: socket.socket,
+        server_side: bool = False,
+        do_handshake_on_connect: bool = True,
+        suppress_ragged_eofs: bool = True,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> CheckedSocket:
         """Wrap a socket, as `ssl.SSLContext.wrap_socket`; the context's server name wins over the caller's."""
-        if self._server_name is not None:
-            kwargs["server_hostname"] = self._server_name
-        wrapped = super().wrap_socket(*args, **kwargs)
+        wrapped = super().wrap_socket(
+            sock,
+            server_side,
+            do_handshake_on_connect,
+            suppress_ragged_eofs,
+            server_hostname if self._server_name is None else self._server_name,
+            session,
+        )
         assert isinstance(wrapped, CheckedSocket)  # noqa: S101 - sslsocket_class makes it so, and is sealed
         return wrapped
 
-    def wrap_bio(self, *args: Any, **kwargs: Any) -> CheckedObject:
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> CheckedObject:
         """Wrap two memory buffers, as `ssl.SSLContext.wrap_bio`; the context's server name wins over the caller's."""
-        if self._server_name is not None:
-            kwargs["server_hostname"] = self._server_name
-        wrapped = super().wrap_bio(*args, **kwargs)
+        name = server_hostname if self._server_name is None else self._server_name
+        wrapped = super().wrap_bio(incoming, outgoing, server_side, name, session)
         assert isinstance(wrapped, CheckedObject)  # noqa: S101 - sslobject_class makes it so, and is sealed
         return wrapped
 

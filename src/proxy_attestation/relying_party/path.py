@@ -31,7 +31,8 @@ from proxy_attestation.formats.request import Names, is_dns_name
 ID_PE_CMW: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.35")
 """RFC 9999: the extension that holds the leaf's claims."""
 
-# What `cryptography` raises for bytes that are no certificate, or for one with parts that it does not know.
+# What `cryptography` raises for bytes that are no certificate, or for one with parts that it does not know. It warns of
+# a serial number below one, which is refused here in any case, and of long names; warnings may be errors.
 _PARSE_ERRORS: Final = (
     ValueError,
     TypeError,
@@ -39,6 +40,7 @@ _PARSE_ERRORS: Final = (
     x509.InvalidVersion,
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
+    UserWarning,
 )
 
 
@@ -155,6 +157,9 @@ def _parse(der: bytes) -> x509.Certificate:
     certificate = x509.load_der_x509_certificate(der)
     # These are parsed on first use: what cannot be read shall be refused here, and nowhere later.
     _ = certificate.public_key(), certificate.subject, certificate.issuer
+    _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if certificate.serial_number < 1:
+        raise ValueError("a serial number below one")
     return certificate
 
 

@@ -165,17 +165,15 @@ def fetch_root(
     context = ProxyContext((first.root,), first.trust_domain, server_name=server_name, clock=clock)
     answer, _ = _call(target, context, None, timeout)
     second = _root_info(answer, pin)
-    # Evidence is fresh for each nonce; all else is the same proxy's.
-    if _without_evidence(first) != _without_evidence(second):
+    # What is fixed for an authority's life. Evidence is fresh for each nonce, and policy, floors or an issuing CA may
+    # change between two calls.
+    if _fixed(first) != _fixed(second):
         raise PeerError(Code.PEER_CHAIN, "two answers of one proxy differ")
     return second
 
 
-def _without_evidence(info: RootInfo) -> tuple[object, ...]:
-    return (
-        info.root, info.issuing, info.sequence, info.trust_domain, info.policy_digest, info.ledger_key,
-        info.key_origin, info.simulated, info.dangers, info.deployment_statement,
-    )  # fmt: skip
+def _fixed(info: RootInfo) -> tuple[object, ...]:
+    return info.root, info.trust_domain, info.ledger_key, info.key_origin, info.simulated, info.deployment_statement
 
 
 def _target(url: str) -> httpx.URL:
