@@ -49,8 +49,10 @@ def command(
         print_json({"verdict": "accepted", "peer": peer_to_json(peer)})
     else:
         click.echo(f"{target}: accepted")
-        for name, value in _lines(peer):
-            click.echo(f"  {name:<14} {value}")
+        lines = _lines(peer)
+        width = max(len(name) for name, _ in lines)
+        for name, value in lines:
+            click.echo(f"  {name:<{width}}  {value}")
     return 0
 
 
