@@ -143,6 +143,57 @@ def test_a_thread_is_free_again_when_its_caller_has_gone(wat: dict[str, bytes], 
     asyncio.run(scenario())
 
 
+def test_a_call_beyond_those_that_may_wait_is_refused(wat: dict[str, bytes], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        path = tmp_path / "a.wat"
+        _write(path, wat["obey"])
+        limits = WasmLimits(seconds=20.0, threads=1)
+        application = WasmApplication(path, limits, lambda _: None, QUICK, waiting_max=1)
+        await application.start()
+        try:
+            running = asyncio.create_task(application.call(("grpc", "s"), b"", 0.5))
+            waiting = asyncio.create_task(application.call(("grpc", "a"), b"", 20.0))
+            await asyncio.sleep(0)
+            assert await application.call(("grpc", "b"), b"", 20.0) == CallResult(Outcome.REFUSED)
+            assert await running == CallResult(Outcome.TIME)
+            assert (await waiting).output == b"a"
+            assert (await application.call(("grpc", "b"), b"", 20.0)).output == b"b"
+            assert application.status()["restarts"] == 0
+        finally:
+            await application.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_cancelled_call_ends_when_the_host_has_answered_or_at_once_where_it_only_waited(
+    wat: dict[str, bytes], tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with started(tmp_path / "a.wat", wat["echo"], WasmLimits(seconds=60.0, threads=1)) as application:
+            host = pid_of(application)
+            os.kill(host, signal.SIGSTOP)
+            try:
+                sent = asyncio.create_task(application.call(("grpc", "/a.B/C"), bytes(1_000_000), 60.0))
+                queued = asyncio.create_task(application.call(("grpc", "/a.B/C"), b"x", 60.0))
+                await asyncio.sleep(0)
+                for task in (sent, queued):
+                    task.cancel()
+                await asyncio.wait((queued,))
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                    sent.cancel()
+                assert not sent.done()
+            finally:
+                os.kill(host, signal.SIGCONT)
+            await asyncio.wait((sent,))
+            assert sent.cancelled()
+            assert queued.cancelled()
+            assert (await application.call(("grpc", "/a.B/C"), b"y", 20.0)).output == b"y"
+            assert pid_of(application) == host
+
+    asyncio.run(scenario())
+
+
 def test_a_killed_host_loses_its_calls_and_is_replaced(wat: dict[str, bytes], tmp_path: Path) -> None:
     async def scenario() -> None:
         notes: list[str] = []

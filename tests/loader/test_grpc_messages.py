@@ -133,6 +133,7 @@ def test_a_good_end_is_the_reply() -> None:
         (CallResult(Outcome.FUEL), Status.RESOURCE_EXHAUSTED),
         (CallResult(Outcome.OUTPUT), Status.RESOURCE_EXHAUSTED),
         (CallResult(Outcome.LOST), Status.UNAVAILABLE),
+        (CallResult(Outcome.REFUSED), Status.RESOURCE_EXHAUSTED),
     ],
 )
 def test_other_ends_are_statuses(result: CallResult, status: int) -> None:

@@ -86,6 +86,7 @@ def test_answers_that_are_none(output: bytes) -> None:
         (CallResult(Outcome.TIME), 504),
         (CallResult(Outcome.FUEL), 504),
         (CallResult(Outcome.LOST), 503),
+        (CallResult(Outcome.REFUSED), 503),
     ],
 )
 def test_failed_calls(result: CallResult, status: int) -> None:

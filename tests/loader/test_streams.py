@@ -16,6 +16,7 @@ from proxy_attestation.loader.streams import SocketStream, TlsStream
 from proxy_attestation.loader.tls import Protocol, ServerContexts
 
 HANDSHAKE_S: Final = 10.0
+IDLE_S: Final = 900.0
 
 
 class ClientTls:
@@ -244,7 +245,7 @@ def test_forwarding_carries_half_closes_and_cuts() -> None:
     async def scenario(*, cut: bool) -> None:
         one, left = (SocketStream(end) for end in socket.socketpair())
         other, right = (SocketStream(end) for end in socket.socketpair())
-        carrying = asyncio.create_task(forward(left, right))
+        carrying = asyncio.create_task(forward(left, right, IDLE_S))
         await one.write(b"there")
         assert await other.read() == b"there"
         if cut:
@@ -276,7 +277,7 @@ def test_a_break_on_one_side_breaks_the_other() -> None:
         ends = socket.socketpair()
         other, right = SocketStream(ends[0]), Broken(ends[1])
         with pytest.raises(ConnectionResetError):
-            await forward(left, right)
+            await forward(left, right, IDLE_S)
         assert await one.read() == b""
         for stream in (one, left, other, right):
             await stream.close()

@@ -24,9 +24,9 @@ from proxy_attestation.loader.endpoint import Endpoint
 from proxy_attestation.loader.forward import ForwardSession
 from proxy_attestation.loader.grpc_session import GrpcSession
 from proxy_attestation.loader.http_session import HttpSession
-from proxy_attestation.loader.limits import Budget, SessionLimits
+from proxy_attestation.loader.limits import CONNECTIONS_MAX, Budget, SessionLimits
 from proxy_attestation.loader.streams import Stream
-from proxy_attestation.loader.termination import Listener, Session
+from proxy_attestation.loader.termination import Listener, Session, peer_of
 from proxy_attestation.loader.tls import OPEN_CONNECTION_GRACE, Protocol, ServerContexts
 
 LIMITS: Final = SessionLimits()
@@ -66,12 +66,26 @@ class Echo:
 class Bench:
     """A listener with contexts whose clock is the machine's plus `ahead`."""
 
-    def __init__(self, credential: Credential, protocol: Protocol, make: Callable[[Stream], Session]) -> None:
+    def __init__(
+        self,
+        credential: Credential,
+        protocol: Protocol,
+        make: Callable[[Stream], Session],
+        connections_max: int = CONNECTIONS_MAX,
+    ) -> None:
         self.ahead = timedelta()
         self.notes: list[str] = []
         self.contexts = ServerContexts(None, self.now)
         self.contexts.install(credential)
-        self.listener = Listener(ANY_PORT, protocol, self.contexts, make, limits=LIMITS, note=self.notes.append)
+        self.listener = Listener(
+            ANY_PORT,
+            protocol,
+            self.contexts,
+            make,
+            limits=LIMITS,
+            note=self.notes.append,
+            connections_max=connections_max,
+        )
         self.port = self.listener.endpoint.port
 
     def now(self) -> datetime:
@@ -257,7 +271,7 @@ def test_a_forwarded_connection_is_cut_when_it_does_not_end(
     async def scenario() -> None:
         async with backend(_echo_until_eof) as application:
             old = make_credential()
-            bench = Bench(old, Protocol.TCP, lambda stream: ForwardSession(stream, application))
+            bench = Bench(old, Protocol.TCP, lambda stream: ForwardSession(stream, application, LIMITS))
             async with listening(bench):
                 reader, writer = await asyncio.open_connection(
                     "127.0.0.1", bench.port, ssl=client_context(authority.root_pem), server_hostname="localhost"
@@ -432,7 +446,7 @@ def test_half_close_passes_through_in_both_directions(
 ) -> None:
     async def scenario() -> None:
         async with backend(_answer_after_eof) as application:
-            bench = Bench(make_credential(), Protocol.TCP, lambda stream: ForwardSession(stream, application))
+            bench = Bench(make_credential(), Protocol.TCP, lambda stream: ForwardSession(stream, application, LIMITS))
             async with listening(bench):
                 payload = bytes(3_000_000)
                 answer = await asyncio.to_thread(half_closing_client, bench.port, authority.root_pem, payload)
@@ -444,7 +458,7 @@ def test_half_close_passes_through_in_both_directions(
 def test_forwarded_bytes_arrive_whole_and_in_order(authority: Any, make_credential: Callable[[], Credential]) -> None:
     async def scenario() -> None:
         async with backend(_echo_until_eof) as application:
-            bench = Bench(make_credential(), Protocol.TCP, lambda stream: ForwardSession(stream, application))
+            bench = Bench(make_credential(), Protocol.TCP, lambda stream: ForwardSession(stream, application, LIMITS))
             async with listening(bench):
                 reader, writer = await asyncio.open_connection(
                     "127.0.0.1", bench.port, ssl=client_context(authority.root_pem), server_hostname="localhost"
@@ -463,7 +477,7 @@ def test_an_application_that_does_not_listen_closes_the_connection(
 ) -> None:
     async def scenario() -> None:
         nobody = AddressApplication(Endpoint(path=tmp_path / "nobody.sock"))
-        bench = Bench(make_credential(), Protocol.TCP, lambda stream: ForwardSession(stream, nobody))
+        bench = Bench(make_credential(), Protocol.TCP, lambda stream: ForwardSession(stream, nobody, LIMITS))
         async with listening(bench):
             reader, writer = await asyncio.open_connection(
                 "127.0.0.1", bench.port, ssl=client_context(authority.root_pem), server_hostname="localhost"
@@ -503,3 +517,48 @@ def test_an_address_in_use_is_a_usage_error(make_credential: Callable[[], Creden
         bench.listener.close_socket()
 
     asyncio.run(scenario())
+
+
+def test_one_peer_gets_its_share_of_the_connections_and_no_more(
+    authority: Any, make_credential: Callable[[], Credential]
+) -> None:
+    async def scenario() -> None:
+        make = message_sessions(Protocol.HTTP, Echo())
+        bench = Bench(make_credential(), Protocol.HTTP, make, connections_max=8)
+        context = client_context(authority.root_pem)
+
+        async def connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            return await asyncio.open_connection(
+                "127.0.0.1", bench.port, ssl=context, server_hostname="localhost", local_addr=(address, 0)
+            )
+
+        async with listening(bench):
+            kept = [await connect("127.0.0.1") for _ in range(2)]
+            with pytest.raises(OSError):
+                await connect("127.0.0.1")
+            assert bench.listener.connections == 2
+            kept.append(await connect("127.0.0.2"))  # another peer is not concerned
+            # A connection that has ended makes room.
+            tasks = [connection.task for connection in bench.listener._connections if connection.peer == "127.0.0.1"]
+            kept[0][1].transport.abort()
+            await asyncio.wait([task for task in tasks if task is not None], return_when=asyncio.FIRST_COMPLETED)
+            kept.append(await connect("127.0.0.1"))
+            for _, writer in kept:
+                writer.transport.abort()
+        assert bench.listener._peers == {}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("host", "peer"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:0:1:2:3:4:5", "2001:db8:0:1::/64"),
+        ("fe80::1", "fe80::1"),
+        ("fe80::1%lo", "fe80::1%lo"),
+    ],
+)
+def test_what_counts_as_one_peer(host: str, peer: str) -> None:
+    assert peer_of(host) == peer

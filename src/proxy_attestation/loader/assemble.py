@@ -42,15 +42,15 @@ def make_sessions(config: ApplicationConfig, application: AnyApplication) -> Cal
     A Wasm module answers messages, so its protocol is terminated here. Any other application speaks its protocol
     itself, and gets the bytes.
     """
+    limits = SessionLimits()
     if isinstance(application, WasmApplication):
-        limits = SessionLimits()
         if isinstance(config, WasmConfig):
             limits = SessionLimits(message=config.message, answer_s=config.limits.seconds)
         return _message_sessions(application, limits)
 
     def forward(protocol: Protocol, stream: Stream) -> Session:
         del protocol  # only ALPN differs, and that is done
-        return ForwardSession(stream, application)
+        return ForwardSession(stream, application, limits)
 
     return forward
 

@@ -142,3 +142,5 @@ def reply_of(result: CallResult) -> bytes:
             raise CallError(Status.RESOURCE_EXHAUSTED, "application.limit")
         case Outcome.LOST:
             raise CallError(Status.UNAVAILABLE, "application.failed")
+        case Outcome.REFUSED:
+            raise CallError(Status.RESOURCE_EXHAUSTED, "too many calls at one time")

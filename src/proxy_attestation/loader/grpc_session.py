@@ -39,7 +39,7 @@ from proxy_attestation.loader.grpc_messages import (
     write_message,
 )
 from proxy_attestation.loader.http2_output import Http2Output
-from proxy_attestation.loader.limits import Budget, SessionLimits
+from proxy_attestation.loader.limits import Budget, Charge, SessionLimits
 from proxy_attestation.loader.streams import Stream
 
 _RESETS_MAX: Final = 200
@@ -49,8 +49,9 @@ _RESETS_MAX: Final = 200
 class _Call:
     """One stream: its headers, what has arrived of its body, and the task that serves it."""
 
-    def __init__(self, headers: CallHeaders) -> None:
+    def __init__(self, headers: CallHeaders, charge: Charge) -> None:
         self.headers = headers
+        self.charge = charge
         self.body = bytearray()
         self.ended = asyncio.Event()
         self.failure: CallError | None = None
@@ -83,6 +84,7 @@ class GrpcSession:
         self._reading: asyncio.Timeout | None = None
         self._draining = False
         self._resets = 0
+        self._active_at = 0.0
 
     async def run(self) -> None:
         """Serve until the peer goes, breaks the protocol, or the connection was drained.
@@ -91,6 +93,7 @@ class GrpcSession:
             OSError: when the connection broke.
         """
         writer = asyncio.create_task(self._output.run())
+        self._active_at = asyncio.get_running_loop().time()
         try:
             self._h2.initiate_connection()
             await self._output.flush()
@@ -130,9 +133,16 @@ class GrpcSession:
             self._reading.reschedule(asyncio.get_running_loop().time())
 
     async def _read(self) -> bytes:
+        loop = asyncio.get_running_loop()
         while True:
+            if self._calls:
+                self._active_at = loop.time()
+            # Counted from the last call, not from the last byte: a peer that only pings is idle.
+            end = self._active_at + self._limits.idle_s
+            if loop.time() >= end:
+                return b""
             try:
-                async with asyncio.timeout(self._limits.idle_s) as self._reading:
+                async with asyncio.timeout_at(end) as self._reading:
                     return await self._stream.read()
             except TimeoutError:
                 if not self._calls:
@@ -163,7 +173,7 @@ class GrpcSession:
         if stream_id is None or self._draining:
             return
         try:
-            call = _Call(read_headers((bytes(name), bytes(value)) for name, value in event.headers or ()))
+            headers = read_headers((bytes(name), bytes(value)) for name, value in event.headers or ())
         except HttpError as error:
             with contextlib.suppress(H2Error):
                 self._h2.send_headers(stream_id, [(b":status", str(error.status).encode())], end_stream=True)
@@ -171,7 +181,7 @@ class GrpcSession:
         except CallError as error:
             self._send_status(stream_id, error, unread=True)
             return
-        self._calls[stream_id] = call
+        call = self._calls[stream_id] = _Call(headers, Charge(self._budget))
         self._idle.clear()
         call.task = asyncio.create_task(self._serve(stream_id, call))
         call.task.add_done_callback(lambda _: self._closed(stream_id, call))
@@ -187,7 +197,7 @@ class GrpcSession:
         data = event.data or b""
         if len(call.body) + len(data) > PREFIX_BYTES + self._limits.message:
             call.failure = CallError(Status.RESOURCE_EXHAUSTED, "the message is too large")
-        elif not self._budget.take(len(data)):
+        elif not call.charge.take(len(data)):
             call.failure = CallError(Status.RESOURCE_EXHAUSTED, "too many messages at one time")
         else:
             call.body += data
@@ -225,8 +235,9 @@ class GrpcSession:
 
     def _closed(self, stream_id: int, call: _Call) -> None:
         """Take a call off the books: here, because a task that is cancelled before it starts runs no `finally`."""
-        self._budget.give(len(call.body))
+        call.charge.let_go()
         del self._calls[stream_id]
+        self._active_at = asyncio.get_running_loop().time()
         if not self._calls:
             self._idle.set()
 
@@ -244,7 +255,7 @@ class GrpcSession:
         left = limits.answer_s if deadline is None else min(limits.answer_s, deadline - loop.time())
         if left <= 0:
             raise CallError(Status.DEADLINE_EXCEEDED, "the deadline passed")
-        return reply_of(await self._application.call(("grpc", call.headers.path), message, left))
+        return reply_of(await call.charge.hold(self._application.call(("grpc", call.headers.path), message, left)))
 
     async def _reply(self, stream_id: int, reply: bytes) -> None:
         self._h2.send_headers(stream_id, [(b":status", b"200"), (b"content-type", b"application/grpc")])

@@ -84,14 +84,14 @@ def read_answer(method: bytes, result: CallResult) -> Answer:
 
     Raises:
         AnswerError: 502 where it failed or wrote anything but one answer with Content-Length, 503 where it cannot be
-            reached, 504 where it took too long.
+            reached or too many calls wait for it, 504 where it took too long.
     """
     match result.outcome:
         case Outcome.EXITED if result.exit_code == 0:
             return _parse(method, result.output)
         case Outcome.TIME | Outcome.FUEL:
             raise AnswerError(504)
-        case Outcome.LOST:
+        case Outcome.LOST | Outcome.REFUSED:
             raise AnswerError(503)
         case _:
             raise AnswerError(502)

@@ -12,7 +12,7 @@ import h11
 
 from proxy_attestation.loader.applications.model import MessageApplication
 from proxy_attestation.loader.http_messages import Answer, AnswerError, read_answer, write_request
-from proxy_attestation.loader.limits import Budget, SessionLimits
+from proxy_attestation.loader.limits import Budget, Charge, SessionLimits
 from proxy_attestation.loader.streams import Stream
 
 _IDLE_MAX_S: Final = 75.0
@@ -86,20 +86,20 @@ class HttpSession:
             self._http.receive_data(await self._stream.read())
 
     async def _serve(self, request: h11.Request) -> None:
-        body = bytearray()
+        body, charge = bytearray(), Charge(self._budget)
         try:
             try:
                 async with asyncio.timeout(self._limits.request_s):
                     while isinstance(event := await self._event(), h11.Data):
                         if len(body) + len(event.data) > self._limits.message:
                             raise AnswerError(413)
-                        if not self._budget.take(len(event.data)):
+                        if not charge.take(len(event.data)):
                             raise AnswerError(503)
                         body += event.data
             except TimeoutError as error:
                 raise AnswerError(408) from error
             message = write_request(request, bytes(body))
-            result = await self._application.call(("http",), message, self._limits.answer_s)
+            result = await charge.hold(self._application.call(("http",), message, self._limits.answer_s))
             answer = read_answer(request.method, result)
         except h11.RemoteProtocolError as error:
             await self._refuse(error.error_status_hint)
@@ -108,7 +108,7 @@ class HttpSession:
         else:
             await self._answer(answer)
         finally:
-            self._budget.give(len(body))
+            charge.let_go()
 
     async def _answer(self, answer: Answer) -> None:
         headers = list(answer.headers)

@@ -5,7 +5,9 @@ until it has been expired for `tls.OPEN_CONNECTION_GRACE`.
 """
 
 import asyncio
+import ipaddress
 import socket
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,11 +16,10 @@ from typing import Protocol as TypingProtocol
 
 from proxy_attestation.errors import UsageError
 from proxy_attestation.loader.endpoint import Endpoint
-from proxy_attestation.loader.limits import SessionLimits
+from proxy_attestation.loader.limits import CONNECTIONS_MAX, PEER_SHARE, SessionLimits
 from proxy_attestation.loader.streams import SocketStream, Stream, TlsStream
 from proxy_attestation.loader.tls import Protocol, Served, ServerContexts
 
-CONNECTIONS_MAX: Final = 1024
 _BACKLOG: Final = 128
 _ACCEPT_PAUSE_S: Final = 0.1
 DRAIN_S: Final = 10.0
@@ -45,6 +46,7 @@ SessionFactory = Callable[[Stream], Session]
 class _Connection:
     stream: TlsStream
     served: Served
+    peer: str
     task: asyncio.Task[None] | None = None
     session: Session | None = None
     drain_at: datetime | None = None
@@ -73,7 +75,8 @@ class Listener:
             make_session: makes the session of a connection whose handshake is done.
             limits: its times.
             note: takes one line for the operator.
-            connections_max: at one time; more wait in the kernel's queue.
+            connections_max: at one time; more wait in the kernel's queue. What one peer has beyond its share is
+                closed at once.
 
         Raises:
             UsageError: where the address cannot be had.
@@ -86,6 +89,8 @@ class Listener:
         self._draining = False
         self._connections: set[_Connection] = set()
         self._free = asyncio.Semaphore(connections_max)
+        self._peer_max = max(1, connections_max // PEER_SHARE)
+        self._peers: Counter[str] = Counter()
         self._socket = socket.socket(endpoint.family, socket.SOCK_STREAM)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -109,7 +114,7 @@ class Listener:
         while True:
             await self._free.acquire()
             try:
-                connection, _ = await loop.sock_accept(self._socket)
+                connection, address = await loop.sock_accept(self._socket)
             except OSError:
                 # Out of descriptors, or the peer went while it waited. Accepting goes on either way.
                 self._free.release()
@@ -118,7 +123,11 @@ class Listener:
             except BaseException:
                 self._free.release()
                 raise
-            self._accept(connection)
+            if not self._accept(connection, peer_of(address[0])):
+                connection.close()
+                self._free.release()
+                # Accepting what waits already does not yield: refusals must not keep everything else waiting.
+                await asyncio.sleep(0)
 
     def close_socket(self) -> None:
         """Listen no more."""
@@ -149,19 +158,22 @@ class Listener:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _accept(self, accepted: socket.socket) -> None:
+    def _accept(self, accepted: socket.socket, peer: str) -> bool:
         served = self._contexts.current(self.protocol)
-        if served is None or self._draining:
-            accepted.close()  # no certificate is valid now, or nothing new is taken
-            self._free.release()
-            return
-        connection = _Connection(TlsStream(SocketStream(accepted), served.context), served)
+        if served is None or self._draining or self._peers[peer] >= self._peer_max:
+            return False  # no certificate is valid now, nothing new is taken, or the peer has its share
+        connection = _Connection(TlsStream(SocketStream(accepted), served.context), served, peer)
+        self._peers[peer] += 1
         connection.task = asyncio.create_task(self._serve(connection))
         self._connections.add(connection)
         connection.task.add_done_callback(lambda task: self._ended(connection, task))
+        return True
 
     def _ended(self, connection: _Connection, task: asyncio.Task[None]) -> None:
         self._connections.discard(connection)
+        self._peers[connection.peer] -= 1
+        if not self._peers[connection.peer]:
+            del self._peers[connection.peer]
         self._free.release()
         error = None if task.cancelled() else task.exception()
         if error is not None:
@@ -181,3 +193,15 @@ class Listener:
             raise
         finally:
             await stream.close()
+
+
+def peer_of(host: str) -> str:
+    """Return what counts as one peer: an IPv4 address, or the /64 that one IPv6 host may have to itself."""
+    address = ipaddress.ip_address(host)
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    if address.is_link_local:
+        return str(address)
+    return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))

@@ -167,7 +167,7 @@ def decode_done(body: bytes) -> Done:
     """
     m = _map(body, {1, 2, 3, 4, 5})
     result = CallResult(
-        Outcome(cbor.as_uint(m[2], _CODE, max(Outcome))),
+        Outcome(cbor.as_uint(m[2], _CODE, Outcome.LOST)),
         cbor.as_uint(m[3], _CODE, (1 << 32) - 1),
         cbor.as_bytes(m[4], _CODE, 0, BODY_MAX),
     )

@@ -11,14 +11,13 @@ from typing import Final, Self
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, FormatError, UnavailableError
 from proxy_attestation.loader.applications import frames
+from proxy_attestation.loader.applications.log import application_lines
 from proxy_attestation.loader.applications.model import CallResult, Outcome
 from proxy_attestation.loader.streams import SocketStream
 
 _START_S: Final = 120.0
 """Compiling a module of the largest size takes long."""
 _GRACE_S: Final = 2.0
-_LINES_MAX: Final = 100
-"""Lines of one call's standard error that are noted; a line never looks like several."""
 
 
 class WasmHost:
@@ -93,8 +92,9 @@ class WasmHost:
     async def call(self, arguments: tuple[str, ...], message: bytes, seconds: float) -> CallResult:
         """Run one instance when a thread of the host is free.
 
-        The thread is this call's until the host answers, whatever becomes of the caller; a host that does not answer
-        in time is killed, for it enforces the limit itself and must be stuck.
+        The thread is this call's until the host answers, and so long the call lasts, even when it is cancelled: the
+        message is on its way. A host that does not answer in time is killed, for it enforces the limit itself and must
+        be stuck.
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
@@ -106,22 +106,30 @@ class WasmHost:
         if self.ended.is_set():
             self._free.release()
             return CallResult(Outcome.LOST)
+        left = end - loop.time()
+        if left <= 0:
+            self._free.release()
+            return CallResult(Outcome.TIME)
         call_id, self._next_id = self._next_id, self._next_id + 1
-        left = max(0.001, end - loop.time())
         body = frames.encode_call(frames.Call(call_id, arguments, message, max(1, int(left * 1000))))
         future: asyncio.Future[CallResult] = loop.create_future()
         stuck = loop.call_later(left + _GRACE_S, self._kill)
-
-        def answered(_: asyncio.Future[CallResult]) -> None:
-            stuck.cancel()
-            self._calls.pop(call_id, None)
-            self._free.release()
-
-        future.add_done_callback(answered)
         self._calls[call_id] = future
-        # Shielded: half a frame would put every later call out of step, and the answer ends more than this wait.
-        await asyncio.shield(asyncio.create_task(self._send(body)))
-        return await asyncio.shield(future)
+        # A task of its own: half a frame would put every later call out of step. A send that fails kills the host,
+        # and then the reader ends the wait for the answer.
+        sending = asyncio.create_task(self._send(body))
+        cancelled = False
+        while not (sending.done() and future.done()):
+            try:
+                await asyncio.wait((sending, future))
+            except asyncio.CancelledError:
+                cancelled = True
+        stuck.cancel()
+        del self._calls[call_id]
+        self._free.release()
+        if cancelled:
+            raise asyncio.CancelledError
+        return future.result()
 
     async def end(self) -> None:
         """Kill the process and wait for it."""
@@ -147,8 +155,8 @@ class WasmHost:
         try:
             while True:
                 done = frames.decode_done(await self._receive())
-                for line in done.stderr.decode("utf-8", "replace").splitlines()[:_LINES_MAX]:
-                    self._note("application: " + line)
+                for line in application_lines(done.stderr):
+                    self._note(line)
                 future = self._calls.get(done.call_id)
                 if future is not None and not future.done():
                     future.set_result(done.result)

@@ -18,6 +18,8 @@ class Outcome(IntEnum):
     OUTPUT = 4
     LOST = 5
     """The host died, or could not be reached in time."""
+    REFUSED = 6
+    """Too many calls wait already; the loader says so, never a host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class MessageApplication(Application, Protocol):
     """An application that answers one message with one message."""
 
     async def call(self, arguments: tuple[str, ...], message: bytes, seconds: float) -> CallResult:
-        """Run one instance.
+        """Run one instance. A cancelled call ends when nobody holds its message any more, not before.
 
         Args:
             arguments: argv after the program's name.

@@ -20,7 +20,7 @@ from proxy_attestation.loader.applications import frames
 from proxy_attestation.loader.applications.host import WasmHost
 from proxy_attestation.loader.applications.model import CallResult, Outcome
 from proxy_attestation.loader.backoff import Backoff
-from proxy_attestation.loader.limits import MIB
+from proxy_attestation.loader.limits import MIB, WAITING_CALLS_MAX
 
 _RESTART: Final = Backoff(first=0.1, most=10.0)
 _STABLE_S: Final = 60.0
@@ -51,7 +51,12 @@ class WasmApplication:
     kind: Final = ApplicationKind.WASM
 
     def __init__(
-        self, path: Path, limits: WasmLimits, note: Callable[[str], None], restart: Backoff = _RESTART
+        self,
+        path: Path,
+        limits: WasmLimits,
+        note: Callable[[str], None],
+        restart: Backoff = _RESTART,
+        waiting_max: int = WAITING_CALLS_MAX,
     ) -> None:
         """Read the module.
 
@@ -60,6 +65,7 @@ class WasmApplication:
             limits: bounds of one call.
             note: takes one line for the operator.
             restart: delays between restarts of the host.
+            waiting_max: calls that may wait for their turn; one more is refused.
 
         Raises:
             ConfigurationError: `application.failed`, where the file cannot be read or is too large.
@@ -76,6 +82,8 @@ class WasmApplication:
         self._limits = limits
         self._note = note
         self._restart = restart
+        self._calls_max = limits.threads + waiting_max
+        self._calls = 0
         self._host: WasmHost | None = None
         self._ready = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
@@ -100,7 +108,16 @@ class WasmApplication:
             self._host = None
 
     async def call(self, arguments: tuple[str, ...], message: bytes, seconds: float) -> CallResult:
-        """Run one instance; waits for a host that is just being restarted."""
+        """Run one instance; waits for its turn, and for a host that is just being restarted."""
+        if self._calls >= self._calls_max:
+            return CallResult(Outcome.REFUSED)
+        self._calls += 1
+        try:
+            return await self._call(arguments, message, seconds)
+        finally:
+            self._calls -= 1
+
+    async def _call(self, arguments: tuple[str, ...], message: bytes, seconds: float) -> CallResult:
         loop = asyncio.get_running_loop()
         end = loop.time() + min(seconds, self._limits.seconds)
         try:
@@ -108,8 +125,7 @@ class WasmApplication:
                 host = await self._living_host()
         except TimeoutError:
             return CallResult(Outcome.LOST)
-        left = end - loop.time()
-        return await host.call(arguments, message, left) if left > 0 else CallResult(Outcome.LOST)
+        return await host.call(arguments, message, end - loop.time())
 
     async def _living_host(self) -> WasmHost:
         while True:
