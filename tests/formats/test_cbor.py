@@ -58,6 +58,16 @@ def test_any_bytes_give_a_value_or_our_error(data: bytes) -> None:
         ("invalid UTF-8", "61ff"),
         ("break alone", "ff"),
         ("reserved length", "1c"),
+        ("a float", "fb0000000000000000"),
+        ("a simple value", "e1"),
+        ("undefined", "f7"),
+        ("a boolean as a key", "a1f501"),
+        ("a simple value as a key", "a1e101"),
+        ("bytes as a key", "a1410001"),
+        ("a list as a key", "a1800001"),
+        ("a tag inside", "81d9025901"),
+        ("a tag in a tag", "d90259d9025901"),
+        ("keys out of order in a list in a tag", "d9025981a202010102"),
     ],
 )
 def test_each_other_encoding_is_refused(name: str, data: str) -> None:

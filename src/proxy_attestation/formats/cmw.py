@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy_attestation.codes import Code
-from proxy_attestation.errors import FormatError
 from proxy_attestation.formats import cbor
+from proxy_attestation.formats.values import as_bytes, as_list, as_text, as_uint
 
 EVIDENCE: Final = 4
 """Indicator bit 2: the value is evidence."""
@@ -45,11 +45,7 @@ def decode_cmw(data: bytes, code: Code, limit: int) -> CmwRecord:
     Raises:
         FormatError: with `code`.
     """
-    items = cbor.as_list(cbor.decode(data, code, limit), code, 3)
-    if len(items) != 3:
-        raise FormatError(code, "a CMW record of three members was expected")
+    media_type, value, indicator = as_list(cbor.decode(data, code, limit), code, 3, 3)
     return CmwRecord(
-        cbor.as_text(items[0], code, MEDIA_TYPE_MAX),
-        cbor.as_bytes(items[1], code, 1, limit),
-        cbor.as_uint(items[2], code, 31),
+        as_text(media_type, code, MEDIA_TYPE_MAX), as_bytes(value, code, 1, limit), as_uint(indicator, code, 31)
     )

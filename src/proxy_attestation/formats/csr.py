@@ -14,22 +14,24 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import SignatureAlgorithmOID
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError
 from proxy_attestation.formats.bounds import CSR_MAX, QUOTE_MAX
+from proxy_attestation.formats.pem import is_pem
 from proxy_attestation.formats.request import Names, names_from
 
 ID_AA_ATTESTATION: Final = x509.ObjectIdentifier("1.2.840.113549.1.9.16.2.59")
 ID_PE_CMW: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.35")
+_NAMES: Final = (x509.DNSName, x509.IPAddress, x509.UniformResourceIdentifier)
 _EXTENSION_REQUEST: Final = x509.ObjectIdentifier("1.2.840.113549.1.9.14")
-_ECDSA_WITH: Final[dict[str, hashes.HashAlgorithm]] = {
-    "1.2.840.10045.4.3.2": hashes.SHA256(),
-    "1.2.840.10045.4.3.3": hashes.SHA384(),
+_ECDSA_WITH: Final[dict[x509.ObjectIdentifier, hashes.HashAlgorithm]] = {
+    SignatureAlgorithmOID.ECDSA_WITH_SHA256: hashes.SHA256(),
+    SignatureAlgorithmOID.ECDSA_WITH_SHA384: hashes.SHA384(),
 }
-_OID_FOR: Final = {"sha256": "1.2.840.10045.4.3.2", "sha384": "1.2.840.10045.4.3.3"}
-
-
+_SPKI_LENGTHS: Final = {"secp256r1": 91, "secp384r1": 120}
+"""Of a named curve and an uncompressed point. Another encoding of the same key has another length."""
 # What `cryptography` raises, eagerly or on first use, on bytes that are no request which it knows.
 _PARSE_ERRORS: Final = (
     ValueError,
@@ -110,23 +112,25 @@ def decode_csr(data: bytes) -> Csr:
     """
     if len(data) > CSR_MAX + 2 * QUOTE_MAX:
         raise FormatError(Code.REQUEST_TOO_LARGE, f"a CSR of {len(data)} bytes")
-    der = _from_pem(data) if data.lstrip()[:11] == b"-----BEGIN " else data
     try:
+        der = x509.load_pem_x509_csr(data).public_bytes(serialization.Encoding.DER) if is_pem(data) else data
         outer = asn1.decode_der(_Csr, der)
-        info_der = asn1.encode_der(outer.info)
         info = outer.info.parse(_Info)
-        spki = asn1.encode_der(info.spki)
         if info.version != 0 or info.subject.tag_bytes != b"\x30" or outer.signature.padding_bits() != 0:
             raise FormatError(Code.CSR_MALFORMED, "version, subject or signature bits")
-        algorithm = _ECDSA_WITH.get(outer.algorithm.oid.dotted_string)
+        algorithm = _ECDSA_WITH.get(outer.algorithm.oid)
         if algorithm is None:
             raise FormatError(Code.CSR_KEY, f"signature algorithm {outer.algorithm.oid.dotted_string}")
-        cmw, names = _attributes(info.attributes.as_list(), der)
+        attributes = _attributes(info.attributes.as_list())
+        cmw = _statement(attributes[ID_AA_ATTESTATION]) if ID_AA_ATTESTATION in attributes else None
+        names = _requested_names(der) if _EXTENSION_REQUEST in attributes else None
     except _PARSE_ERRORS as error:
         raise FormatError(Code.CSR_MALFORMED, "not a PKCS#10 request that we accept") from error
     if len(der) - len(cmw or b"") > CSR_MAX:
         raise FormatError(Code.REQUEST_TOO_LARGE, f"a CSR of {len(der)} bytes without its evidence")
-    return Csr(info_der, spki, load_subject_key(spki), algorithm, outer.signature.as_bytes(), names, cmw)
+    spki = asn1.encode_der(info.spki)
+    signature = outer.signature.as_bytes()
+    return Csr(asn1.encode_der(outer.info), spki, load_subject_key(spki), algorithm, signature, names, cmw)
 
 
 def load_subject_key(spki: bytes) -> ec.EllipticCurvePublicKey:
@@ -139,11 +143,8 @@ def load_subject_key(spki: bytes) -> ec.EllipticCurvePublicKey:
         key = serialization.load_der_public_key(spki)
     except _PARSE_ERRORS as error:
         raise FormatError(Code.CSR_KEY, "not a public key that we know") from error
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1):
-        raise FormatError(Code.CSR_KEY, "only P-256 and P-384 keys are accepted")
-    # 91 and 120 bytes: named curve, uncompressed point. Another encoding of the same key has another length.
-    if len(spki) != (91 if isinstance(key.curve, ec.SECP256R1) else 120):
-        raise FormatError(Code.CSR_KEY, "not the usual encoding of the key")
+    if not isinstance(key, ec.EllipticCurvePublicKey) or _SPKI_LENGTHS.get(key.curve.name) != len(spki):
+        raise FormatError(Code.CSR_KEY, "only P-256 and P-384 keys are accepted, in their usual encoding")
     return key
 
 
@@ -169,7 +170,8 @@ def build_csr(key: ec.EllipticCurvePrivateKey, cmw: bytes | None) -> bytes:
     Returns:
         The DER.
     """
-    digest: hashes.HashAlgorithm = hashes.SHA256() if key.curve.key_size == 256 else hashes.SHA384()
+    sha256, sha384 = _ECDSA_WITH
+    algorithm = sha256 if key.curve.key_size == 256 else sha384
     attributes = []
     if cmw is not None:
         # CMW ::= CHOICE { json UTF8String, cbor OCTET STRING }
@@ -184,9 +186,8 @@ def build_csr(key: ec.EllipticCurvePrivateKey, cmw: bytes | None) -> bytes:
             attributes=asn1.SetOf(attributes),
         )
     )
-    signature = key.sign(info, ec.ECDSA(digest))
-    algorithm = _Algorithm(oid=x509.ObjectIdentifier(_OID_FOR[digest.name]))
-    return asn1.encode_der(_Csr(info=_tlv(info), algorithm=algorithm, signature=asn1.BitString(signature, 0)))
+    signature = asn1.BitString(key.sign(info, ec.ECDSA(_ECDSA_WITH[algorithm])), 0)
+    return asn1.encode_der(_Csr(info=_tlv(info), algorithm=_Algorithm(oid=algorithm), signature=signature))
 
 
 def spki_of(key: ec.EllipticCurvePublicKey) -> bytes:
@@ -203,29 +204,17 @@ def _tlv(der: bytes) -> asn1.TLV:
     return asn1.decode_der(asn1.TLV, der)
 
 
-def _from_pem(data: bytes) -> bytes:
-    try:
-        return x509.load_pem_x509_csr(data).public_bytes(serialization.Encoding.DER)
-    except _PARSE_ERRORS as error:
-        raise FormatError(Code.CSR_MALFORMED, "not a PEM request") from error
-
-
-def _attributes(attributes: list[_Attribute], der: bytes) -> tuple[bytes | None, Names | None]:
-    cmw: bytes | None = None
-    names: Names | None = None
-    seen: set[x509.ObjectIdentifier] = set()
+def _attributes(attributes: list[_Attribute]) -> dict[x509.ObjectIdentifier, asn1.TLV]:
+    """Return the one value of each attribute."""
+    found: dict[x509.ObjectIdentifier, asn1.TLV] = {}
     for attribute in attributes:
         values = attribute.values.as_list()
-        if attribute.oid in seen or len(values) != 1:
+        if attribute.oid in found or len(values) != 1:
             raise FormatError(Code.CSR_MALFORMED, "a repeated attribute, or one without exactly one value")
-        seen.add(attribute.oid)
-        if attribute.oid == ID_AA_ATTESTATION:
-            cmw = _statement(values[0])
-        elif attribute.oid == _EXTENSION_REQUEST:
-            names = _requested_names(der)
-        else:
+        if attribute.oid not in (ID_AA_ATTESTATION, _EXTENSION_REQUEST):
             raise FormatError(Code.CSR_EXTENSIONS, f"attribute {attribute.oid.dotted_string}")
-    return cmw, names
+        found[attribute.oid] = values[0]
+    return found
 
 
 def _statement(value: asn1.TLV) -> bytes:
@@ -238,21 +227,15 @@ def _statement(value: asn1.TLV) -> bytes:
 
 
 def _requested_names(der: bytes) -> Names:
-    extensions = x509.load_der_x509_csr(der).extensions
     found = Names()
-    for extension in extensions:
+    for extension in x509.load_der_x509_csr(der).extensions:
         value = extension.value
         if not isinstance(value, x509.SubjectAlternativeName):
             raise FormatError(Code.CSR_EXTENSIONS, f"extension {extension.oid.dotted_string} requested")
-        known = (x509.DNSName, x509.IPAddress, x509.UniformResourceIdentifier)
-        if not all(isinstance(name, known) for name in value):
+        if not all(isinstance(name, _NAMES) for name in value):
             raise FormatError(Code.CSR_NAMES, "only DNS names, IP addresses and URIs can be asked for")
         try:
-            found = names_from(
-                tuple(value.get_values_for_type(x509.DNSName)),
-                tuple(str(address) for address in value.get_values_for_type(x509.IPAddress)),
-                tuple(value.get_values_for_type(x509.UniformResourceIdentifier)),
-            )
+            found = names_from(*(tuple(str(name.value) for name in value if isinstance(name, kind)) for kind in _NAMES))
         except FormatError as error:
             raise FormatError(Code.CSR_NAMES, error.detail) from error
     return found

@@ -1,6 +1,7 @@
 """What an SGX or a TDX quote, or its collateral, can be refused for: one word a reason, the same for both TEEs."""
 
 from enum import StrEnum
+from functools import cache
 
 from proxy_attestation.codes import Code
 from proxy_attestation.formats.tee import Tee
@@ -45,6 +46,7 @@ class DcapFault(StrEnum):
     XFAM = "xfam"
 
 
+@cache
 def dcap_code(tee: Tee, fault: DcapFault) -> Code:
     """Return the code of a fault of a TEE's evidence. Every fault that can arise for a TEE has one (tested)."""
     return Code(f"{tee}.{fault}")

@@ -4,22 +4,23 @@ Source: Intel PCS API v3 and v4, "Get TCB Info" and "Get Quoting Enclave Identit
 first, and a level that occurs twice is refused: the order in the document decides nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from operator import attrgetter
+from typing import Annotated, Final, TypeVar
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError
-from proxy_attestation.formats import signed_json as sj
 from proxy_attestation.formats.bounds import ADVISORIES_MAX, TCB_LEVELS_MAX, TDX_MODULE_IDENTITIES_MAX
-from proxy_attestation.formats.signed_json import JsonObject
+from proxy_attestation.formats.signed_json import as_date, as_object, decode_object
 from proxy_attestation.formats.tee import Tee
+from proxy_attestation.formats.values import Item, Record, as_hex, as_member, as_text, as_tuple, as_uint
 
 COMPONENTS: Final = 16
-_U16: Final = 0xFFFF
-_U32: Final = 0xFFFFFFFF
+_U16: Final = (0xFFFF,)
+_U32: Final = (0xFFFFFFFF,)
 
 
 class TcbStatus(StrEnum):
@@ -41,6 +42,18 @@ _PLATFORM_STATUSES: Final = frozenset(TcbStatus) - {
     TcbStatus.TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED,
 }
 _ENCLAVE_STATUSES: Final = frozenset({TcbStatus.UP_TO_DATE, TcbStatus.OUT_OF_DATE, TcbStatus.REVOKED})
+_ADVISORIES: Final = Item("advisoryIDs", as_tuple, (0, ADVISORIES_MAX, as_text, 32), absent=())
+
+
+def _status(value: object, code: Code, allowed: frozenset[TcbStatus]) -> TcbStatus:
+    status = as_member(value, code, TcbStatus)
+    if status not in allowed:
+        raise FormatError(code, f"{status} is no status of such a level")
+    return status
+
+
+def _svn(value: object, code: Code, name: str) -> int:
+    return as_uint(as_object(value, code).get(name), code, *_U16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +72,39 @@ class PlatformLevel:
     sgx: tuple[int, ...]
     pce_svn: int
     tdx: tuple[int, ...]
-    status: TcbStatus
-    date: datetime
-    advisories: tuple[str, ...]
+    status: Annotated[TcbStatus, Item("tcbStatus", _status, (_PLATFORM_STATUSES,))]
+    date: Annotated[datetime, Item("tcbDate", as_date)]
+    advisories: Annotated[tuple[str, ...], _ADVISORIES]
 
 
 @dataclass(frozen=True, slots=True)
 class SvnLevel:
     """One TCB level of an enclave or module: the least ISVSVN. Status is UpToDate, OutOfDate or Revoked."""
 
-    isv_svn: int
-    status: TcbStatus
-    date: datetime
-    advisories: tuple[str, ...]
+    isv_svn: Annotated[int, Item("tcb", _svn, ("isvsvn",))]
+    status: Annotated[TcbStatus, Item("tcbStatus", _status, (_ENCLAVE_STATUSES,))]
+    date: Annotated[datetime, Item("tcbDate", as_date)]
+    advisories: Annotated[tuple[str, ...], _ADVISORIES]
+
+
+_PLATFORM_LEVEL: Final = Record(PlatformLevel, extensible=True)
+_SVN_LEVEL: Final = Record(SvnLevel, extensible=True)
+_Level = TypeVar("_Level", PlatformLevel, SvnLevel)
+
+
+def _highest_first(levels: tuple[_Level, ...], code: Code, *svns: str) -> tuple[_Level, ...]:
+    key = attrgetter(*svns)
+    if len({key(level) for level in levels}) != len(levels):
+        raise FormatError(code, "a TCB level occurs twice")
+    return tuple(sorted(levels, key=key, reverse=True))
+
+
+def _svn_levels(value: object, code: Code) -> tuple[SvnLevel, ...]:
+    return _highest_first(as_tuple(value, code, 1, TCB_LEVELS_MAX, _svn_level), code, "isv_svn")
+
+
+def _svn_level(value: object, code: Code) -> SvnLevel:
+    return SvnLevel(**_SVN_LEVEL.read(value, code))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +118,9 @@ class TdxModule:
         levels: highest first; empty for the module that TCB info names without an identity (major version 0).
     """
 
-    mr_signer: bytes
-    attributes: bytes
-    attributes_mask: bytes
+    mr_signer: Annotated[bytes, Item("mrsigner", as_hex, (48,))]
+    attributes: Annotated[bytes, Item("attributes", as_hex, (8,))]
+    attributes_mask: Annotated[bytes, Item("attributesMask", as_hex, (8,))]
     levels: tuple[SvnLevel, ...]
 
 
@@ -108,11 +141,11 @@ class TcbInfo:
     """
 
     tee: Tee
-    issue_date: datetime
-    next_update: datetime
-    fmspc: bytes
-    pce_id: bytes
-    evaluation_number: int
+    issue_date: Annotated[datetime, Item("issueDate", as_date)]
+    next_update: Annotated[datetime, Item("nextUpdate", as_date)]
+    fmspc: Annotated[bytes, Item("fmspc", as_hex, (6,))]
+    pce_id: Annotated[bytes, Item("pceId", as_hex, (2,))]
+    evaluation_number: Annotated[int, Item("tcbEvaluationDataNumber", as_uint, _U32)]
     levels: tuple[PlatformLevel, ...]
     module: TdxModule | None
     module_identities: Mapping[int, TdxModule]
@@ -135,16 +168,21 @@ class QeIdentity:
         levels: highest first, at least one.
     """
 
-    id: str
-    issue_date: datetime
-    next_update: datetime
-    misc_select: bytes
-    misc_select_mask: bytes
-    attributes: bytes
-    attributes_mask: bytes
-    mr_signer: bytes
-    isv_prod_id: int
-    levels: tuple[SvnLevel, ...]
+    id: Annotated[str, Item("id", as_text, (64,))]
+    issue_date: Annotated[datetime, Item("issueDate", as_date)]
+    next_update: Annotated[datetime, Item("nextUpdate", as_date)]
+    misc_select: Annotated[bytes, Item("miscselect", as_hex, (4,))]
+    misc_select_mask: Annotated[bytes, Item("miscselectMask", as_hex, (4,))]
+    attributes: Annotated[bytes, Item("attributes", as_hex, (16,))]
+    attributes_mask: Annotated[bytes, Item("attributesMask", as_hex, (16,))]
+    mr_signer: Annotated[bytes, Item("mrsigner", as_hex, (32,))]
+    isv_prod_id: Annotated[int, Item("isvprodid", as_uint, _U16)]
+    levels: Annotated[tuple[SvnLevel, ...], Item("tcbLevels", _svn_levels)]
+
+
+_TDX_MODULE: Final = Record(TdxModule, extensible=True)
+_TCB_INFO: Final = Record(TcbInfo, extensible=True)
+_QE_IDENTITY: Final = Record(QeIdentity, extensible=True)
 
 
 def declared_tee(content: bytes, code: Code) -> Tee:
@@ -153,16 +191,14 @@ def declared_tee(content: bytes, code: Code) -> Tee:
     Raises:
         FormatError: with `code`.
     """
-    return _tee(sj.decode_object(content, code), code)
+    return _tee(decode_object(content, code), code)
 
 
-def _tee(info: JsonObject, code: Code) -> Tee:
-    version = sj.int_value(info, "version", code, _U16)
-    if version not in (2, 3):
-        raise FormatError(code, f"TCB info of version {version}; 2 and 3 are known")
+def _tee(info: dict[str, object], code: Code) -> Tee:
+    version = as_uint(info.get("version"), code, 3, 2)
     if version == 2 and "id" not in info:
         return Tee.SGX
-    tee = {"SGX": Tee.SGX, "TDX": Tee.TDX}.get(sj.text_value(info, "id", code))
+    tee = {"SGX": Tee.SGX, "TDX": Tee.TDX}.get(as_text(info.get("id"), code, 64))
     if tee is None or (version == 2 and tee is not Tee.SGX):
         raise FormatError(code, "TCB info for an unknown TEE")
     return tee
@@ -174,121 +210,55 @@ def decode_tcb_info(content: bytes, code: Code) -> TcbInfo:
     Raises:
         FormatError: with `code`.
     """
-    info = sj.decode_object(content, code)
+    info = decode_object(content, code)
     tee = _tee(info, code)
-    if sj.int_value(info, "tcbType", code, _U16) != 0:
-        raise FormatError(code, "an unknown tcbType")
-    levels = [_platform_level(item, tee, info["version"] == 2, code) for item in _levels(info, code)]
-    levels.sort(key=_platform_key, reverse=True)
-    if len({_platform_key(level) for level in levels}) != len(levels):
-        raise FormatError(code, "a TCB level occurs twice")
+    as_uint(info.get("tcbType"), code, 0)
+    levels = as_tuple(info.get("tcbLevels"), code, 1, TCB_LEVELS_MAX, _platform_level, tee, info["version"] == 2)
     return TcbInfo(
         tee=tee,
-        issue_date=sj.date_value(info, "issueDate", code),
-        next_update=sj.date_value(info, "nextUpdate", code),
-        fmspc=sj.hex_value(info, "fmspc", 6, code),
-        pce_id=sj.hex_value(info, "pceId", 2, code),
-        evaluation_number=sj.int_value(info, "tcbEvaluationDataNumber", code, _U32),
-        levels=tuple(levels),
-        module=_module(sj.object_value(info, "tdxModule", code), (), code) if tee is Tee.TDX else None,
+        levels=_highest_first(levels, code, "sgx", "pce_svn", "tdx"),
+        module=_module(info.get("tdxModule"), (), code) if tee is Tee.TDX else None,
         module_identities=_identities(info, code) if tee is Tee.TDX else {},
+        **_TCB_INFO.read(info, code),
     )
 
 
 def decode_qe_identity(content: bytes, code: Code) -> QeIdentity:
-    """Decode the verified bytes of `enclaveIdentity`.
+    """Decode the verified bytes of `enclaveIdentity`, version 2.
 
     Raises:
         FormatError: with `code`.
     """
-    identity = sj.decode_object(content, code)
-    if sj.int_value(identity, "version", code, _U16) != 2:
-        raise FormatError(code, "an enclave identity of another version than 2")
-    return QeIdentity(
-        id=sj.text_value(identity, "id", code),
-        issue_date=sj.date_value(identity, "issueDate", code),
-        next_update=sj.date_value(identity, "nextUpdate", code),
-        misc_select=sj.hex_value(identity, "miscselect", 4, code),
-        misc_select_mask=sj.hex_value(identity, "miscselectMask", 4, code),
-        attributes=sj.hex_value(identity, "attributes", 16, code),
-        attributes_mask=sj.hex_value(identity, "attributesMask", 16, code),
-        mr_signer=sj.hex_value(identity, "mrsigner", 32, code),
-        isv_prod_id=sj.int_value(identity, "isvprodid", code, _U16),
-        levels=_svn_levels(identity, code),
-    )
+    identity = decode_object(content, code)
+    as_uint(identity.get("version"), code, 2, 2)
+    return QeIdentity(**_QE_IDENTITY.read(identity, code))
 
 
-def _levels(parent: JsonObject, code: Code) -> Sequence[JsonObject]:
-    return sj.objects_value(parent, "tcbLevels", code, TCB_LEVELS_MAX)
-
-
-def _status(level: JsonObject, allowed: frozenset[TcbStatus], code: Code) -> TcbStatus:
-    text = sj.text_value(level, "tcbStatus", code)
-    if text not in allowed:
-        raise FormatError(code, f"unknown TCB status {text!r}")
-    return TcbStatus(text)
-
-
-def _platform_level(level: JsonObject, tee: Tee, flat: bool, code: Code) -> PlatformLevel:
-    tcb = sj.object_value(level, "tcb", code)
+def _platform_level(value: object, code: Code, tee: Tee, flat: bool) -> PlatformLevel:
+    level = _PLATFORM_LEVEL.read(value, code)
+    tcb = as_object(as_object(value, code).get("tcb"), code)
     if flat:
-        sgx = tuple(sj.int_value(tcb, f"sgxtcbcomp{i:02}svn", code, _U16) for i in range(1, COMPONENTS + 1))
+        sgx = tuple(_svn(tcb, code, f"sgxtcbcomp{number:02}svn") for number in range(1, COMPONENTS + 1))
     else:
         sgx = _components(tcb, "sgxtcbcomponents", code)
-    return PlatformLevel(
-        sgx=sgx,
-        pce_svn=sj.int_value(tcb, "pcesvn", code, _U16),
-        tdx=_components(tcb, "tdxtcbcomponents", code) if tee is Tee.TDX else (),
-        status=_status(level, _PLATFORM_STATUSES, code),
-        date=sj.date_value(level, "tcbDate", code),
-        advisories=sj.texts_value(level, "advisoryIDs", code, ADVISORIES_MAX),
-    )
+    tdx = _components(tcb, "tdxtcbcomponents", code) if tee is Tee.TDX else ()
+    return PlatformLevel(sgx=sgx, pce_svn=_svn(tcb, code, "pcesvn"), tdx=tdx, **level)
 
 
-def _platform_key(level: PlatformLevel) -> tuple[tuple[int, ...], int, tuple[int, ...]]:
-    return level.sgx, level.pce_svn, level.tdx
+def _components(tcb: dict[str, object], name: str, code: Code) -> tuple[int, ...]:
+    return as_tuple(tcb.get(name), code, COMPONENTS, COMPONENTS, _svn, "svn")
 
 
-def _components(tcb: JsonObject, name: str, code: Code) -> tuple[int, ...]:
-    items = sj.objects_value(tcb, name, code, COMPONENTS)
-    if len(items) != COMPONENTS:
-        raise FormatError(code, f"{name}: {len(items)} components, {COMPONENTS} expected")
-    return tuple(sj.int_value(item, "svn", code, _U16) for item in items)
+def _module(value: object, levels: tuple[SvnLevel, ...], code: Code) -> TdxModule:
+    return TdxModule(levels=levels, **_TDX_MODULE.read(value, code))
 
 
-def _svn_levels(parent: JsonObject, code: Code) -> tuple[SvnLevel, ...]:
-    levels = [
-        SvnLevel(
-            isv_svn=sj.int_value(sj.object_value(level, "tcb", code), "isvsvn", code, _U16),
-            status=_status(level, _ENCLAVE_STATUSES, code),
-            date=sj.date_value(level, "tcbDate", code),
-            advisories=sj.texts_value(level, "advisoryIDs", code, ADVISORIES_MAX),
-        )
-        for level in _levels(parent, code)
-    ]
-    levels.sort(key=lambda level: level.isv_svn, reverse=True)
-    if len({level.isv_svn for level in levels}) != len(levels):
-        raise FormatError(code, "an SVN level occurs twice")
-    return tuple(levels)
-
-
-def _module(module: JsonObject, levels: tuple[SvnLevel, ...], code: Code) -> TdxModule:
-    return TdxModule(
-        mr_signer=sj.hex_value(module, "mrsigner", 48, code),
-        attributes=sj.hex_value(module, "attributes", 8, code),
-        attributes_mask=sj.hex_value(module, "attributesMask", 8, code),
-        levels=levels,
-    )
-
-
-def _identities(info: JsonObject, code: Code) -> dict[int, TdxModule]:
+def _identities(info: dict[str, object], code: Code) -> dict[int, TdxModule]:
     result: dict[int, TdxModule] = {}
-    if info.get("tdxModuleIdentities", []) == []:
-        return result
-    for item in sj.objects_value(info, "tdxModuleIdentities", code, TDX_MODULE_IDENTITIES_MAX):
-        text = sj.text_value(item, "id", code).upper()
-        version = int(sj.hex_value({"id": text.removeprefix("TDX_")}, "id", 1, code)[0])
+    for item in as_tuple(info.get("tdxModuleIdentities", []), code, 0, TDX_MODULE_IDENTITIES_MAX, as_object):
+        text = as_text(item.get("id"), code, 64).upper()
+        version = int(as_hex(text.removeprefix("TDX_"), code, 1)[0])
         if text != f"TDX_{version:02X}" or version in result:
             raise FormatError(code, f"TDX module identity {text!r}")
-        result[version] = _module(item, _svn_levels(item, code), code)
+        result[version] = _module(item, _svn_levels(item.get("tcbLevels"), code), code)
     return result

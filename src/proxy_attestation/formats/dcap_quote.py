@@ -15,6 +15,7 @@ little-endian. What is read here is not yet believed: `appraisal.dcap` checks th
 Only zero bytes may follow the signature data: some platforms pad, and nothing there is signed.
 """
 
+import struct
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,6 +41,11 @@ PCK_CHAIN: Final = 5
 _QE_CERTIFICATION: Final = 6
 _CERTIFICATION_TYPES: Final = range(1, 6)
 """1 to 3 name the platform (PPID, clear or encrypted) and hold no certificate; 4 and 5 hold certificates."""
+
+_HEADER: Final = struct.Struct("<HHI4x16s20s")
+_TYPE_AND_SIZE: Final = struct.Struct("<HI")
+_SIZE: Final = struct.Struct("<I")
+_QE_REPORT: Final = struct.Struct("<384s64sH")
 
 _TEE_TYPE: Final = {0x00: Tee.SGX, 0x81: Tee.TDX}
 _BODY_TYPE_SGX: Final = 1
@@ -89,31 +95,6 @@ class Quote:
         return self.certification_type in (PCK_LEAF, PCK_CHAIN)
 
 
-class _Cursor:
-    """Reads forward through `data` from `position` to `end` and refuses to pass it."""
-
-    __slots__ = ("_code", "_data", "end", "position")
-
-    def __init__(self, data: bytes, position: int, end: int, code: Code) -> None:
-        self._data, self.position, self.end, self._code = data, position, end, code
-
-    def take(self, length: int) -> bytes:
-        start = self.position
-        self.position = start + length
-        if self.position > self.end:
-            raise FormatError(self._code, f"{length} bytes wanted at offset {start}, the structure ends at {self.end}")
-        return self._data[start : self.position]
-
-    def uint(self, length: int) -> int:
-        return int.from_bytes(self.take(length), "little")
-
-    def enter(self, length: int) -> None:
-        """Narrow the end to a structure of `length` bytes that starts here."""
-        if self.position + length > self.end:
-            raise FormatError(self._code, f"{length} bytes declared at offset {self.position}, {self.end} is the end")
-        self.end = self.position + length
-
-
 def decode_quote(data: bytes) -> Quote:
     """Decode a quote.
 
@@ -125,50 +106,54 @@ def decode_quote(data: bytes) -> Quote:
     """
     if len(data) > QUOTE_MAX:
         raise FormatError(Code.EVIDENCE_TOO_LARGE, f"a quote of {len(data)} bytes, at most {QUOTE_MAX} allowed")
-    tee, version = _identify(data)
+    tee, version, user_data = _identify(data)
+    try:
+        return _decode(data, tee, version, user_data)
+    except struct.error as error:
+        raise FormatError(dcap_code(tee, DcapFault.MALFORMED), "a part passes the end of what holds it") from error
+
+
+def _decode(data: bytes, tee: Tee, version: int, user_data: bytes) -> Quote:
     malformed = dcap_code(tee, DcapFault.MALFORMED)
-    cursor = _Cursor(data, HEADER_LENGTH, len(data), malformed)
-    body = cursor.take(_body_length(tee, version, cursor))
-    signed = data[: cursor.position]
-    cursor.enter(cursor.uint(4))
-    signature, attestation_key = cursor.take(64), cursor.take(64)
+    start, end = _body(data, tee, version)
+    (size,) = _SIZE.unpack_from(data, end)
+    section, padding = data[end + 4 : end + 4 + size], data[end + 4 + size :]
+    if len(section) != size:
+        raise FormatError(malformed, f"{size} bytes of signature data declared, {len(section)} are there")
+    rest = section[128:]
     if version != 3:
-        _require_type(tee, cursor.uint(2), range(_QE_CERTIFICATION, _QE_CERTIFICATION + 1))
-        if cursor.uint(4) != cursor.end - cursor.position:
-            raise FormatError(malformed, "the quoting enclave's certification does not fill the signature data")
-    qe_report, qe_report_signature = cursor.take(SGX_REPORT_LENGTH), cursor.take(64)
-    authentication_data = cursor.take(cursor.uint(2))
-    certification_type = cursor.uint(2)
-    _require_type(tee, certification_type, _CERTIFICATION_TYPES)
-    certification_data = cursor.take(cursor.uint(4))
-    if cursor.position != cursor.end or not certification_data:
-        raise FormatError(malformed, "the certification data is empty or does not fill the signature data")
-    if data[cursor.end :].strip(b"\0"):
+        rest = _enclosed(rest, tee, range(_QE_CERTIFICATION, _QE_CERTIFICATION + 1))
+    qe_report, qe_report_signature, length = _QE_REPORT.unpack_from(rest)
+    authentication_data, rest = rest[_QE_REPORT.size :][:length], rest[_QE_REPORT.size + length :]
+    certification_data = _enclosed(rest, tee, _CERTIFICATION_TYPES)
+    if padding.strip(b"\0"):
         raise FormatError(malformed, "bytes other than zero after the signature data")
-    if tee is Tee.SGX:
-        _require_reserved_zero(body, malformed)
-    _require_reserved_zero(qe_report, malformed)
+    body = data[start:end]
+    for report in (body, qe_report) if tee is Tee.SGX else (qe_report,):
+        if any(report[first:last].strip(b"\0") for first, last in _SGX_REPORT_RESERVED):
+            raise FormatError(malformed, "reserved bytes of an SGX report are not zero")
     return Quote(
         data=data,
         tee=tee,
         version=version,
-        user_data=data[28:48],
+        user_data=user_data,
         body=body,
         report_data=body[320:384] if tee is Tee.SGX else body[520:584],
-        signed=signed,
-        signature=signature,
-        attestation_key=attestation_key,
+        signed=data[:end],
+        signature=section[:64],
+        attestation_key=section[64:128],
         qe_report=qe_report,
         qe_report_signature=qe_report_signature,
         qe_authentication_data=authentication_data,
-        certification_type=certification_type,
+        certification_type=_TYPE_AND_SIZE.unpack_from(rest)[0],
         certification_data=certification_data,
     )
 
 
-def _identify(data: bytes) -> tuple[Tee, int]:
-    version = int.from_bytes(data[:2], "little")
-    tee_type = int.from_bytes(data[4:8], "little")
+def _identify(data: bytes) -> tuple[Tee, int, bytes]:
+    """Return the TEE, the version, and the header's 20 bytes of user data."""
+    header = data[:HEADER_LENGTH].ljust(HEADER_LENGTH, b"\0")
+    version, key_type, tee_type, vendor, user_data = _HEADER.unpack(header)
     tee = Tee.SGX if version == 3 else _TEE_TYPE.get(tee_type)
     if len(data) < HEADER_LENGTH or version not in (3, 4, 5) or tee is None:
         raise FormatError(Code.EVIDENCE_UNKNOWN, "no header of a DCAP quote of version 3, 4 or 5")
@@ -176,33 +161,33 @@ def _identify(data: bytes) -> tuple[Tee, int]:
         raise FormatError(Code.SGX_MALFORMED, "version 3 with a TEE type other than SGX")
     if version != 3 and tee is Tee.SGX:
         raise AppraisalError(Code.SGX_VERSION, f"an SGX quote of version {version}; only version 3 is accepted")
-    if int.from_bytes(data[2:4], "little") != ECDSA_P256:
+    if key_type != ECDSA_P256:
         raise AppraisalError(dcap_code(tee, DcapFault.KEY_TYPE), "the attestation key is not ECDSA P-256")
-    if data[12:28] != QE_VENDOR_INTEL:
+    if vendor != QE_VENDOR_INTEL:
         raise AppraisalError(dcap_code(tee, DcapFault.QE_VENDOR), "the quoting enclave is not Intel's")
-    return tee, version
+    return tee, version, user_data
 
 
-def _body_length(tee: Tee, version: int, cursor: _Cursor) -> int:
-    if version == 3:
-        return SGX_REPORT_LENGTH
-    if version == 4:
-        return TD_REPORT_10_LENGTH
-    body_type, size = cursor.uint(2), cursor.uint(4)
-    length = _TD_REPORT_LENGTH.get(body_type)
-    if length is None and body_type != _BODY_TYPE_SGX:
+def _body(data: bytes, tee: Tee, version: int) -> tuple[int, int]:
+    """Return where the report body starts and ends."""
+    if version != 5:
+        return HEADER_LENGTH, HEADER_LENGTH + (SGX_REPORT_LENGTH if version == 3 else TD_REPORT_10_LENGTH)
+    body_type, size = _TYPE_AND_SIZE.unpack_from(data, HEADER_LENGTH)
+    length = _TD_REPORT_LENGTH.get(body_type, 0)
+    if not length and body_type != _BODY_TYPE_SGX:
         raise AppraisalError(dcap_code(tee, DcapFault.VERSION), f"a report body of unknown type {body_type}")
-    if size != length:
+    if not length or size != length:
         raise FormatError(dcap_code(tee, DcapFault.MALFORMED), f"body type {body_type} of {size} bytes")
-    return length
+    start = HEADER_LENGTH + _TYPE_AND_SIZE.size
+    return start, start + length
 
 
-def _require_type(tee: Tee, found: int, allowed: range) -> None:
-    if found not in allowed:
+def _enclosed(part: bytes, tee: Tee, types: range) -> bytes:
+    """Return the data of a certification: u16 type, u32 size, and data of that size, which is all there is."""
+    found, size = _TYPE_AND_SIZE.unpack_from(part)
+    if found not in types:
         raise AppraisalError(dcap_code(tee, DcapFault.CERTIFICATION_DATA), f"certification data of type {found}")
-
-
-def _require_reserved_zero(report: bytes, code: Code) -> None:
-    for start, end in _SGX_REPORT_RESERVED:
-        if any(report[start:end]):
-            raise FormatError(code, f"reserved bytes {start} to {end} of an SGX report are not zero")
+    data = part[_TYPE_AND_SIZE.size :]
+    if len(data) != size or not data:
+        raise FormatError(dcap_code(tee, DcapFault.MALFORMED), "certification data is empty or does not fill its place")
+    return data

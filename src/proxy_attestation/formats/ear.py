@@ -7,7 +7,7 @@ carries it exactly once, never critical, in at most 2 KiB; it holds no chip id a
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Annotated, Any, Final
 
 import cbor2
 from cryptography.hazmat import asn1
@@ -18,42 +18,89 @@ from proxy_attestation.formats import cbor, cmw
 from proxy_attestation.formats.bounds import CLAIMS_MAX
 from proxy_attestation.formats.request import KeyOrigin
 from proxy_attestation.formats.tee import Tee
+from proxy_attestation.formats.values import (
+    Item,
+    Record,
+    as_bool,
+    as_bytes,
+    as_hex,
+    as_list,
+    as_map,
+    as_member,
+    as_text,
+    as_tuple,
+    as_uint,
+)
 
 PROFILE: Final = "tag:ietf.org,2026:rats/ear#03"
 MEDIA_TYPE: Final = f'application/eat-ucs+cbor; eat_profile="{PROFILE}"'
 UCCS_TAG: Final = 601
+_TAG: Final = b"\xd9" + UCCS_TAG.to_bytes(2, "big")
 DEVELOPER: Final = "Proxy Attestation"
-
-# EAT and EAR claim keys (RFC 9711, draft-ietf-rats-ear-03).
-_EXP, _IAT, _NONCE, _EAT_PROFILE, _SUBMODS, _STATUS, _VECTOR, _POLICY_IDS, _VERIFIER = (
-    4, 6, 10, 265, 266, 1000, 1001, 1003, 1004,
-)  # fmt: skip
-_KEY_ATTESTATION: Final = -70002
-# Keys of our own, below -65536 as EAR asks of private claims.
-_ANCHOR, _KEY_ORIGIN, _MEASUREMENTS, _SIGNER, _PRODUCT_ID, _SVN, _DEBUG, _TCB, _APPLICATION, _OWNER = (
-    -70010, -70011, -70012, -70013, -70014, -70015, -70016, -70017, -70018, -70019,
-)  # fmt: skip
-_EVIDENCE, _LEDGER, _SIMULATED = -70020, -70021, -70022
-
-_DESCRIBED_AS_THEY_ARE: Final = {
-    _STATUS: "status",
-    _ANCHOR: "anchor",
-    _SIGNER: "signer",
-    _PRODUCT_ID: "product_id",
-    _SVN: "svn",
-    _DEBUG: "debug",
-    _APPLICATION: "application_sha256",
-    _OWNER: "owner",
-    _EVIDENCE: "evidence_sha256",
-    _LEDGER: "ledger_origin",
-    _SIMULATED: "simulated",
-}
 
 AFFIRMING: Final = 2
 WARNING: Final = 32
 CONTRAINDICATED: Final = 96
 """The tier of a TEE that can be debugged, where a policy says under `[danger]` that it takes such."""
+
+# Claims of EAT (RFC 9711) and EAR around the one submodule. Those inside it stand beside the fields of `LeafClaims`.
+_EXP, _IAT, _NONCE, _EAT_PROFILE, _SUBMODS, _VERIFIER = 4, 6, 10, 265, 266, 1004
+_TOP: Final = frozenset({_EXP, _IAT, _NONCE, _EAT_PROFILE, _SUBMODS, _VERIFIER})
 _TIME_MAX: Final = 1 << 40
+_DIGEST: Final = (32,)
+_U16: Final = (0xFFFF,)
+_POLICY_ID: Final = "sha256:"
+_KEY: Final = "akpub"
+
+
+def _tier(value: object, code: Code) -> int:
+    status = as_uint(value, code, 127)
+    if status not in (AFFIRMING, WARNING, CONTRAINDICATED):
+        raise FormatError(code, f"tier {status} in a certificate")
+    return status
+
+
+def _vector(value: object, code: Code) -> tuple[tuple[int, int], ...]:
+    vector = as_map(value, code, frozenset(), frozenset(range(8)))
+    return tuple((key, as_uint(item, code, 127)) for key, item in vector.items())
+
+
+def _policy_digest(value: object, code: Code) -> bytes:
+    (text,) = as_tuple(value, code, 1, 1, as_text, 71)
+    digest = as_hex(text.removeprefix(_POLICY_ID), code, 32)
+    if text != _policy_id(digest):
+        raise FormatError(code, "not a policy digest")
+    return digest
+
+
+def _policy_id(digest: bytes) -> str:
+    return _POLICY_ID + digest.hex()
+
+
+def _key(value: object, code: Code) -> bytes:
+    if not isinstance(value, dict) or value.keys() != {_KEY}:
+        raise FormatError(code, "one attested key was expected")
+    return as_bytes(value[_KEY], code, 1, 256)
+
+
+def _measurements(value: object, code: Code) -> tuple[tuple[str, bytes], ...]:
+    if not isinstance(value, dict) or not 0 < len(value) <= 32:
+        raise FormatError(code, "1 to 32 measurements were expected")
+    return tuple(sorted((as_text(name, code, 32), as_bytes(item, code, 1, 64)) for name, item in value.items()))
+
+
+def _by_length(measurements: tuple[tuple[str, bytes], ...]) -> dict[str, bytes]:
+    return dict(sorted(measurements, key=lambda item: (len(item[0]), item[0])))
+
+
+def _tcb(value: object, code: Code) -> tuple[str, int, int, tuple[str, ...]]:
+    status, date, number, advisories = as_list(value, code, 4, 4)
+    return (
+        as_text(status, code, 64),
+        as_uint(date, code, _TIME_MAX),
+        as_uint(number, code, 0xFFFFFFFF),
+        as_tuple(advisories, code, 0, 64, as_text, 32),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,60 +140,47 @@ class LeafClaims:
     nonce: bytes
     build: str
     tee: Tee
-    status: int
-    vector: tuple[tuple[int, int], ...]
-    policy_digest: bytes
-    spki: bytes
-    anchor: bytes
-    key_origin: KeyOrigin
-    measurements: tuple[tuple[str, bytes], ...]
-    signer: bytes | None
-    product_id: int | None
-    svn: int | None
-    debug: bool
+    status: Annotated[int, Item(1000, _tier)]
+    vector: Annotated[tuple[tuple[int, int], ...], Item(1001, _vector, write=dict)]
+    policy_digest: Annotated[bytes, Item(1003, _policy_digest, write=lambda digest: [_policy_id(digest)])]
+    spki: Annotated[bytes, Item(-70002, _key, write=lambda spki: {_KEY: spki})]
+    anchor: Annotated[bytes, Item(-70010, as_bytes, _DIGEST)]
+    key_origin: Annotated[KeyOrigin, Item(-70011, as_member, (KeyOrigin,))]
+    measurements: Annotated[tuple[tuple[str, bytes], ...], Item(-70012, _measurements, write=_by_length)]
+    signer: Annotated[bytes | None, Item(-70013, as_bytes, _DIGEST, absent=None)]
+    product_id: Annotated[int | None, Item(-70014, as_uint, _U16, absent=None)]
+    svn: Annotated[int | None, Item(-70015, as_uint, _U16, absent=None)]
+    debug: Annotated[bool, Item(-70016, as_bool)]
     tcb_status: str
     tcb_date: int
     tcb_evaluation_number: int
     advisories: tuple[str, ...]
-    application_sha256: bytes | None
-    owner: str
-    evidence_sha256: bytes
-    ledger_origin: str
-    simulated: bool
+    application_sha256: Annotated[bytes | None, Item(-70018, as_bytes, _DIGEST, absent=None)]
+    owner: Annotated[str, Item(-70019, as_text, (16,))]
+    evidence_sha256: Annotated[bytes, Item(-70020, as_bytes, _DIGEST)]
+    ledger_origin: Annotated[str, Item(-70021, as_text, (255,))]
+    simulated: Annotated[bool, Item(-70022, as_bool)]
+
+    @property
+    def tcb(self) -> tuple[str, int, int, tuple[str, ...]]:
+        """The four TCB fields, which are one list in the claims set."""
+        return self.tcb_status, self.tcb_date, self.tcb_evaluation_number, self.advisories
+
+
+_SUBMODULE: Final = Record(LeafClaims, tcb=Item(-70017, _tcb))
 
 
 def encode_claims_set(claims: LeafClaims) -> bytes:
     """Encode the claims set (tag 601 and its map): what a ledger entry digests."""
-    # Keys in the order of their encodings: positive ones rising, negative ones falling, text by length first.
-    measurements = sorted(claims.measurements, key=lambda item: (len(item[0]), item[0]))
-    submod: dict[int, object] = {
-        _STATUS: claims.status,
-        _VECTOR: dict(sorted(claims.vector)),
-        _POLICY_IDS: [f"sha256:{claims.policy_digest.hex()}"],
-        _KEY_ATTESTATION: {"akpub": claims.spki},
-        _ANCHOR: claims.anchor,
-        _KEY_ORIGIN: int(claims.key_origin),
-        _MEASUREMENTS: dict(measurements),
-    }
-    optional = ((_SIGNER, claims.signer), (_PRODUCT_ID, claims.product_id), (_SVN, claims.svn))
-    submod.update((key, value) for key, value in optional if value is not None)
-    submod[_DEBUG] = claims.debug
-    submod[_TCB] = [claims.tcb_status, claims.tcb_date, claims.tcb_evaluation_number, list(claims.advisories)]
-    if claims.application_sha256 is not None:
-        submod[_APPLICATION] = claims.application_sha256
-    submod[_OWNER] = claims.owner
-    submod[_EVIDENCE] = claims.evidence_sha256
-    submod[_LEDGER] = claims.ledger_origin
-    submod[_SIMULATED] = claims.simulated
-    top = {
+    top: dict[int, object] = {
         _EXP: claims.expires_at,
         _IAT: claims.issued_at,
         _NONCE: claims.nonce,
         _EAT_PROFILE: PROFILE,
-        _SUBMODS: {str(claims.tee): submod},
+        _SUBMODS: {str(claims.tee): _SUBMODULE.write(claims)},
         _VERIFIER: {0: DEVELOPER, 1: claims.build},
     }
-    return cbor.encode_ordered(cbor2.CBORTag(UCCS_TAG, top))
+    return _TAG + cbor.encode_ordered(top)
 
 
 def encode_extension(claims_set: bytes) -> bytes:
@@ -180,29 +214,30 @@ def decode_claims_set(data: bytes) -> LeafClaims:
         FormatError: `peer.claims_malformed`.
     """
     code = Code.PEER_CLAIMS_MALFORMED
-    tagged = cbor.decode(data, code, CLAIMS_MAX)
-    if not isinstance(tagged, cbor2.CBORTag) or tagged.tag != UCCS_TAG:
+    if not data.startswith(_TAG):
         raise FormatError(code, "not an unprotected claims set")
-    top = cbor.as_map(tagged.value, code, frozenset({_EXP, _IAT, _NONCE, _EAT_PROFILE, _SUBMODS, _VERIFIER}))
-    if top[_EAT_PROFILE] != PROFILE:
-        raise FormatError(code, "another profile")
-    submods = top[_SUBMODS]
-    if not isinstance(submods, dict) or len(submods) != 1:
-        raise FormatError(code, "exactly one submodule was expected")
-    name, submod = next(iter(submods.items()))
-    try:
-        tee = Tee(cbor.as_text(name, code, 16))
-    except ValueError as error:
-        raise FormatError(code, "unknown tee") from error
-    verifier = cbor.as_map(top[_VERIFIER], code, frozenset({0, 1}))
-    cbor.as_text(verifier[0], code, 64)
-    return _decode_submod(
-        tee,
-        submod,
-        issued_at=cbor.as_uint(top[_IAT], code, _TIME_MAX),
-        expires_at=cbor.as_uint(top[_EXP], code, _TIME_MAX),
-        nonce=cbor.as_bytes(top[_NONCE], code, 32),
-        build=cbor.as_text(verifier[1], code, 64),
+    top = as_map(cbor.decode(data[len(_TAG) :], code, CLAIMS_MAX), code, _TOP)
+    submodules = top[_SUBMODS]
+    if top[_EAT_PROFILE] != PROFILE or not isinstance(submodules, dict) or len(submodules) != 1:
+        raise FormatError(code, "another profile, or not exactly one submodule")
+    ((name, submodule),) = submodules.items()
+    verifier = as_map(top[_VERIFIER], code, frozenset({0, 1}))
+    as_text(verifier[0], code, 64)
+    fields = _SUBMODULE.read(submodule, code)
+    status, date, number, advisories = fields.pop("tcb")
+    if fields["status"] == CONTRAINDICATED and not fields["debug"]:
+        raise FormatError(code, "contraindicated, and not because of debug")
+    return LeafClaims(
+        issued_at=as_uint(top[_IAT], code, _TIME_MAX),
+        expires_at=as_uint(top[_EXP], code, _TIME_MAX),
+        nonce=as_bytes(top[_NONCE], code, 32),
+        build=as_text(verifier[1], code, 64),
+        tee=as_member(name, code, Tee),
+        tcb_status=status,
+        tcb_date=date,
+        tcb_evaluation_number=number,
+        advisories=advisories,
+        **fields,
     )
 
 
@@ -212,113 +247,34 @@ def describe_claims_set(data: bytes) -> dict[str, object]:
     Bytes are in hex, times in RFC 3339, absent claims left out. Nothing is checked: what somebody else made goes
     through `decode_claims_set` first.
     """
-    top = cbor2.loads(data).value
-    ((tee, submod),) = top[_SUBMODS].items()
-    status, date, number, advisories = submod[_TCB]
-    described: dict[str, object] = {
+    top = cbor2.loads(data.removeprefix(_TAG))
+    ((tee, submodule),) = top[_SUBMODS].items()
+    values = [(name, submodule.get(item.key)) for name, item in _SUBMODULE.items]
+    described = {name: _readable(value) for name, value in values if value is not None}
+    status, date, number, advisories = described.pop("tcb")
+    return {
         "issued_at": _readable_time(top[_IAT]),
         "expires_at": _readable_time(top[_EXP]),
         "nonce": top[_NONCE].hex(),
         "build": top[_VERIFIER][1],
         "tee": tee,
-        "vector": {str(key): value for key, value in submod[_VECTOR].items()},
-        "policy_digest": submod[_POLICY_IDS][0].removeprefix("sha256:"),
-        "spki": submod[_KEY_ATTESTATION]["akpub"].hex(),
-        "key_origin": KeyOrigin(submod[_KEY_ORIGIN]).name.lower(),
-        "measurements": {name: value.hex() for name, value in submod[_MEASUREMENTS].items()},
+        **described,
+        "policy_digest": described["policy_digest"][0].removeprefix(_POLICY_ID),
+        "spki": described["spki"][_KEY],
+        "key_origin": KeyOrigin(described["key_origin"]).name.lower(),
         "tcb_status": status,
         "tcb_date": _readable_time(date),
         "tcb_evaluation_number": number,
-        "advisories": list(advisories),
+        "advisories": advisories,
     }
-    for key, name in _DESCRIBED_AS_THEY_ARE.items():
-        if key in submod:
-            value = submod[key]
-            described[name] = value.hex() if isinstance(value, bytes) else value
-    return described
+
+
+def _readable(value: Any) -> Any:
+    """Return bytes in hex, and so the values of a map, whose keys become text."""
+    if isinstance(value, dict):
+        return {str(key): _readable(item) for key, item in value.items()}
+    return value.hex() if isinstance(value, bytes) else value
 
 
 def _readable_time(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _decode_submod(
-    tee: Tee, submod: object, *, issued_at: int, expires_at: int, nonce: bytes, build: str
-) -> LeafClaims:
-    code = Code.PEER_CLAIMS_MALFORMED
-    required = frozenset(
-        {_STATUS, _VECTOR, _POLICY_IDS, _KEY_ATTESTATION, _ANCHOR, _KEY_ORIGIN, _MEASUREMENTS, _DEBUG, _TCB, _OWNER,
-         _EVIDENCE, _LEDGER, _SIMULATED}
-    )  # fmt: skip
-    m = cbor.as_map(submod, code, required, frozenset({_SIGNER, _PRODUCT_ID, _SVN, _APPLICATION}))
-    tcb = cbor.as_list(m[_TCB], code, 4)
-    policies = cbor.as_list(m[_POLICY_IDS], code, 1)
-    key = m[_KEY_ATTESTATION]
-    if len(tcb) != 4 or len(policies) != 1 or not isinstance(key, dict) or set(key) != {"akpub"}:
-        raise FormatError(code, "TCB, policy or attested key")
-    origin = cbor.as_uint(m[_KEY_ORIGIN], code, max(KeyOrigin))
-    flags = m[_DEBUG], m[_SIMULATED]
-    if not isinstance(flags[0], bool) or not isinstance(flags[1], bool):
-        raise FormatError(code, "booleans were expected")
-    if m[_STATUS] == CONTRAINDICATED and not flags[0]:
-        raise FormatError(code, "contraindicated, and not because of debug")
-    return LeafClaims(
-        issued_at=issued_at,
-        expires_at=expires_at,
-        nonce=nonce,
-        build=build,
-        tee=tee,
-        status=_tier(m[_STATUS]),
-        vector=_vector(m[_VECTOR]),
-        policy_digest=_policy_digest(policies[0]),
-        spki=cbor.as_bytes(key["akpub"], code, 1, 256),
-        anchor=cbor.as_bytes(m[_ANCHOR], code, 32),
-        key_origin=KeyOrigin(origin),
-        measurements=_measurements(m[_MEASUREMENTS]),
-        signer=cbor.as_bytes(m[_SIGNER], code, 32) if _SIGNER in m else None,
-        product_id=cbor.as_uint(m[_PRODUCT_ID], code, 0xFFFF) if _PRODUCT_ID in m else None,
-        svn=cbor.as_uint(m[_SVN], code, 0xFFFF) if _SVN in m else None,
-        debug=flags[0],
-        tcb_status=cbor.as_text(tcb[0], code, 64),
-        tcb_date=cbor.as_uint(tcb[1], code, _TIME_MAX),
-        tcb_evaluation_number=cbor.as_uint(tcb[2], code, 0xFFFFFFFF),
-        advisories=tuple(cbor.as_text(item, code, 32) for item in cbor.as_list(tcb[3], code, 64)),
-        application_sha256=cbor.as_bytes(m[_APPLICATION], code, 32) if _APPLICATION in m else None,
-        owner=cbor.as_text(m[_OWNER], code, 16),
-        evidence_sha256=cbor.as_bytes(m[_EVIDENCE], code, 32),
-        ledger_origin=cbor.as_text(m[_LEDGER], code, 255),
-        simulated=flags[1],
-    )
-
-
-def _tier(value: object) -> int:
-    status = cbor.as_uint(value, Code.PEER_CLAIMS_MALFORMED, 127)
-    if status not in (AFFIRMING, WARNING, CONTRAINDICATED):
-        raise FormatError(Code.PEER_CLAIMS_MALFORMED, f"status {status} in a certificate")
-    return status
-
-
-def _vector(value: object) -> tuple[tuple[int, int], ...]:
-    code = Code.PEER_CLAIMS_MALFORMED
-    vector = cbor.as_map(value, code, frozenset(), frozenset(range(8)))
-    return tuple((key, cbor.as_uint(item, code, 127)) for key, item in vector.items())
-
-
-def _policy_digest(value: object) -> bytes:
-    text = cbor.as_text(value, Code.PEER_CLAIMS_MALFORMED, 71)
-    try:
-        digest = bytes.fromhex(text.removeprefix("sha256:"))
-    except ValueError:
-        digest = b""
-    if text != f"sha256:{digest.hex()}" or len(digest) != 32:
-        raise FormatError(Code.PEER_CLAIMS_MALFORMED, "not a policy digest")
-    return digest
-
-
-def _measurements(value: object) -> tuple[tuple[str, bytes], ...]:
-    code = Code.PEER_CLAIMS_MALFORMED
-    if not isinstance(value, dict) or not 0 < len(value) <= 32:
-        raise FormatError(code, "1 to 32 measurements were expected")
-    return tuple(
-        sorted((cbor.as_text(name, code, 32), cbor.as_bytes(item, code, 1, 64)) for name, item in value.items())
-    )
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

@@ -6,17 +6,25 @@ travels beside the CSR.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError
 from proxy_attestation.formats import cbor, cmw
 from proxy_attestation.formats.bounds import CERTIFICATE_MAX, PLATFORM_CERTIFICATES_MAX, QUOTE_MAX
 from proxy_attestation.formats.tee import Tee
+from proxy_attestation.formats.values import Item, Record, as_bytes, as_tuple
 
-_PREFIX: Final = "application/vnd.proxy-attestation."
-_SUFFIX: Final = "-evidence+cbor"
+_MEDIA_TYPES: Final = {tee: f"application/vnd.proxy-attestation.{tee}-evidence+cbor" for tee in Tee}
+_TEES: Final = {media_type: tee for tee, media_type in _MEDIA_TYPES.items()}
 _MAX: Final = QUOTE_MAX + PLATFORM_CERTIFICATES_MAX * CERTIFICATE_MAX + 1024
+_CERTIFICATES: Final = (1, PLATFORM_CERTIFICATES_MAX, as_bytes, 1, CERTIFICATE_MAX)
+
+
+def _evidence(value: object, code: Code) -> bytes:
+    if isinstance(value, bytes) and len(value) > QUOTE_MAX:
+        raise FormatError(Code.EVIDENCE_TOO_LARGE, f"{len(value)} bytes, at most {QUOTE_MAX} allowed")
+    return as_bytes(value, code, 1, QUOTE_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +39,18 @@ class Evidence:
     """
 
     tee: Tee
-    evidence: bytes
-    platform_certificates: tuple[bytes, ...] = ()
-    event_log_sha256: bytes | None = None
+    evidence: Annotated[bytes, Item(1, _evidence)]
+    platform_certificates: Annotated[tuple[bytes, ...], Item(2, as_tuple, _CERTIFICATES, absent=())] = ()
+    event_log_sha256: Annotated[bytes | None, Item(3, as_bytes, (32,), absent=None)] = None
+
+
+_VALUE: Final = Record(Evidence)
 
 
 def encode_evidence(evidence: Evidence) -> bytes:
     """Encode evidence as a CMW record, ready for `csr.build_csr`."""
-    value: dict[int, object] = {1: evidence.evidence}
-    if evidence.platform_certificates:
-        value[2] = list(evidence.platform_certificates)
-    if evidence.event_log_sha256 is not None:
-        value[3] = evidence.event_log_sha256
-    return cmw.encode_cmw(cmw.CmwRecord(f"{_PREFIX}{evidence.tee}{_SUFFIX}", cbor.encode(value), cmw.EVIDENCE))
+    value = cbor.encode_ordered(_VALUE.write(evidence))
+    return cmw.encode_cmw(cmw.CmwRecord(_MEDIA_TYPES[evidence.tee], value, cmw.EVIDENCE))
 
 
 def decode_evidence(data: bytes) -> Evidence:
@@ -56,23 +63,7 @@ def decode_evidence(data: bytes) -> Evidence:
     if len(data) > _MAX:
         raise FormatError(Code.EVIDENCE_TOO_LARGE, f"{len(data)} bytes, at most {_MAX} allowed")
     record = cmw.decode_cmw(data, code, _MAX)
-    name = record.media_type.removeprefix(_PREFIX).removesuffix(_SUFFIX)
-    try:
-        tee = Tee(name)
-    except ValueError as error:
-        raise FormatError(Code.EVIDENCE_UNKNOWN, f"media type {record.media_type!r}") from error
-    if record.media_type != f"{_PREFIX}{tee}{_SUFFIX}" or record.indicator != cmw.EVIDENCE:
-        raise FormatError(Code.EVIDENCE_UNKNOWN, "not marked as evidence of a known kind")
-    value = cbor.as_map(cbor.decode(record.value, code, _MAX), code, keys=frozenset({1}), optional=frozenset({2, 3}))
-    quote = value[1]
-    if isinstance(quote, bytes) and len(quote) > QUOTE_MAX:
-        raise FormatError(Code.EVIDENCE_TOO_LARGE, f"evidence of {len(quote)} bytes, at most {QUOTE_MAX} allowed")
-    certificates = cbor.as_list(value[2], code, PLATFORM_CERTIFICATES_MAX) if 2 in value else []
-    if 2 in value and not certificates:
-        raise FormatError(code, "an empty list of platform certificates")
-    return Evidence(
-        tee,
-        cbor.as_bytes(quote, code, 1, QUOTE_MAX),
-        tuple(cbor.as_bytes(item, code, 1, CERTIFICATE_MAX) for item in certificates),
-        cbor.as_bytes(value[3], code, 32) if 3 in value else None,
-    )
+    tee = _TEES.get(record.media_type)
+    if tee is None or record.indicator != cmw.EVIDENCE:
+        raise FormatError(Code.EVIDENCE_UNKNOWN, f"media type {record.media_type!r}, indicator {record.indicator}")
+    return Evidence(tee, **_VALUE.read(cbor.decode(record.value, code, _MAX), code))

@@ -4,13 +4,14 @@ import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
-from typing import Any, Final
+from typing import Annotated, Final
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError
 from proxy_attestation.formats import cbor
 from proxy_attestation.formats.bounds import LEDGER_ENTRY_MAX
 from proxy_attestation.formats.request import Names
+from proxy_attestation.formats.values import Item, Record, as_bytes, as_member, as_text, as_tuple, as_uint
 
 ENTRY_VERSION: Final = 1
 _TIME_MAX: Final = 1 << 40
@@ -24,6 +25,14 @@ class EntryKind(IntEnum):
     CA_EVENT = 3
     OWNERSHIP = 4
     PROXY_TLS = 5
+
+
+def _bytes(key: int, length: int = 32) -> Item:
+    return Item(key, as_bytes, (length,), absent=None)
+
+
+def _number(key: int) -> Item:
+    return Item(key, as_uint, (_TIME_MAX,), absent=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,46 +58,39 @@ class LedgerEntry:
         request_sha256: 32 bytes, key 17.
     """
 
-    kind: EntryKind
-    issuer_spki_sha256: bytes | None = None
-    serial: bytes | None = None
-    tbs_sha256: bytes | None = None
-    not_before: int | None = None
-    not_after: int | None = None
-    spki_sha256: bytes | None = None
-    tee: str | None = None
-    evidence_sha256: bytes | None = None
-    policy_digest: bytes | None = None
-    status: int | None = None
-    measurements: tuple[bytes, ...] = ()
-    names_sha256: bytes | None = None
-    tcb_evaluation_number: int | None = None
-    claims_sha256: bytes | None = None
-    request_sha256: bytes | None = None
+    kind: Annotated[EntryKind, Item(18, as_member, (EntryKind,))]
+    issuer_spki_sha256: Annotated[bytes | None, _bytes(2)] = None
+    serial: Annotated[bytes | None, _bytes(3, 20)] = None
+    tbs_sha256: Annotated[bytes | None, _bytes(5)] = None
+    not_before: Annotated[int | None, _number(6)] = None
+    not_after: Annotated[int | None, _number(7)] = None
+    spki_sha256: Annotated[bytes | None, _bytes(8)] = None
+    tee: Annotated[str | None, Item(9, as_text, (16,), absent=None)] = None
+    evidence_sha256: Annotated[bytes | None, _bytes(10)] = None
+    policy_digest: Annotated[bytes | None, _bytes(11)] = None
+    status: Annotated[int | None, _number(12)] = None
+    measurements: Annotated[tuple[bytes, ...], Item(13, as_tuple, (1, 32, as_bytes, 1, 64), absent=())] = ()
+    names_sha256: Annotated[bytes | None, _bytes(14)] = None
+    tcb_evaluation_number: Annotated[int | None, _number(15)] = None
+    claims_sha256: Annotated[bytes | None, _bytes(16)] = None
+    request_sha256: Annotated[bytes | None, _bytes(17)] = None
 
 
-_CERTIFICATE: Final = frozenset({2, 3, 5, 6, 7, 8})
+_ENTRY: Final = Record(LedgerEntry)
+_CERTIFICATE: Final = frozenset({1, 2, 3, 5, 6, 7, 8, 18})
 _KEYS: Final[dict[EntryKind, frozenset[int]]] = {
     EntryKind.LEAF: _CERTIFICATE | {9, 10, 11, 12, 13, 14, 15, 16, 17},
-    EntryKind.POLICY: frozenset({11}),
+    EntryKind.POLICY: frozenset({1, 11, 18}),
     EntryKind.CA_EVENT: _CERTIFICATE,
-    EntryKind.OWNERSHIP: frozenset({8, 14}),
+    EntryKind.OWNERSHIP: frozenset({1, 8, 14, 18}),
     EntryKind.PROXY_TLS: _CERTIFICATE | {11, 14},
 }
-_BYTES: Final = {
-    2: "issuer_spki_sha256", 3: "serial", 5: "tbs_sha256", 8: "spki_sha256", 10: "evidence_sha256",
-    11: "policy_digest", 14: "names_sha256", 16: "claims_sha256", 17: "request_sha256",
-}  # fmt: skip
-_NUMBERS: Final = {6: "not_before", 7: "not_after", 12: "status", 15: "tcb_evaluation_number"}
-# As they are written: by rising key.
-_FIELDS: Final = tuple(sorted({**_BYTES, **_NUMBERS, 9: "tee", 13: "measurements"}.items()))
-_ALL_KEYS: Final = {kind: keys | {1, 18} for kind, keys in _KEYS.items()}
 
 
 @lru_cache(maxsize=1024)
 def names_digest(names: Names) -> bytes:
     """Return SHA-256 over deterministic CBOR of the sorted names (key 14)."""
-    return hashlib.sha256(cbor.encode(names.encoded())).digest()
+    return hashlib.sha256(cbor.encode_ordered(names.encoded())).digest()
 
 
 def encode_entry(entry: LedgerEntry) -> bytes:
@@ -97,14 +99,9 @@ def encode_entry(entry: LedgerEntry) -> bytes:
     Raises:
         FormatError: `authority.profile`, when the entry lacks a field of its kind, or has one too many or too long.
     """
-    content: dict[int, object] = {1: ENTRY_VERSION}
-    for key, name in _FIELDS:
-        value = getattr(entry, name)
-        if value is not None and value != ():
-            content[key] = list(value) if isinstance(value, tuple) else value
-    content[18] = int(entry.kind)
-    if content.keys() != _ALL_KEYS[entry.kind]:
-        raise FormatError(Code.AUTHORITY_PROFILE, f"fields {sorted(content)} in an entry of kind {entry.kind.name}")
+    content = {1: ENTRY_VERSION, **_ENTRY.write(entry)}
+    if content.keys() != _KEYS[entry.kind]:
+        raise FormatError(Code.AUTHORITY_PROFILE, f"fields {list(content)} in an entry of kind {entry.kind.name}")
     data = cbor.encode_ordered(content)
     if len(data) > LEDGER_ENTRY_MAX:
         raise FormatError(Code.AUTHORITY_PROFILE, f"an entry of {len(data)} bytes")
@@ -119,24 +116,10 @@ def decode_entry(data: bytes) -> LedgerEntry:
     """
     code = Code.AUTHORITY_STATE
     decoded = cbor.decode(data, code, LEDGER_ENTRY_MAX)
-    if not isinstance(decoded, dict) or decoded.get(1) != ENTRY_VERSION:
-        raise FormatError(code, "not a ledger entry of a known version")
-    try:
-        kind = EntryKind(cbor.as_uint(decoded.get(18), code, 255))
-    except ValueError as error:
-        raise FormatError(code, "unknown kind of ledger entry") from error
-    m = cbor.as_map(decoded, code, _KEYS[kind] | {1, 18})
-    values: dict[str, Any] = {}
-    for key, name in _BYTES.items():
-        if key in m:
-            values[name] = cbor.as_bytes(m[key], code, 20 if name == "serial" else 32)
-    for key, name in _NUMBERS.items():
-        if key in m:
-            values[name] = cbor.as_uint(m[key], code, _TIME_MAX)
-    measurements = cbor.as_list(m[13], code, 32) if 13 in m else []
-    return LedgerEntry(
-        kind=kind,
-        tee=cbor.as_text(m[9], code, 16) if 9 in m else None,
-        measurements=tuple(cbor.as_bytes(item, code, 1, 64) for item in measurements),
-        **values,
-    )
+    if not isinstance(decoded, dict):
+        raise FormatError(code, "not a ledger entry")
+    as_uint(decoded.pop(1, None), code, ENTRY_VERSION, ENTRY_VERSION)
+    entry = LedgerEntry(**_ENTRY.read(decoded, code))
+    if {1, *decoded} != _KEYS[entry.kind]:
+        raise FormatError(code, f"fields {list(decoded)} in an entry of kind {entry.kind.name}")
+    return entry

@@ -15,37 +15,30 @@ from proxy_attestation.errors import FormatError
 
 SGX_EXTENSION: Final = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
 COMPONENTS: Final = 16
-_PCE_SVN, _CPU_SVN = 17, 18
 _ENUMERATED: Final = b"\x0a"
 
 
 @asn1.sequence
-class _Octets:
-    oid: x509.ObjectIdentifier
-    value: bytes
-
-
-@asn1.sequence
-class _Any:
+class _Pair:
     oid: x509.ObjectIdentifier
     value: asn1.TLV
 
 
 @asn1.sequence
-class _Items:
+class _Pairs:
     oid: x509.ObjectIdentifier
-    items: list[_Any]
+    items: list[_Pair]
 
 
 @asn1.sequence
 class _Extension:
-    ppid: _Octets
-    tcb: _Items
-    pce_id: _Octets
-    fmspc: _Octets
-    sgx_type: _Any
-    platform_instance_id: _Octets | None
-    configuration: _Items | None
+    ppid: _Pair
+    tcb: _Pairs
+    pce_id: _Pair
+    fmspc: _Pair
+    sgx_type: _Pair
+    platform_instance_id: _Pair | None
+    configuration: _Pairs | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,37 +73,36 @@ def decode_pck_extension(value: bytes, code: Code) -> PckExtension:
         FormatError: with `code`.
     """
     try:
-        extension = asn1.decode_der(_Extension, value)
-        tcb = [_item(item, f"2.{index}", code) for index, item in enumerate(extension.tcb.items, 1)]
-        if len(tcb) != _CPU_SVN:
-            raise FormatError(code, f"{len(tcb)} TCB items, {_CPU_SVN} expected")
-        *svns, pce_svn = (item.parse(int) for item in tcb[:_PCE_SVN])
-        cpu_svn = tcb[_PCE_SVN].parse(bytes)
-        if extension.configuration is not None:
-            for index, item in enumerate(extension.configuration.items, 1):
-                _item(item, f"7.{index}", code).parse(bool)
+        return _decode(asn1.decode_der(_Extension, value), code)
     except ValueError as error:
         raise FormatError(code, "not an SGX extension of a PCK certificate") from error
-    sgx_type = _item(extension.sgx_type, "5", code)
+
+
+def _decode(extension: _Extension, code: Code) -> PckExtension:
+    tcb = _values(extension.tcb, "2", code)
+    if len(tcb) != COMPONENTS + 2:
+        raise FormatError(code, f"{len(tcb)} TCB items, {COMPONENTS + 2} expected")
+    *svns, pce_svn = (item.parse(int) for item in tcb[:-1])
+    if not all(0 <= svn <= 0xFF for svn in svns) or not 0 <= pce_svn <= 0xFFFF:
+        raise FormatError(code, "an SVN out of range")
+    sgx_type = _value(extension.sgx_type, "5", code)
     if sgx_type.tag_bytes != _ENUMERATED or len(sgx_type.data) != 1:
         raise FormatError(code, "SGX type")
-    if not all(0 <= svn <= 0xFF for svn in svns) or not 0 <= pce_svn <= 0xFFFF or len(cpu_svn) != 16:
-        raise FormatError(code, "an SVN out of range")
-    if (extension.platform_instance_id is None) != (extension.configuration is None):
+    instance, configuration = extension.platform_instance_id, extension.configuration
+    if (instance is None) != (configuration is None):
         raise FormatError(code, "six items; five or seven expected")
-    _require_oid(extension.tcb.oid, "2", code)
-    if extension.configuration is not None:
-        _require_oid(extension.configuration.oid, "7", code)
-    instance = extension.platform_instance_id
+    if configuration is not None:
+        for item in _values(configuration, "7", code):
+            item.parse(bool)
     return PckExtension(
-        ppid=_octets(extension.ppid, "1", 16, code),
+        ppid=_octets(_value(extension.ppid, "1", code), 16, code),
         components=tuple(svns),
         pce_svn=pce_svn,
-        cpu_svn=cpu_svn,
-        pce_id=_octets(extension.pce_id, "3", 2, code),
-        fmspc=_octets(extension.fmspc, "4", 6, code),
+        cpu_svn=_octets(tcb[-1], 16, code),
+        pce_id=_octets(_value(extension.pce_id, "3", code), 2, code),
+        fmspc=_octets(_value(extension.fmspc, "4", code), 6, code),
         sgx_type=sgx_type.data[0],
-        platform_instance_id=None if instance is None else _octets(instance, "6", 16, code),
+        platform_instance_id=None if instance is None else _octets(_value(instance, "6", code), 16, code),
     )
 
 
@@ -119,13 +111,18 @@ def _require_oid(oid: x509.ObjectIdentifier, suffix: str, code: Code) -> None:
         raise FormatError(code, f"{oid.dotted_string} where item {suffix} was expected")
 
 
-def _item(item: _Any, suffix: str, code: Code) -> asn1.TLV:
-    _require_oid(item.oid, suffix, code)
-    return item.value
+def _value(pair: _Pair, suffix: str, code: Code) -> asn1.TLV:
+    _require_oid(pair.oid, suffix, code)
+    return pair.value
 
 
-def _octets(item: _Octets, suffix: str, length: int, code: Code) -> bytes:
-    _require_oid(item.oid, suffix, code)
-    if len(item.value) != length:
-        raise FormatError(code, f"item {suffix}: {len(item.value)} bytes, {length} expected")
-    return item.value
+def _values(pairs: _Pairs, suffix: str, code: Code) -> list[asn1.TLV]:
+    _require_oid(pairs.oid, suffix, code)
+    return [_value(item, f"{suffix}.{number}", code) for number, item in enumerate(pairs.items, 1)]
+
+
+def _octets(value: asn1.TLV, length: int, code: Code) -> bytes:
+    octets: bytes = value.parse(bytes)
+    if len(octets) != length:
+        raise FormatError(code, f"{len(octets)} bytes, {length} expected")
+    return octets

@@ -10,13 +10,15 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from functools import lru_cache
+from typing import Annotated, Final
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError
 from proxy_attestation.formats import cbor
 from proxy_attestation.formats.bounds import NAMES_MAX, REQUEST_MAX
 from proxy_attestation.formats.tee import Tee
+from proxy_attestation.formats.values import Item, Record, as_bytes, as_list, as_member, as_text, as_uint
 
 LIFETIME_MAX: Final = 366 * 24 * 3600
 _ENTRY: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?\Z")
@@ -67,40 +69,6 @@ class Names:
         return (*self.dns, *(str(ipaddress.ip_address(raw)) for raw in self.ip), *self.uri)
 
 
-@dataclass(frozen=True, slots=True)
-class RuntimeClaims:
-    """What the loader says of itself. Nothing here is attested: policy decides what it may rest on.
-
-    Attributes:
-        application_kind: what runs behind the loader.
-        application_sha256: 32 bytes, or None where no claim is made.
-        key_origin: where the key of the certificate was made.
-    """
-
-    application_kind: ApplicationKind
-    application_sha256: bytes | None
-    key_origin: KeyOrigin
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One request for a certificate.
-
-    Attributes:
-        workload: the name of exactly one policy entry.
-        tee: the kind of evidence that comes with it.
-        names: the names asked for; the entry's SPIFFE ID is granted with or without being asked for.
-        lifetime: in seconds, 1 to `LIFETIME_MAX`.
-        runtime: what the loader says of itself.
-    """
-
-    workload: str
-    tee: Tee
-    names: Names
-    lifetime: int
-    runtime: RuntimeClaims
-
-
 def is_workload_name(text: str) -> bool:
     """Tell whether `text` can name a policy entry (and so be a SPIFFE path segment): 1 to 63 of [a-z0-9._-]."""
     return _ENTRY.match(text) is not None
@@ -133,46 +101,18 @@ def names_from(dns: tuple[str, ...] = (), ip: tuple[str, ...] = (), uri: tuple[s
     return Names(tuple(sorted(set(dns))), packed, tuple(sorted(set(uri))))
 
 
-def encode_request(request: Request) -> bytes:
-    """Encode a request as it is sent and hashed."""
-    runtime: dict[int, object] = {
-        1: int(request.runtime.application_kind),
-        3: int(request.runtime.key_origin),
-    }
-    if request.runtime.application_sha256 is not None:
-        runtime[2] = request.runtime.application_sha256
-    return cbor.encode(
-        {1: request.workload, 2: str(request.tee), 3: request.names.encoded(), 4: request.lifetime, 5: runtime}
-    )
-
-
-def decode_request(data: bytes) -> Request:
-    """Decode a request from exactly its bytes.
-
-    Raises:
-        FormatError: `request.malformed`.
-    """
-    code = Code.REQUEST_MALFORMED
-    top = cbor.as_map(cbor.decode(data, code, REQUEST_MAX), code, frozenset({1, 2, 3, 4, 5}))
-    workload = cbor.as_text(top[1], code, 63)
-    if not is_workload_name(workload):
+def _workload(value: object, code: Code) -> str:
+    text = as_text(value, code, 63)
+    if not is_workload_name(text):
         raise FormatError(code, "not the name of a workload entry")
-    try:
-        tee = Tee(cbor.as_text(top[2], code, 16))
-    except ValueError as error:
-        raise FormatError(code, "unknown tee") from error
-    lifetime = cbor.as_uint(top[4], code, LIFETIME_MAX)
-    if lifetime == 0:
-        raise FormatError(code, "a lifetime of zero")
-    return Request(workload, tee, _decode_names(top[3]), lifetime, _decode_runtime(top[5]))
+    return text
 
 
-def _decode_names(value: object) -> Names:
-    code = Code.REQUEST_MALFORMED
+def _names(value: object, code: Code) -> Names:
     dns: list[str] = []
     ip: list[bytes] = []
     uri: list[str] = []
-    for item in cbor.as_list(value, code, NAMES_MAX):
+    for item in as_list(value, code, NAMES_MAX):
         if isinstance(item, bytes) and len(item) in (4, 16):
             ip.append(item)
         elif isinstance(item, str) and is_dns_name(item):
@@ -184,15 +124,69 @@ def _decode_names(value: object) -> Names:
     names = Names(tuple(sorted(dns)), tuple(sorted(ip)), tuple(sorted(uri)))
     encoded = names.encoded()
     if encoded != value or len(set(encoded)) != len(encoded):
-        raise FormatError(code, "names not sorted, or repeated")
+        raise FormatError(code, "not sorted, or repeated")
     return names
 
 
-def _decode_runtime(value: object) -> RuntimeClaims:
-    code = Code.REQUEST_MALFORMED
-    runtime = cbor.as_map(value, code, frozenset({1, 3}), optional=frozenset({2}))
-    kind = ApplicationKind(cbor.as_uint(runtime[1], code, max(ApplicationKind)))
-    digest = cbor.as_bytes(runtime[2], code, 32) if 2 in runtime else None
-    if kind is ApplicationKind.NONE and digest is not None:
+@dataclass(frozen=True, slots=True)
+class RuntimeClaims:
+    """What the loader says of itself. Nothing here is attested: policy decides what it may rest on.
+
+    Attributes:
+        application_kind: what runs behind the loader.
+        application_sha256: 32 bytes, or None where no claim is made.
+        key_origin: where the key of the certificate was made.
+    """
+
+    application_kind: Annotated[ApplicationKind, Item(1, as_member, (ApplicationKind,))]
+    application_sha256: Annotated[bytes | None, Item(2, as_bytes, (32,), absent=None)]
+    key_origin: Annotated[KeyOrigin, Item(3, as_member, (KeyOrigin,))]
+
+
+_RUNTIME: Final = Record(RuntimeClaims)
+
+
+def _runtime(value: object, code: Code) -> RuntimeClaims:
+    runtime = RuntimeClaims(**_RUNTIME.read(value, code))
+    if runtime.application_kind is ApplicationKind.NONE and runtime.application_sha256 is not None:
         raise FormatError(code, "an application digest without an application")
-    return RuntimeClaims(kind, digest, KeyOrigin(cbor.as_uint(runtime[3], code, max(KeyOrigin))))
+    return runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request for a certificate.
+
+    Attributes:
+        workload: the name of exactly one policy entry.
+        tee: the kind of evidence that comes with it.
+        names: the names asked for; the entry's SPIFFE ID is granted with or without being asked for.
+        lifetime: in seconds, 1 to `LIFETIME_MAX`.
+        runtime: what the loader says of itself.
+    """
+
+    workload: Annotated[str, Item(1, _workload)]
+    tee: Annotated[Tee, Item(2, as_member, (Tee,))]
+    names: Annotated[Names, Item(3, _names, write=Names.encoded)]
+    lifetime: Annotated[int, Item(4, as_uint, (LIFETIME_MAX, 1))]
+    runtime: Annotated[RuntimeClaims, Item(5, _runtime, write=_RUNTIME.write)]
+
+
+_REQUEST: Final = Record(Request)
+
+
+def encode_request(request: Request) -> bytes:
+    """Encode a request as it is sent and hashed."""
+    return cbor.encode_ordered(_REQUEST.write(request))
+
+
+# Pure, and each renewal of a workload sends the bytes of the last. Refusals are not kept.
+@lru_cache(maxsize=256)
+def decode_request(data: bytes) -> Request:
+    """Decode a request from exactly its bytes.
+
+    Raises:
+        FormatError: `request.malformed`.
+    """
+    code = Code.REQUEST_MALFORMED
+    return Request(**_REQUEST.read(cbor.decode(data, code, REQUEST_MAX), code))

@@ -2,23 +2,22 @@
 
 The signature covers the bytes of the inner object exactly as sent, so they are cut out of the document and never
 written anew. The document is scanned for that cut before the signature is checked; what the inner object means is read
-afterwards, from the bytes that were verified, by `decode_object` and the accessors below.
+afterwards, from the bytes that were verified, by `decode_object`.
 
 Strict: no duplicate names at any depth, no floats, no NaN, nothing after the document but white space. Names that are
 not known are left alone: the vendor may add some.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, NoReturn, TypeAlias
+from typing import Final, NoReturn
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError
 from proxy_attestation.formats.bounds import COLLATERAL_DOCUMENT_MAX
+from proxy_attestation.formats.values import as_hex, as_text
 
-JsonObject: TypeAlias = dict[str, object]
 _WHITE_SPACE: Final = " \t\r\n"
 _DATE: Final = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -36,7 +35,7 @@ class SignedDocument:
     signature: bytes
 
 
-def _unique(pairs: list[tuple[str, object]]) -> JsonObject:
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     result = dict(pairs)
     if len(result) != len(pairs):
         raise ValueError("a name occurs twice in one object")
@@ -70,7 +69,7 @@ def decode_signed_document(data: bytes, member: str, code: Code) -> SignedDocume
         signature = _DECODER.decode(text[slice(*spans["signature"])])
     except (ValueError, KeyError, IndexError, RecursionError) as error:
         raise FormatError(code, f"not a signed JSON document around {member}") from error
-    return SignedDocument(text[start:end].encode(), hex_value({"signature": signature}, "signature", 64, code))
+    return SignedDocument(text[start:end].encode(), as_hex(signature, code, 64))
 
 
 def _member_spans(text: str) -> dict[str, tuple[int, int]]:
@@ -97,7 +96,7 @@ def _skip(text: str, position: int) -> int:
     return position
 
 
-def decode_object(content: bytes, code: Code) -> JsonObject:
+def decode_object(content: bytes, code: Code) -> dict[str, object]:
     """Decode the inner object.
 
     Raises:
@@ -107,71 +106,31 @@ def decode_object(content: bytes, code: Code) -> JsonObject:
         value = _DECODER.decode(content.decode())
     except (ValueError, RecursionError) as error:
         raise FormatError(code, "not JSON as we accept it") from error
-    return _object(value, code)
+    return as_object(value, code)
 
 
-def _object(value: object, code: Code) -> JsonObject:
+def as_object(value: object, code: Code) -> dict[str, object]:
+    """Return `value` as an object.
+
+    Raises:
+        FormatError: with `code`.
+    """
     if not isinstance(value, dict):
         raise FormatError(code, "an object was expected")
     return value
 
 
-def text_value(parent: JsonObject, name: str, code: Code, limit: int = 64) -> str:
-    """Return a string member of at most `limit` characters."""
-    value = parent.get(name)
-    if not isinstance(value, str) or len(value) > limit:
-        raise FormatError(code, f"{name}: a string of at most {limit} characters was expected")
-    return value
+def as_date(value: object, code: Code) -> datetime:
+    """Return the date that `value` spells, to the second, UTC.
 
-
-def int_value(parent: JsonObject, name: str, code: Code, limit: int) -> int:
-    """Return an integer member from 0 to `limit`."""
-    value = parent.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= limit:
-        raise FormatError(code, f"{name}: an integer from 0 to {limit} was expected")
-    return value
-
-
-def hex_value(parent: JsonObject, name: str, length: int, code: Code) -> bytes:
-    """Return a member of exactly `length` bytes in hex, either case."""
-    text = text_value(parent, name, code, 2 * length)
+    Raises:
+        FormatError: with `code`.
+    """
+    text = as_text(value, code, 20)
     try:
-        value = bytes.fromhex(text)
+        date = datetime.strptime(text, _DATE).replace(tzinfo=UTC)
     except ValueError:
-        value = b""
-    if len(value) != length or len(text) != 2 * length:
-        raise FormatError(code, f"{name}: {length} bytes in hex were expected")
-    return value
-
-
-def date_value(parent: JsonObject, name: str, code: Code) -> datetime:
-    """Return a date member, to the second, UTC."""
-    text = text_value(parent, name, code, 20)
-    try:
-        value = datetime.strptime(text, _DATE).replace(tzinfo=UTC)
-    except ValueError:
-        value = None
-    if value is None or value.strftime(_DATE) != text:
-        raise FormatError(code, f"{name}: a date like 2026-11-24T00:00:00Z was expected")
-    return value
-
-
-def object_value(parent: JsonObject, name: str, code: Code) -> JsonObject:
-    """Return an object member."""
-    return _object(parent.get(name), code)
-
-
-def objects_value(parent: JsonObject, name: str, code: Code, count: int) -> Sequence[JsonObject]:
-    """Return a member that is a list of 1 to `count` objects."""
-    value = parent.get(name)
-    if not isinstance(value, list) or not 0 < len(value) <= count:
-        raise FormatError(code, f"{name}: a list of 1 to {count} objects was expected")
-    return [_object(item, code) for item in value]
-
-
-def texts_value(parent: JsonObject, name: str, code: Code, count: int) -> tuple[str, ...]:
-    """Return a member that is a list of at most `count` short strings; absent means none."""
-    value = parent.get(name, [])
-    if not isinstance(value, list) or len(value) > count:
-        raise FormatError(code, f"{name}: a list of at most {count} strings was expected")
-    return tuple(text_value({name: item}, name, code, 32) for item in value)
+        date = None
+    if date is None or date.strftime(_DATE) != text:
+        raise FormatError(code, "a date like 2026-11-24T00:00:00Z was expected")
+    return date

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError
 from proxy_attestation.formats.bounds import APPLICATION_PATHS_MAX
-from proxy_attestation.formats.index import IndexLine, parse_index, path_fault
-from proxy_attestation.policy.reader import TableReader, show
-from proxy_attestation.policy.vocabulary import APPLICATION_KEYS, read_hex
+from proxy_attestation.formats.index import parse_index, path_fault
+from proxy_attestation.policy.reader import Fault, TableReader, show
+from proxy_attestation.policy.vocabulary import APPLICATION_KEYS, hex_from
 
 ReadFile = Callable[[str], bytes]
 """Reads a file named relative to the policy file; raises OSError or ValueError where it cannot."""
@@ -29,45 +29,40 @@ def read_application(reader: TableReader, read_file: ReadFile) -> tuple[bytes, .
         return ()
     table.refuse_unknown(APPLICATION_KEYS)
     table.require(APPLICATION_KEYS, "an application takes its index, the digest of that, and paths in it")
-    file = table.text("index")
-    text = table.text("sha256")
-    expected = None if text is None else read_hex(table, "sha256", text, 32, zero=False, index=None)
-    paths = table.texts("paths", APPLICATION_PATHS_MAX)
-    if file is None or expected is None:
-        return ()
-    lines = _read_index(table, file, expected, read_file)
-    if lines is None:
-        return ()
-    by_path = {line.path: line.sha256 for line in lines}
-    for index, path in paths:
-        if path not in by_path:
-            table.note(
-                "paths", f"{show(path)} is not in {show(file)}", "write a path exactly as the index has it", index
-            )
-    return tuple(sorted({by_path[path] for _, path in paths if path in by_path}))
+    expected = table.value("sha256", lambda text: hex_from(text, 32, zero=False))
+    # A policy and its indexes move together: `init` copies them, and later a signature covers them.
+    content = table.value("index", lambda file: _read(file, read_file))
+    known = None if expected is None or content is None else _index(table, content, expected)
+
+    def digest(path: str) -> bytes | Fault:
+        if known is None:
+            return b""  # why is noted already
+        fault = Fault(f"{show(path)} is not in the index", "write a path exactly as the index has it")
+        return known.get(path, fault)
+
+    return table.values("paths", APPLICATION_PATHS_MAX, digest)
 
 
-def _read_index(table: TableReader, file: str, expected: bytes, read_file: ReadFile) -> tuple[IndexLine, ...] | None:
+def _read(file: str, read_file: ReadFile) -> bytes | Fault:
     fault = path_fault(file)
     if fault is not None:
-        # A policy and its indexes move together: `init` copies them, and later a signature covers them.
-        table.note("index", f"index {show(file)}: {fault}", "name a file beside or below the policy file")
-        return None
+        return Fault(f"{show(file)}: {fault}", "name a file beside or below the policy file")
     try:
-        content = read_file(file)
+        return read_file(file)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        table.note("index", f"{show(file)} cannot be read: {reason}", "put it beside the policy file")
-        return None
+        return Fault(f"{show(file)} cannot be read: {reason}", "put it beside the policy file")
+
+
+def _index(table: TableReader, content: bytes, expected: bytes) -> dict[str, bytes] | None:
+    """Return the digests of an index by path; None, with the problem noted, where it is another or none."""
     actual = hashlib.sha256(content).digest()
     if actual != expected:
-        table.note(
-            "sha256", f"{show(file)} has another SHA-256: {actual.hex()}", "look at what changed, then write its digest"
-        )
+        table.note("sha256", f"the index has {actual.hex()}", "look at what changed, then write its digest")
         return None
     try:
-        return parse_index(content.decode(), Code.POLICY_MALFORMED)
+        return {line.path: line.sha256 for line in parse_index(content.decode(), Code.POLICY_MALFORMED)}
     except (FormatError, UnicodeDecodeError) as error:
         detail = error.detail if isinstance(error, FormatError) else "not UTF-8"
-        table.note("index", f"{show(file)}: {detail}", "write it with `proxy-attestation index`")
+        table.note("index", detail, "write it with `proxy-attestation index`")
         return None

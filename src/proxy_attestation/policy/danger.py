@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from proxy_attestation.formats.bounds import POLICY_WORKLOADS_MAX
-from proxy_attestation.policy.reader import TableReader, show
+from proxy_attestation.policy.reader import Fault, TableReader, show
 from proxy_attestation.policy.vocabulary import DANGER_KEYS
 
 
@@ -45,16 +45,12 @@ def read_dangers(reader: TableReader, entries: frozenset[str]) -> Dangers:
     table.refuse_unknown(DANGER_KEYS)
     if not table.table:
         table.note(None, "an empty table", "remove it")
+
+    def entry(name: str) -> str | Fault:
+        return name if name in entries else Fault(f"{show(name)} is no entry", "write the name of a [[workload]]")
+
     return Dangers(
-        allow_debug=_entries(table, "allow_debug", entries),
-        software_keys=_entries(table, "software_keys", entries),
+        allow_debug=frozenset(table.values("allow_debug", POLICY_WORKLOADS_MAX, entry)),
+        software_keys=frozenset(table.values("software_keys", POLICY_WORKLOADS_MAX, entry)),
         short_lifetimes=table.flag("short_lifetimes"),
     )
-
-
-def _entries(table: TableReader, key: str, entries: frozenset[str]) -> frozenset[str]:
-    names = table.texts(key, POLICY_WORKLOADS_MAX)
-    for index, name in names:
-        if name not in entries:
-            table.note(key, f"{show(name)} is the name of no entry", "write the name of a [[workload]]", index)
-    return frozenset(name for _, name in names)

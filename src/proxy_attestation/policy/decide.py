@@ -21,6 +21,7 @@ What the caller must still do: have the claims appraised, the request bound to t
 with the policy's `min_lifetime` once the certificate's notAfter is known.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 from proxy_attestation.appraisal.claims import Claims
@@ -53,36 +54,24 @@ def decide(claims: Claims, request: Request, policy: Policy) -> Decision:
     # 1. Entry.
     workload = policy.workloads.get(request.workload)
     if workload is None:
-        known = "an entry of the policy"
-        mismatch = Mismatch(Code.POLICY_WORKLOAD, "workload", known, request.workload)
+        mismatch = Mismatch(Code.POLICY_WORKLOAD, "workload", "an entry of the policy", request.workload)
         return _refused((mismatch,), None, request)
     own_id = spiffe_id(policy.trust_domain, workload.name)
-    mismatches = (
-        *_tee(claims, request, workload),  # 2.
-        *_debug(claims, workload),  # 3.
-        *_pins(claims, workload),  # 4.
-        *_tcb(claims, workload),  # 5. and 6.
-        *_application(request, workload),  # 7.
-        *_key_origin(request, workload),  # 8.
-        *_owner(workload),  # 9.
-        *_names(request, workload, own_id),  # 10.
-    )
+    mismatches = tuple(_mismatches(claims, request, workload, own_id))
     if mismatches:
         return _refused(mismatches, workload, request)
-    wanted = request.names
+    wanted, granted, claimed = request.names, workload.names, request.runtime.application_sha256
     return Decision(
         mismatches=(),
         workload=workload,
         names=Names(
-            dns=tuple(name for name in workload.names.dns if name in wanted.dns),
-            ip=tuple(name for name in workload.names.ip if name in wanted.ip),
+            dns=tuple([name for name in granted.dns if name in wanted.dns]),
+            ip=tuple([name for name in granted.ip if name in wanted.ip]),
             uri=(own_id,),
         ),
         lifetime=min(request.lifetime, workload.max_lifetime, policy.max_lifetime),
         application_kind=request.runtime.application_kind,
-        application_sha256=next(
-            (digest for digest in workload.application if digest == request.runtime.application_sha256), None
-        ),
+        application_sha256=next((digest for digest in workload.application if digest == claimed), None),
     )
 
 
@@ -90,76 +79,47 @@ def _refused(mismatches: tuple[Mismatch, ...], workload: Workload | None, reques
     return Decision(mismatches, workload, Names(), 0, request.runtime.application_kind, None)
 
 
-def _tee(claims: Claims, request: Request, workload: Workload) -> list[Mismatch]:
-    found = [("the request's", request.tee), ("the evidence's", claims.tee)]
-    return [
-        Mismatch(Code.POLICY_TEE, "tee", str(workload.tee), f"{whose} {tee}")
-        for whose, tee in found
-        if tee is not workload.tee
-    ]
-
-
-def _debug(claims: Claims, workload: Workload) -> list[Mismatch]:
-    # The claim and the bit that it was read from: whichever says debug counts.
-    if workload.allow_debug or not (claims.debug or claims.body.debug):
-        return []
-    return [Mismatch(_DEBUG[claims.tee], "debug", "false", "true")]
-
-
-def _pins(claims: Claims, workload: Workload) -> tuple[Mismatch, ...]:
-    # Evidence of another TEE has no value for any of the pins: 2. has said so.
-    return match_pins(workload.pins, claims.body) if claims.tee is workload.tee else ()
-
-
-def _tcb(claims: Claims, workload: Workload) -> list[Mismatch]:
-    found: list[Mismatch] = []
+def _mismatches(claims: Claims, request: Request, workload: Workload, own_id: str) -> Iterator[Mismatch]:
+    # 2. TEE.
+    for whose, tee in (("the request's", request.tee), ("the evidence's", claims.tee)):
+        if tee is not workload.tee:
+            yield Mismatch(Code.POLICY_TEE, "tee", str(workload.tee), f"{whose} {tee}")
+    # 3. Debug. The claim and the bit that it was read from: whichever says debug counts.
+    if not workload.allow_debug and (claims.debug or claims.body.debug):
+        yield Mismatch(_DEBUG[claims.tee], "debug", "false", "true")
+    # 4. Pins. Evidence of another TEE has no value for any of them: 2. has said so.
+    if claims.tee is workload.tee:
+        yield from match_pins(workload.pins, claims.body)
+    # 5. TCB status.
     if claims.tcb.status not in workload.tcb:
-        found.append(Mismatch(_TCB_STATUS[claims.tee], "tcb", " or ".join(workload.tcb), claims.tcb.status))
-    found += [
-        Mismatch(Code.POLICY_ADVISORY, "advisories", ", ".join(workload.advisories) or "none", advisory)
-        for advisory in claims.tcb.advisories
-        if advisory not in workload.advisories
-    ]
-    return found
-
-
-def _application(request: Request, workload: Workload) -> list[Mismatch]:
+        yield Mismatch(_TCB_STATUS[claims.tee], "tcb", " or ".join(workload.tcb), claims.tcb.status)
+    # 6. Advisories.
+    for advisory in claims.tcb.advisories:
+        if advisory not in workload.advisories:
+            yield Mismatch(Code.POLICY_ADVISORY, "advisories", ", ".join(workload.advisories) or "none", advisory)
+    # 7. Application. Only one that cannot quote has a digest that means something.
     kind, digest = request.runtime.application_kind, request.runtime.application_sha256
-    # Only an application that cannot quote has a digest that means something.
     meant = digest if kind is ApplicationKind.WASM else None
-    if meant in workload.application if workload.application else digest is None:
-        return []
-    accepted = " or ".join(f"wasm {value.hex()}" for value in workload.application) or "no digest"
-    actual = f"{kind.name.lower()} {digest.hex() if digest else 'without a digest'}"
-    return [Mismatch(Code.POLICY_APPLICATION, "application", accepted, actual)]
-
-
-def _key_origin(request: Request, workload: Workload) -> list[Mismatch]:
+    if meant not in workload.application if workload.application else digest is not None:
+        accepted = " or ".join(f"wasm {value.hex()}" for value in workload.application) or "no digest"
+        actual = f"{kind.name.lower()} {digest.hex() if digest else 'without a digest'}"
+        yield Mismatch(Code.POLICY_APPLICATION, "application", accepted, actual)
+    # 8. Key origin.
     origin = request.runtime.key_origin
-    if origin in workload.key_origins:
-        return []
-    accepted = " or ".join(known.name.lower() for known in workload.key_origins)
-    return [Mismatch(Code.POLICY_KEY_ORIGIN, "key_origins", accepted, origin.name.lower())]
-
-
-def _owner(workload: Workload) -> list[Mismatch]:
-    if workload.owner in _OWNERS_WITHOUT_PROOF:
-        return []
-    return [Mismatch(Code.POLICY_OWNER, "owner", str(workload.owner), "no proof")]
-
-
-def _names(request: Request, workload: Workload, own_id: str) -> list[Mismatch]:
-    granted = workload.names
+    if origin not in workload.key_origins:
+        accepted = " or ".join(known.name.lower() for known in workload.key_origins)
+        yield Mismatch(Code.POLICY_KEY_ORIGIN, "key_origins", accepted, origin.name.lower())
+    # 9. Owner.
+    if workload.owner not in _OWNERS_WITHOUT_PROOF:
+        yield Mismatch(Code.POLICY_OWNER, "owner", str(workload.owner), "no proof")
+    # 10. Names.
     refused = Names(
-        dns=tuple(name for name in request.names.dns if name not in granted.dns),
-        ip=tuple(name for name in request.names.ip if name not in granted.ip),
-        uri=tuple(name for name in request.names.uri if name != own_id),
+        dns=tuple([name for name in request.names.dns if name not in workload.names.dns]),
+        ip=tuple([name for name in request.names.ip if name not in workload.names.ip]),
+        uri=tuple([name for name in request.names.uri if name != own_id]),
     )
-    found: list[Mismatch] = []
-    if refused != Names():
-        allowed = ", ".join((*granted.readable(), own_id))
-        found += [Mismatch(Code.POLICY_NAME, "names", allowed, name) for name in refused.readable()]
+    for name in refused.readable():
+        yield Mismatch(Code.POLICY_NAME, "names", ", ".join((*workload.names.readable(), own_id)), name)
     if workload.name == RESERVED_ENTRY:
         # No policy that was read from a file has such an entry. The proxy's own ids are worth a second look.
-        found.append(Mismatch(Code.POLICY_NAME, "name", "an entry that is not the proxy's own", workload.name))
-    return found
+        yield Mismatch(Code.POLICY_NAME, "name", "an entry that is not the proxy's own", workload.name)

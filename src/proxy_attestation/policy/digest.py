@@ -52,9 +52,9 @@ def policy_digest(
 
 def _plain(value: object) -> object:
     """Return a value as what CBOR has: maps by field name, and sorted lists for tuples and sets."""
-    if value is None or isinstance(value, Enum):
-        return None if value is None else value.value
-    if isinstance(value, bool | int | str | bytes):
+    if isinstance(value, Enum):
+        return value.value
+    if value is None or isinstance(value, bool | int | str | bytes):
         return value
     if is_dataclass(value):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}

@@ -6,6 +6,7 @@ and end. Whatever it has not seen is answered with the nearest thing around it: 
 
 import re
 import tomllib
+from contextlib import suppress
 from typing import Final
 
 from proxy_attestation.policy.reader import Place
@@ -24,10 +25,8 @@ def locate(text: str) -> dict[Place, int]:
     Never raises: what it cannot follow it leaves out.
     """
     scanner = _Scanner(text.replace("\r\n", "\n"))
-    try:
+    with suppress(tomllib.TOMLDecodeError, RecursionError):
         scanner.scan()
-    except (tomllib.TOMLDecodeError, RecursionError):
-        return scanner.lines
     return scanner.lines
 
 

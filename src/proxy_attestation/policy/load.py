@@ -14,12 +14,12 @@ from typing import Final
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError
 from proxy_attestation.formats.bounds import INDEX_MAX, POLICY_FILE_MAX, POLICY_WORKLOADS_MAX
-from proxy_attestation.policy.danger import Dangers, read_dangers
-from proxy_attestation.policy.entry import Surroundings, read_entry, read_lifetime
+from proxy_attestation.policy.danger import read_dangers
+from proxy_attestation.policy.entry import read_entry, read_lifetime
 from proxy_attestation.policy.lines import line_of, locate
 from proxy_attestation.policy.model import Policy, Workload
 from proxy_attestation.policy.names import is_trust_domain
-from proxy_attestation.policy.reader import Issue, TableReader, show
+from proxy_attestation.policy.reader import Fault, Issue, TableReader, show
 from proxy_attestation.policy.vocabulary import POLICY_KEYS
 
 LIFETIME_MAX: Final = 24 * 3600
@@ -123,16 +123,23 @@ def _read(reader: TableReader, base: Path) -> Policy | None:
     reader.refuse_unknown(POLICY_KEYS, _HINTS)
     reader.require(["version", "trust_domain", "workload"], "a policy has a version, a trust domain and entries")
     version = reader.integer("version", 1, _VERSION_MAX)
-    trust_domain = reader.text("trust_domain")
-    if trust_domain is not None and not is_trust_domain(trust_domain):
-        reader.note("trust_domain", f"{show(trust_domain)} is no SPIFFE trust domain", "write it as example.org")
+    trust_domain = reader.value("trust_domain", _trust_domain)
     tables = _entry_tables(reader)
     names = [table.table.get("name") for table in tables]
     dangers = read_dangers(reader, frozenset(name for name in names if isinstance(name, str)))
     lowest = 1 if dangers.short_lifetimes else MIN_LIFETIME_DEFAULT
     min_lifetime = read_lifetime(reader, "min_lifetime", lowest, LIFETIME_MAX, MIN_LIFETIME_DEFAULT)
     max_lifetime = read_lifetime(reader, "max_lifetime", min_lifetime, LIFETIME_MAX, LIFETIME_MAX)
-    workloads = _entries(tables, _surroundings(dangers, min_lifetime, max_lifetime, base))
+    workloads: dict[str, Workload] = {}
+    for index, table in enumerate(tables):
+        name = names[index]
+        if isinstance(name, str) and name in names[:index]:
+            table.note("name", f"{show(name)} is the name of two entries", "rename or remove one of them")
+        entry = read_entry(
+            table, dangers, min_lifetime, max_lifetime, lambda name: _read_bounded(base / name, INDEX_MAX)
+        )
+        if entry is not None:
+            workloads[entry.name] = entry
     if version is None or trust_domain is None:
         return None
     return Policy(
@@ -143,6 +150,11 @@ def _read(reader: TableReader, base: Path) -> Policy | None:
         workloads=MappingProxyType(workloads),
         dangers=dangers.readable(),
     )
+
+
+def _trust_domain(text: str) -> str | Fault:
+    fault = Fault(f"{show(text)} is no SPIFFE trust domain", "write it as example.org")
+    return text if is_trust_domain(text) else fault
 
 
 def _entry_tables(reader: TableReader) -> list[TableReader]:
@@ -159,28 +171,6 @@ def _entry_tables(reader: TableReader) -> list[TableReader]:
         TableReader(item, ("workload", index), f"[[workload]] {show(item.get('name', index))}", reader.issues)
         for index, item in enumerate(value)
     ]
-
-
-def _entries(tables: list[TableReader], around: Surroundings) -> dict[str, Workload]:
-    entries: dict[str, Workload] = {}
-    seen: set[str] = set()
-    for table in tables:
-        name = table.table.get("name")
-        if isinstance(name, str) and name in seen:
-            table.note("name", f"{show(name)} is the name of two entries", "rename or remove one of them")
-        elif isinstance(name, str):
-            seen.add(name)
-        entry = read_entry(table, around)
-        if entry is not None:
-            entries[entry.name] = entry
-    return entries
-
-
-def _surroundings(dangers: Dangers, min_lifetime: int, max_lifetime: int, base: Path) -> Surroundings:
-    def read_file(name: str) -> bytes:
-        return _read_bounded(base / name, INDEX_MAX)
-
-    return Surroundings(min_lifetime, max_lifetime, dangers.allow_debug, dangers.software_keys, read_file)
 
 
 def _read_bounded(path: Path, limit: int) -> bytes:

@@ -10,7 +10,7 @@ from typing import Final
 
 from proxy_attestation.formats.bounds import NAMES_MAX
 from proxy_attestation.formats.request import Names, is_dns_name
-from proxy_attestation.policy.reader import TableReader, show
+from proxy_attestation.policy.reader import Fault, TableReader, show
 
 RESERVED_ENTRY: Final = "proxy-attestation"
 # SPIFFE-ID section 2.1, and each label non-empty, beginning and ending with a letter or digit.
@@ -31,53 +31,41 @@ def is_trust_domain(text: str) -> bool:
 
 def read_names(reader: TableReader) -> Names:
     """Read `dns` and `ip` of one table; what is wrong with them is noted in the reader."""
-    dns: list[str] = []
-    for index, text in reader.texts("dns", NAMES_MAX):
-        fault = _dns_fault(text)
-        if fault is None:
-            dns.append(text)
-        else:
-            reader.note("dns", f"{show(text)} is no name for a certificate", fault, index)
-    ip: list[bytes] = []
-    for index, text in reader.texts("ip", NAMES_MAX):
-        packed = _ip(reader, text, index)
-        if packed is not None:
-            ip.append(packed)
+    names = Names(dns=reader.values("dns", NAMES_MAX, _dns), ip=reader.values("ip", NAMES_MAX, _ip))
+    count = len(names.dns) + len(names.ip)
     # One place is left for the SPIFFE ID, so that a request can name everything.
-    if len(dns) + len(ip) > NAMES_MAX - 1:
-        reader.note(None, f"{len(dns) + len(ip)} names", f"at most {NAMES_MAX - 1} in dns and ip together")
-    return Names(dns=tuple(sorted(dns)), ip=tuple(sorted(ip)))
+    if count > NAMES_MAX - 1:
+        reader.note(None, f"{count} names", f"at most {NAMES_MAX - 1} in dns and ip together")
+    return names
 
 
-def _dns_fault(text: str) -> str | None:
-    """Say what to do about a DNS name, or None where nothing is wrong."""
+def _dns(text: str) -> str | Fault:
     if "*" in text:
-        return "list every name: a wildcard would cover names that nobody decided on"
-    if text != text.lower():
-        return f"write it in lower case: {show(text.lower())}"
-    if not text.isascii():
-        return "write it as A-labels (xn--...)"
-    if text.endswith("."):
-        return "leave out the final dot"
-    if not is_dns_name(text):
-        return "write labels of a-z, 0-9 and inner hyphens, with dots between; an IP address stands under ip"
-    if "." not in text and text != "localhost":
-        return "write the full name: a single label is a top-level domain, or means another machine on each network"
-    return None
+        fix = "list every name: a wildcard would cover names that nobody decided on"
+    elif text != text.lower():
+        fix = f"write it in lower case: {show(text.lower())}"
+    elif not text.isascii():
+        fix = "write it as A-labels (xn--...)"
+    elif text.endswith("."):
+        fix = "leave out the final dot"
+    elif not is_dns_name(text):
+        fix = "write labels of a-z, 0-9 and inner hyphens, with dots between; an IP address stands under ip"
+    elif "." not in text and text != "localhost":
+        fix = "write the full name: a single label is a top-level domain, or means another machine on each network"
+    else:
+        return text
+    return Fault(f"{show(text)} is no name for a certificate", fix)
 
 
-def _ip(reader: TableReader, text: str, index: int) -> bytes | None:
+def _ip(text: str) -> bytes | Fault:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
-        reader.note("ip", f"{show(text)} is no IP address", "write one address, no port, no network", index)
-        return None
+        return Fault(f"{show(text)} is no IP address", "write one address, no port, no network")
     if address.version == 6 and address.ipv4_mapped is not None:
-        reader.note("ip", f"{show(text)} is an IPv4 address in disguise", f"write {address.ipv4_mapped}", index)
-    elif str(address) != text or "%" in text:
-        reader.note("ip", f"{show(text)} is not how the address is written", f"write {address}".split("%")[0], index)
-    elif address.is_unspecified or address.is_multicast:
-        reader.note("ip", f"{show(text)} is the address of no machine", "write the address of the server", index)
-    else:
-        return address.packed
-    return None
+        return Fault(f"{show(text)} is an IPv4 address in disguise", f"write {address.ipv4_mapped}")
+    if str(address) != text or "%" in text:
+        return Fault(f"{show(text)} is not how the address is written", f"write {address}".split("%")[0])
+    if address.is_unspecified or address.is_multicast:
+        return Fault(f"{show(text)} is the address of no machine", "write the address of the server")
+    return address.packed

@@ -1,24 +1,70 @@
-"""Pins of whichever TEE: reading, matching and showing them, by the kind of the entry and of the body."""
+"""What an entry must pin of its TEE, read into pins, matched with a body, and shown.
 
-from collections.abc import Mapping
-from typing import Final
+A signer may sign many enclaves, so MRSIGNER alone pins none. MRENCLAVE covers neither the attributes nor the KSS
+fields: debug is checked whatever the form, and KSS fields always count. MRTD covers the firmware that a TD starts with
+and nothing that it loads, so the registers are not optional; register 3 is free for use at run time. A service TD (for
+migration) can reach into the TD: one that is bound must be pinned.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from operator import attrgetter
+from typing import Any, Final
 
 from proxy_attestation.appraisal.claims import Body, SgxClaims, TdxClaims
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import Mismatch
 from proxy_attestation.formats.tee import Tee
-from proxy_attestation.policy.model import Pins, SgxPins
-from proxy_attestation.policy.pins_sgx import read_sgx_pins, sgx_demands
-from proxy_attestation.policy.pins_tdx import NONE_BOUND, read_tdx_pins, tdx_demands
+from proxy_attestation.policy.model import MaskedBytes, Pins, SgxPins, TdxPins
 from proxy_attestation.policy.reader import TableReader
-from proxy_attestation.policy.vocabulary import PINS, PinValue, compare, readable
+from proxy_attestation.policy.vocabulary import PINS, PinKey, PinValue, compare, read_pins, readable
+
+MINIMUM: Final[Mapping[Tee, tuple[tuple[str, ...], ...]]] = {
+    Tee.SGX: (("mr_enclave",), ("mr_signer", "isv_prod_id", "min_isv_svn", "attributes_flags", "xfrm", "misc_select")),
+    Tee.TDX: (("mr_td", "rtmr0", "rtmr1", "rtmr2", "mr_config_id", "td_attributes", "xfam"),),
+}
+"""The forms of minimum pins: an entry pins every key of one. Reading sees to it that a masked value has its mask."""
 
 _BODIES: Final[Mapping[Tee, type[SgxClaims] | type[TdxClaims]]] = {Tee.SGX: SgxClaims, Tee.TDX: TdxClaims}
+_HALF: Final = 8
+_REGISTERS: Final = {f"rtmr{number}": number for number in range(4)}
+_NONE_BOUND: Final = bytes(48)
+"""MRSERVICETD where no service TD is bound. A TDX 1.0 body has no such field, and a TD of 1.0 no service TD."""
+
+
+def _half(pins: SgxPins, part: slice) -> MaskedBytes | None:
+    """Return FLAGS or XFRM; None where the mask leaves all of it out."""
+    attributes = pins.attributes
+    if attributes is None or not any(attributes.mask[part]):
+        return None
+    return MaskedBytes(attributes.value[part], attributes.mask[part])
+
+
+def _register(pins: TdxPins, number: int) -> tuple[bytes, ...]:
+    return pins.rtmr.get(number, ())
+
+
+# Where pins hold the value of a key that is no attribute of theirs, or hold it in another form.
+_ELSEWHERE: Final[Mapping[str, Callable[[Any], PinValue | None]]] = {
+    "attributes_flags": partial(_half, part=slice(_HALF)),
+    "xfrm": partial(_half, part=slice(_HALF, None)),
+    **{name: partial(_register, number=number) for name, number in _REGISTERS.items()},
+    "mr_service_td": lambda pins: pins.mr_service_td or (_NONE_BOUND,),
+}
+_VALUE: Final[Mapping[str, Callable[[Any], PinValue | None]]] = {
+    name: _ELSEWHERE.get(name, attrgetter(name)) for keys in PINS.values() for name in keys
+}
 
 
 def parse_pins(tee: Tee, reader: TableReader) -> Pins | None:
     """Read the pins of an entry; None, with every problem noted, where they are wrong or below the minimum."""
-    return read_sgx_pins(reader) if tee is Tee.SGX else read_tdx_pins(reader)
+    noted = len(reader.issues)
+    values = read_pins(tee, reader)
+    forms = "; or ".join(", ".join(form) for form in MINIMUM[tee])
+    reader.require(_form(tee, reader.has), f"below the minimum pins of {tee}, which are {forms}")
+    if len(reader.issues) > noted:
+        return None
+    return _sgx_pins(values) if tee is Tee.SGX else _tdx_pins(values)
 
 
 def match_pins(pins: Pins, body: Body) -> tuple[Mismatch, ...]:
@@ -26,37 +72,57 @@ def match_pins(pins: Pins, body: Body) -> tuple[Mismatch, ...]:
 
     A body of another TEE is a mismatch of its own: `policy.tee`.
     """
-    tee = _tee_of(pins)
-    if not isinstance(body, _BODIES[tee]):
-        return (Mismatch(Code.POLICY_TEE, "tee", _BODIES[tee].__name__, type(body).__name__),)
-    demands = _demands(pins)
-    results = [
-        compare(key, demands[name], _claim(body, key.claim)) for name, key in PINS[tee].items() if name in demands
-    ]
+    expected = _BODIES[_tee_of(pins)]
+    if not isinstance(body, expected):
+        return (Mismatch(Code.POLICY_TEE, "tee", expected.__name__, type(body).__name__),)
+    results = [compare(key, wanted, _claim(body, key.claim)) for key, wanted in _demands(pins)]
     return tuple(mismatch for mismatch in results if mismatch is not None)
 
 
 def pins_readable(pins: Pins) -> dict[str, tuple[str, ...]]:
     """Return what pins demand, for people: by key name, one text for each accepted value."""
-    demands = _demands(pins)
-    shown: dict[str, tuple[str, ...]] = {}
-    for name, key in PINS[_tee_of(pins)].items():
-        if name in demands:
-            value = demands[name]
-            each = [(item,) for item in value] if isinstance(value, tuple) else [value]
-            shown[name] = tuple(readable(key, item) for item in each)
-    return shown
+    return {
+        key.name: tuple(readable(key, item) for item in (wanted if isinstance(wanted, tuple) else (wanted,)))
+        for key, wanted in _demands(pins)
+    }
 
 
 def _tee_of(pins: Pins) -> Tee:
     return Tee.SGX if isinstance(pins, SgxPins) else Tee.TDX
 
 
-def _demands(pins: Pins) -> dict[str, PinValue]:
-    return sgx_demands(pins) if isinstance(pins, SgxPins) else tdx_demands(pins)
+def _form(tee: Tee, has: Callable[[str], bool]) -> tuple[str, ...]:
+    """Return the form that is meant: the one whose first key is there, or else the last."""
+    return next((form for form in MINIMUM[tee] if has(form[0])), MINIMUM[tee][-1])
+
+
+def _sgx_pins(values: dict[str, Any]) -> SgxPins:
+    # A half that the entry does not name has a zero mask: it does not count.
+    nothing = MaskedBytes(bytes(_HALF), bytes(_HALF))
+    low, high = (values.pop(name) or nothing for name in ("attributes_flags", "xfrm"))
+    attributes = MaskedBytes(low.value + high.value, low.mask + high.mask)
+    return SgxPins(attributes=attributes if any(attributes.mask) else None, **values)
+
+
+def _tdx_pins(values: dict[str, Any]) -> TdxPins:
+    registers = {number: values.pop(name) for name, number in _REGISTERS.items()}
+    return TdxPins(rtmr={number: accepted for number, accepted in registers.items() if accepted}, **values)
+
+
+def _demands(pins: Pins) -> Iterator[tuple[PinKey, PinValue]]:
+    """Yield what the pins demand, by the vocabulary. An empty tuple is met by nothing."""
+    tee = _tee_of(pins)
+    minimum = _form(tee, lambda name: bool(_VALUE[name](pins)))
+    for name, key in PINS[tee].items():
+        value = _VALUE[name](pins)
+        if value is None or (isinstance(value, tuple) and not value):
+            # No file can be below the minimum. Pins made in another way can: what they lack then matches nothing.
+            if name in minimum:
+                yield key, ()
+        else:
+            yield key, value
 
 
 def _claim(body: Body, name: str) -> bytes | int | None:
-    """Return a claim's value. A TDX 1.0 body has no MRSERVICETD: no service TD can be bound, which 1.5 says as zero."""
     value: bytes | int | None = getattr(body, name)
-    return NONE_BOUND if value is None and name == "mr_service_td" else value
+    return _NONE_BOUND if value is None and name == "mr_service_td" else value

@@ -6,14 +6,16 @@ file; `lines.py` finds the line.
 """
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 Place: TypeAlias = tuple[str | int, ...]
 """Where a value stands: keys, and the indexes of arrays."""
 
 _SHOWN: Final = 80
+_T = TypeVar("_T")
+_Sortable = TypeVar("_Sortable", str, bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,19 @@ class Issue:
     """
 
     place: Place
+    message: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What a reader of one text says instead of a value.
+
+    Attributes:
+        message: what is wrong.
+        fix: what to do about it.
+    """
+
     message: str
     fix: str
 
@@ -73,62 +88,66 @@ class TableReader:
 
     def integer(self, key: str, low: int, high: int) -> int | None:
         """Return an integer from `low` to `high`; None where it is absent or something else (a boolean is)."""
-        if key not in self.table:
-            return None
-        value = self.table[key]
-        if type(value) is not int or not low <= value <= high:
-            self.note(key, f"{key} is {show(value)}", f"write an integer from {low} to {high}")
-            return None
-        return value
+        fits = self._get(key, lambda value: type(value) is int and low <= value <= high, f"an integer, {low} to {high}")
+        return None if fits is None else int(fits)
 
     def text(self, key: str) -> str | None:
         """Return non-empty text; None where it is absent or something else."""
-        if key not in self.table:
-            return None
-        value = self.table[key]
-        if not isinstance(value, str) or not value:
-            self.note(key, f"{key} is {show(value)}", "write text between quotes")
-            return None
-        return value
-
-    def texts(self, key: str, maximum: int) -> tuple[tuple[int, str], ...]:
-        """Return (index, text) of each element of a list of 1 to `maximum` different texts; wrong ones are left out."""
-        if key not in self.table:
-            return ()
-        value = self.table[key]
-        if not isinstance(value, list):
-            self.note(key, f"{key} is {show(value)}", 'write a list: ["..."]')
-            return ()
-        if not value:
-            self.note(key, f"{key} is an empty list", "list at least one value, or remove the key")
-        if len(value) > maximum:
-            self.note(key, f"{key} has {len(value)} values", f"list at most {maximum}")
-            return ()
-        good: dict[str, int] = {}
-        for index, item in enumerate(value):
-            if not isinstance(item, str) or not item:
-                self.note(key, f"{key} holds {show(item)}", "write text between quotes", index)
-            elif item in good:
-                self.note(key, f"{key} lists {show(item)} twice", "remove one of them", index)
-            else:
-                good[item] = index
-        return tuple((index, item) for item, index in good.items())
+        fits = self._get(key, lambda value: isinstance(value, str) and value != "", "text between quotes")
+        return None if fits is None else str(fits)
 
     def flag(self, key: str) -> bool:
         """Return whether a switch is on. A switch that is written must be on: what is off is left out."""
-        if key not in self.table:
-            return False
-        if self.table[key] is not True:
-            self.note(key, f"{key} is {show(self.table[key])}", f"write {key} = true, or remove the key")
-            return False
-        return True
+        return self._get(key, lambda value: value is True, f"{key} = true, or remove the key") is not None
 
     def child(self, key: str, title: str) -> "TableReader | None":
         """Return the reader of a table inside this one; None where it is absent or something else."""
-        if key not in self.table:
+        table = self._get(key, lambda value: isinstance(value, dict), f"a table: {key} = {{ ... }}")
+        return None if table is None else TableReader(table, (*self.place, key), title, self.issues)
+
+    def value(self, key: str, read: Callable[[str], _T | Fault], missing: str | None = None) -> _T | None:
+        """Return what `read` makes of a text; None where it is absent or something else, or `read` finds a fault.
+
+        Args:
+            key: the key.
+            read: takes the text.
+            missing: what to do about it where the key is absent; None where it may be.
+        """
+        if missing is not None and not self.require([key], missing):
             return None
-        value = self.table[key]
-        if not isinstance(value, dict):
-            self.note(key, f"{key} is {show(value)}", f"write a table: {key} = {{ ... }}")
+        text = self.text(key)
+        return None if text is None else self._accept(key, read(text))
+
+    def values(self, key: str, maximum: int, read: Callable[[str], _Sortable | Fault]) -> tuple[_Sortable, ...]:
+        """Return what `read` makes of each text of a list of 1 to `maximum` different ones, sorted; () where absent."""
+        texts = self._get(key, lambda value: isinstance(value, list), 'a list: ["..."]')
+        if texts is None:
+            return ()
+        if not texts:
+            self.note(key, f"{key} is an empty list", "list at least one value, or remove the key")
+        if len(texts) > maximum:
+            self.note(key, f"{key} has {len(texts)} values", f"list at most {maximum}")
+            return ()
+        found: set[_Sortable] = set()
+        for index, text in enumerate(texts):
+            if not isinstance(text, str) or not text:
+                self.note(key, f"{key} holds {show(text)}", "write text between quotes", index)
+            elif text in texts[:index]:
+                self.note(key, f"{key} lists {show(text)} twice", "remove one of them", index)
+            elif (value := self._accept(key, read(text), index)) is not None:
+                found.add(value)
+        return tuple(sorted(found))
+
+    def _get(self, key: str, fits: Callable[[Any], bool], what: str) -> Any:
+        """Return a value that fits; None where it is absent or (noted) does not fit. TOML has no null."""
+        value = self.table.get(key)
+        if value is None or fits(value):
+            return value
+        self.note(key, f"{key} is {show(value)}", f"write {what}")
+        return None
+
+    def _accept(self, key: str, found: _T | Fault, index: int | None = None) -> _T | None:
+        if isinstance(found, Fault):
+            self.note(key, f"{key}: {found.message}", found.fix, index)
             return None
-        return TableReader(value, (*self.place, key), title, self.issues)
+        return found

@@ -1,51 +1,24 @@
 """The words of a policy file: its keys with their kinds and lengths, as tables, and how each kind is read and compared.
 
-An expectation file of a relying party uses the same keys, so nothing here knows of policies: `read_pins` reads
-whichever keys a table has, `compare` holds one of them against one claim. Hex is lower case and in memory order, as in
-the vendor's signed structure and as `appraise` prints it.
+Hex is lower case and in memory order, as in the vendor's signed structure and as `appraise` prints it.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, TypeAlias
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import Mismatch
 from proxy_attestation.formats.bounds import PIN_VALUES_MAX
+from proxy_attestation.formats.dcap_collateral import TcbStatus
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.model import MaskedBytes
-from proxy_attestation.policy.reader import TableReader, show
+from proxy_attestation.policy.reader import Fault, TableReader, show
 
 PinValue: TypeAlias = tuple[bytes, ...] | bytes | int | MaskedBytes
-
-
-@dataclass(frozen=True, slots=True)
-class PinValues:
-    """The pins that a table has, by key name; a key that is absent gives nothing."""
-
-    values: Mapping[str, PinValue]
-
-    def any_of(self, name: str) -> tuple[bytes, ...]:
-        """Return the accepted values of an `ANY_OF` key, sorted."""
-        value = self.values.get(name)
-        return value if isinstance(value, tuple) else ()
-
-    def exact(self, name: str) -> bytes | None:
-        """Return the value of an `EXACT` key."""
-        value = self.values.get(name)
-        return value if isinstance(value, bytes) else None
-
-    def masked(self, name: str) -> MaskedBytes | None:
-        """Return the value and mask of a `MASKED` key."""
-        value = self.values.get(name)
-        return value if isinstance(value, MaskedBytes) else None
-
-    def number(self, name: str) -> int | None:
-        """Return the integer of a `NUMBER` or `AT_LEAST` key."""
-        value = self.values.get(name)
-        return value if isinstance(value, int) else None
 
 
 class PinKind(Enum):
@@ -64,19 +37,24 @@ class PinKey:
 
     Attributes:
         name: the key, as written.
-        claim: the claim's name in the vendor's vocabulary.
         kind: how it is written and compared.
         size: bytes of the value; an integer goes up to what fits in them.
         code: of the mismatch.
         zero: whether an all-zero value says something. A measurement of zero is none.
+        absent: what an entry demands that does not have the key; None where that is nothing.
     """
 
     name: str
-    claim: str
     kind: PinKind
     size: int
     code: Code
     zero: bool = True
+    absent: PinValue | None = None
+
+    @property
+    def claim(self) -> str:
+        """The claim's name in the vendor's vocabulary."""
+        return self.name.removeprefix("min_")
 
     @property
     def mask(self) -> str:
@@ -84,37 +62,34 @@ class PinKey:
         return f"{self.name}_mask"
 
 
-def _key(name: str, kind: PinKind, size: int, code: Code, *, zero: bool = True, claim: str = "") -> PinKey:
-    return PinKey(name, claim or name, kind, size, code, zero)
-
-
 SGX_PINS: Final = (
-    _key("mr_enclave", PinKind.ANY_OF, 32, Code.POLICY_MEASUREMENT, zero=False),
-    _key("mr_signer", PinKind.ANY_OF, 32, Code.POLICY_SIGNER, zero=False),
-    _key("isv_prod_id", PinKind.NUMBER, 2, Code.POLICY_PRODUCT),
-    _key("min_isv_svn", PinKind.AT_LEAST, 2, Code.POLICY_SVN, claim="isv_svn"),
-    _key("attributes_flags", PinKind.MASKED, 8, Code.POLICY_ATTRIBUTES),
-    _key("xfrm", PinKind.MASKED, 8, Code.POLICY_ATTRIBUTES),
-    _key("misc_select", PinKind.MASKED, 4, Code.POLICY_ATTRIBUTES),
-    _key("config_id", PinKind.EXACT, 64, Code.POLICY_CONFIG),
-    _key("config_svn", PinKind.NUMBER, 2, Code.POLICY_CONFIG),
-    _key("isv_ext_prod_id", PinKind.EXACT, 16, Code.POLICY_CONFIG),
-    _key("isv_family_id", PinKind.EXACT, 16, Code.POLICY_CONFIG),
+    PinKey("mr_enclave", PinKind.ANY_OF, 32, Code.POLICY_MEASUREMENT, zero=False),
+    PinKey("mr_signer", PinKind.ANY_OF, 32, Code.POLICY_SIGNER, zero=False),
+    PinKey("isv_prod_id", PinKind.NUMBER, 2, Code.POLICY_PRODUCT),
+    PinKey("min_isv_svn", PinKind.AT_LEAST, 2, Code.POLICY_SVN),
+    PinKey("attributes_flags", PinKind.MASKED, 8, Code.POLICY_ATTRIBUTES),
+    PinKey("xfrm", PinKind.MASKED, 8, Code.POLICY_ATTRIBUTES),
+    PinKey("misc_select", PinKind.MASKED, 4, Code.POLICY_ATTRIBUTES),
+    PinKey("config_id", PinKind.EXACT, 64, Code.POLICY_CONFIG, absent=bytes(64)),
+    PinKey("config_svn", PinKind.NUMBER, 2, Code.POLICY_CONFIG, absent=0),
+    PinKey("isv_ext_prod_id", PinKind.EXACT, 16, Code.POLICY_CONFIG, absent=bytes(16)),
+    PinKey("isv_family_id", PinKind.EXACT, 16, Code.POLICY_CONFIG, absent=bytes(16)),
 )
-"""Intel SDM vol. 3D, table REPORT; lengths as in `appraisal.claims.SgxClaims`."""
+"""Intel SDM vol. 3D, table REPORT; lengths as in `appraisal.claims.SgxClaims`. MRENCLAVE does not cover the KSS fields
+(the last four), so one that an entry does not name must be zero."""
 
 TDX_PINS: Final = (
-    _key("mr_td", PinKind.ANY_OF, 48, Code.POLICY_MEASUREMENT, zero=False),
-    _key("rtmr0", PinKind.ANY_OF, 48, Code.POLICY_MEASUREMENT),
-    _key("rtmr1", PinKind.ANY_OF, 48, Code.POLICY_MEASUREMENT),
-    _key("rtmr2", PinKind.ANY_OF, 48, Code.POLICY_MEASUREMENT),
-    _key("rtmr3", PinKind.ANY_OF, 48, Code.POLICY_MEASUREMENT),
-    _key("mr_config_id", PinKind.ANY_OF, 48, Code.POLICY_CONFIG),
-    _key("td_attributes", PinKind.MASKED, 8, Code.POLICY_ATTRIBUTES),
-    _key("xfam", PinKind.MASKED, 8, Code.POLICY_ATTRIBUTES),
-    _key("mr_owner", PinKind.EXACT, 48, Code.POLICY_CONFIG),
-    _key("mr_owner_config", PinKind.EXACT, 48, Code.POLICY_CONFIG),
-    _key("mr_service_td", PinKind.ANY_OF, 48, Code.TDX_SERVICE_TD),
+    PinKey("mr_td", PinKind.ANY_OF, 48, Code.POLICY_MEASUREMENT, zero=False),
+    PinKey("rtmr0", PinKind.ANY_OF, 48, Code.POLICY_MEASUREMENT),
+    PinKey("rtmr1", PinKind.ANY_OF, 48, Code.POLICY_MEASUREMENT),
+    PinKey("rtmr2", PinKind.ANY_OF, 48, Code.POLICY_MEASUREMENT),
+    PinKey("rtmr3", PinKind.ANY_OF, 48, Code.POLICY_MEASUREMENT),
+    PinKey("mr_config_id", PinKind.ANY_OF, 48, Code.POLICY_CONFIG),
+    PinKey("td_attributes", PinKind.MASKED, 8, Code.POLICY_ATTRIBUTES),
+    PinKey("xfam", PinKind.MASKED, 8, Code.POLICY_ATTRIBUTES),
+    PinKey("mr_owner", PinKind.EXACT, 48, Code.POLICY_CONFIG),
+    PinKey("mr_owner_config", PinKind.EXACT, 48, Code.POLICY_CONFIG),
+    PinKey("mr_service_td", PinKind.ANY_OF, 48, Code.TDX_SERVICE_TD),
 )
 """Intel TDX module ABI, TD report body in a quote; lengths as in `appraisal.claims.TdxClaims`."""
 
@@ -123,17 +98,10 @@ PINS: Final[Mapping[Tee, Mapping[str, PinKey]]] = {
     Tee.TDX: {key.name: key for key in TDX_PINS},
 }
 
-_TCB: Final = (
-    "UpToDate",
-    "SWHardeningNeeded",
-    "ConfigurationNeeded",
-    "ConfigurationAndSWHardeningNeeded",
-    "OutOfDate",
-    "OutOfDateConfigurationNeeded",
-)
+_TDX_ONLY: Final = (TcbStatus.TD_RELAUNCH_ADVISED, TcbStatus.TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED)
 TCB_STATUS: Final[Mapping[Tee, tuple[str, ...]]] = {
-    Tee.SGX: _TCB,
-    Tee.TDX: (*_TCB, "TDRelaunchAdvised", "TDRelaunchAdvisedConfigurationNeeded"),
+    Tee.SGX: tuple(str(word) for word in TcbStatus if word not in (TcbStatus.REVOKED, *_TDX_ONLY)),
+    Tee.TDX: tuple(str(word) for word in TcbStatus if word is not TcbStatus.REVOKED),
 }
 """The vendor's words that may be accepted. `Revoked` is none of them: appraisal refuses it whatever a policy says."""
 
@@ -165,131 +133,104 @@ def seconds_from(text: str) -> int | None:
     return int(match[1]) * _SECONDS[match[2]] if match else None
 
 
-def read_pins(tee: Tee, reader: TableReader) -> PinValues:
-    """Read whichever pins of `tee` the table has; what is wrong with them is noted in the reader."""
-    values: dict[str, PinValue] = {}
-    for key in PINS[tee].values():
-        value: PinValue | None
-        if key.kind is PinKind.ANY_OF:
-            value = _any_of(key, reader)
-        elif key.kind is PinKind.EXACT:
-            value = _hex(reader, key.name, key.size, zero=key.zero)
-        elif key.kind is PinKind.MASKED:
-            value = _masked(key, reader)
-        else:
-            value = reader.integer(key.name, 0, 256**key.size - 1)
-        if value is not None:
-            values[key.name] = value
-    return PinValues(values)
+def hex_from(text: str, size: int, *, zero: bool) -> bytes | Fault:
+    """Return the bytes that `text` spells in lower-case hex."""
+    if len(text) != 2 * size or not _HEX.match(text.lower()):
+        fix = f"write {2 * size} characters of 0-9 and a-f, {size} bytes in memory order"
+        return Fault(f"{show(text)}, of {len(text)} characters", fix)
+    if text != text.lower():
+        return Fault("upper case", f"write {text.lower()}")
+    if not zero and not text.strip("0"):
+        return Fault("all zero, which names nothing", "write the value that was measured")
+    return bytes.fromhex(text)
 
 
-def read_tcb(tee: Tee, reader: TableReader) -> tuple[str, ...]:
-    """Read `tcb`: the vendor's status words to accept, sorted; `UpToDate` alone where the table has no such key."""
-    if not reader.has("tcb"):
-        return ("UpToDate",)
-    words: list[str] = []
-    for index, word in reader.texts("tcb", PIN_VALUES_MAX):
-        if word in TCB_STATUS[tee]:
-            words.append(word)
-        else:
-            known = ", ".join(TCB_STATUS[tee])
-            fix = "remove it: nothing makes a revoked platform acceptable" if word == "Revoked" else f"known: {known}"
-            reader.note("tcb", f"{show(word)} is no TCB status that a {tee} entry can accept", fix, index)
-    return tuple(sorted(words))
+def read_pins(tee: Tee, reader: TableReader) -> dict[str, Any]:
+    """Read the pins of `tee`; what is wrong with them is noted in the reader.
+
+    Returns:
+        For every key its value, or what it stands for where the table does not have it: `PinKey.absent`, or an empty
+        tuple for an `ANY_OF` key.
+    """
+    return {key.name: _read_pin(key, reader) for key in PINS[tee].values()}
 
 
-def read_advisories(reader: TableReader) -> tuple[str, ...]:
-    """Read `advisories`: the advisory ids that a platform may have against it, sorted; none where the key is absent."""
-    ids: list[str] = []
-    for index, text in reader.texts("advisories", PIN_VALUES_MAX):
-        if _ADVISORY.match(text):
-            ids.append(text)
-        else:
-            reader.note("advisories", f"{show(text)} is no advisory id", "write it as INTEL-SA-00615", index)
-    return tuple(sorted(ids))
+def _read_pin(key: PinKey, reader: TableReader) -> PinValue | None:
+    read = partial(hex_from, size=key.size, zero=key.zero)
+    if key.kind is PinKind.ANY_OF:
+        return reader.values(key.name, PIN_VALUES_MAX, read)
+    if key.kind is PinKind.MASKED:
+        return _read_masked(key, reader)
+    if key.kind is PinKind.EXACT:
+        value: PinValue | None = reader.value(key.name, read)
+    else:
+        value = reader.integer(key.name, 0, 256**key.size - 1)
+    return key.absent if value is None else value
 
 
-def read_hex(reader: TableReader, name: str, text: str, size: int, *, zero: bool, index: int | None) -> bytes | None:
-    """Return the bytes that `text` spells in lower-case hex, or None after noting why it does not."""
-    if _HEX.match(text.lower()) and len(text) == 2 * size:
-        if text != text.lower():
-            reader.note(name, f"{name} is in upper case", f"write {text.lower()}", index)
-            return None
-        data = bytes.fromhex(text)
-        if zero or any(data):
-            return data
-        reader.note(name, f"{name} is all zero, which names nothing", "write the value that was measured", index)
-        return None
-    reader.note(
-        name,
-        f"{name} is {show(text)}, of {len(text)} characters",
-        f"write {2 * size} characters of 0-9 and a-f, {size} bytes in memory order",
-        index,
-    )
-    return None
-
-
-def compare(key: PinKey, wanted: PinValue, actual: bytes | int | None) -> Mismatch | None:
-    """Hold one pin against one claim; None where they agree. A claim that is absent agrees with nothing."""
-    agrees = False
-    match wanted:
-        case tuple():
-            agrees = isinstance(actual, bytes) and actual in wanted
-        case bytes():
-            agrees = isinstance(actual, bytes) and actual == wanted
-        case MaskedBytes():
-            agrees = isinstance(actual, bytes) and wanted.matches(actual)
-        case int():
-            if isinstance(actual, int):
-                agrees = actual >= wanted if key.kind is PinKind.AT_LEAST else actual == wanted
-    return None if agrees else Mismatch(key.code, key.name, readable(key, wanted), _claim_readable(actual))
-
-
-def readable(key: PinKey, wanted: PinValue) -> str:
-    """Return what a pin demands, for people."""
-    match wanted:
-        case tuple():
-            return " or ".join(value.hex() for value in wanted) or "nothing"
-        case bytes():
-            return wanted.hex()
-        case MaskedBytes():
-            return f"{wanted.value.hex()} under mask {wanted.mask.hex()}"
-        case int():
-            return f"at least {wanted}" if key.kind is PinKind.AT_LEAST else str(wanted)
-
-
-def _claim_readable(actual: bytes | int | None) -> str:
-    if actual is None:
-        return "nothing"
-    return actual.hex() if isinstance(actual, bytes) else str(actual)
-
-
-def _any_of(key: PinKey, reader: TableReader) -> tuple[bytes, ...] | None:
-    if not reader.has(key.name):
-        return None
-    items = reader.texts(key.name, PIN_VALUES_MAX)
-    values = [read_hex(reader, key.name, text, key.size, zero=key.zero, index=index) for index, text in items]
-    return tuple(sorted(value for value in values if value is not None))
-
-
-def _hex(reader: TableReader, name: str, size: int, *, zero: bool) -> bytes | None:
-    text = reader.text(name)
-    return None if text is None else read_hex(reader, name, text, size, zero=zero, index=None)
-
-
-def _masked(key: PinKey, reader: TableReader) -> MaskedBytes | None:
+def _read_masked(key: PinKey, reader: TableReader) -> MaskedBytes | None:
     if not reader.has(key.name) and not reader.has(key.mask):
         return None
     if not reader.require([key.name, key.mask], "a masked value takes both keys: the value, and the bits that count"):
         return None
-    value = _hex(reader, key.name, key.size, zero=True)
-    mask = _hex(reader, key.mask, key.size, zero=False)
+    value = reader.value(key.name, partial(hex_from, size=key.size, zero=True))
+    mask = reader.value(key.mask, partial(hex_from, size=key.size, zero=False))
     if value is None or mask is None:
         return None
     kept = bytes(v & m for v, m in zip(value, mask, strict=True))
     if kept != value:
-        reader.note(
-            key.name, f"{key.name} has bits that its mask leaves out", f"write {kept.hex()}, or set them in {key.mask}"
-        )
+        fix = f"write {kept.hex()}, or set them in {key.mask}"
+        reader.note(key.name, f"{key.name} has bits that its mask leaves out", fix)
         return None
     return MaskedBytes(value, mask)
+
+
+def read_tcb(tee: Tee, reader: TableReader) -> tuple[str, ...]:
+    """Read `tcb`: the vendor's status words to accept, sorted; `UpToDate` alone where the table has no such key."""
+
+    def read(word: str) -> str | Fault:
+        if word in TCB_STATUS[tee]:
+            return word
+        fix = f"known: {', '.join(TCB_STATUS[tee])}"
+        if word == TcbStatus.REVOKED:
+            fix = "remove it: nothing makes a revoked platform acceptable"
+        return Fault(f"{show(word)} is no TCB status that a {tee} entry can accept", fix)
+
+    return reader.values("tcb", PIN_VALUES_MAX, read) if reader.has("tcb") else (str(TcbStatus.UP_TO_DATE),)
+
+
+def read_advisories(reader: TableReader) -> tuple[str, ...]:
+    """Read `advisories`: the advisory ids that a platform may have against it, sorted; none where the key is absent."""
+
+    def read(text: str) -> str | Fault:
+        return text if _ADVISORY.match(text) else Fault(f"{show(text)} is no advisory id", "write it as INTEL-SA-00615")
+
+    return reader.values("advisories", PIN_VALUES_MAX, read)
+
+
+def compare(key: PinKey, wanted: PinValue, actual: bytes | int | None) -> Mismatch | None:
+    """Hold one pin against one claim; None where they agree. A claim that is absent agrees with nothing."""
+    if isinstance(wanted, tuple):
+        agrees = actual in wanted
+    elif isinstance(wanted, MaskedBytes):
+        agrees = isinstance(actual, bytes) and wanted.matches(actual)
+    elif key.kind is PinKind.AT_LEAST and isinstance(wanted, int):
+        agrees = isinstance(actual, int) and actual >= wanted
+    else:
+        agrees = actual == wanted
+    return None if agrees else Mismatch(key.code, key.name, readable(key, wanted), _shown(actual))
+
+
+def readable(key: PinKey, wanted: PinValue) -> str:
+    """Return what a pin demands, for people."""
+    if isinstance(wanted, tuple):
+        return " or ".join(value.hex() for value in wanted) or "nothing"
+    if isinstance(wanted, MaskedBytes):
+        return f"{wanted.value.hex()} under mask {wanted.mask.hex()}"
+    return f"at least {wanted!r}" if key.kind is PinKind.AT_LEAST else _shown(wanted)
+
+
+def _shown(value: bytes | int | None) -> str:
+    if value is None:
+        return "nothing"
+    return value.hex() if isinstance(value, bytes) else str(value)
