@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from proxy_attestation.errors import InternalError, PolicyError, ProxyAttestationError
+from proxy_attestation.errors import InternalError, PeerError, PolicyError, ProxyAttestationError
 from proxy_attestation.explanations import EXPLANATIONS
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -49,7 +49,7 @@ def print_error(error: ProxyAttestationError) -> None:
     """Print an error on stderr: code and detail, cause, fix."""
     explanation = EXPLANATIONS[error.code]
     click.echo(f"error: {error}", err=True)
-    if isinstance(error, PolicyError):
+    if isinstance(error, PolicyError | PeerError):
         for mismatch in error.mismatches:
             click.echo(
                 f"  {mismatch.code} {mismatch.field}: expected {mismatch.expected}, found {mismatch.actual}", err=True
