@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from proxy_attestation.appraisal.claims import Claims
 from proxy_attestation.codes import Code
+from proxy_attestation.formats.pins import minimum_form
 from proxy_attestation.formats.request import ApplicationKind, KeyOrigin, Names, Request, names_from
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.decide import decide
@@ -153,20 +154,16 @@ def test_any_listed_measurement_is_accepted(policy_of: PolicyOf, claims_of: Clai
 
 def test_pins_below_the_minimum_match_nothing(policy_of: PolicyOf, claims_of: ClaimsOf, request_of: RequestOf) -> None:
     # No file can say this; an entry that was made in another way must not be open for it.
-    sgx: list[dict[str, object]] = [
-        {"mr_signer": ()},
-        {"isv_prod_id": None},
-        {"min_isv_svn": None},
-        {"attributes": None},
-        {"misc_select": None},
-    ]
-    tdx: list[dict[str, object]] = [{"mr_td": ()}, {"mr_config_id": ()}, {"rtmr": {}}, {"rtmr": {0: (b"\x40" * 48,)}}]
-    for kind, changes in (("signer", sgx), ("tdx", tdx)):
+    for kind in ("sgx", "signer", "tdx"):
         policy = policy_of(kind)
-        pins: Any = next(iter(policy.workloads.values())).pins
-        for change in changes:
-            below = with_workload(policy, pins=replace(pins, **change))
-            assert_refused(decide(claims_of(kind), request_of(kind), below))
+        workload = next(iter(policy.workloads.values()))
+        form = minimum_form(workload.tee, workload.pins.__contains__)
+        for name in form:
+            for below in (
+                {key: value for key, value in workload.pins.items() if key != name},
+                {**workload.pins, name: ()},
+            ):
+                assert_refused(decide(claims_of(kind), request_of(kind), with_workload(policy, pins=below)))
 
 
 def test_optional_tdx_pins(policy_of: PolicyOf, claims_of: ClaimsOf, request_of: RequestOf) -> None:

@@ -6,16 +6,14 @@ from pathlib import Path
 import pytest
 
 from proxy_attestation.codes import Code
+from proxy_attestation.formats.pins import PINS, TCB_STATUS, PinKind
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.load import load_policy, parse_policy
 from proxy_attestation.policy.vocabulary import (
     APPLICATION_KEYS,
     DANGER_KEYS,
-    PINS,
     POLICY_KEYS,
-    TCB_STATUS,
     WORKLOAD_KEYS,
-    PinKind,
 )
 
 PROJECT = Path(__file__).parents[2]

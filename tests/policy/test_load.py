@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError
 from proxy_attestation.formats.bounds import POLICY_FILE_MAX
+from proxy_attestation.formats.pins import MINIMUM, MaskedBytes, pin_key_names
 from proxy_attestation.formats.request import KeyOrigin
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.load import PolicyFileError, load_policy, parse_policy
-from proxy_attestation.policy.model import MaskedBytes, OwnerKind, Policy, SgxPins, TdxPins
-from proxy_attestation.policy.vocabulary import DANGER_KEYS, POLICY_KEYS, WORKLOAD_KEYS, pin_key_names
+from proxy_attestation.policy.model import OwnerKind, Policy
+from proxy_attestation.policy.vocabulary import DANGER_KEYS, POLICY_KEYS, WORKLOAD_KEYS
 
 H32, H48, H64 = "ab" * 32, "ab" * 48, "ab" * 64
 HEADER = "[[workload]]"
@@ -330,20 +331,18 @@ def test_an_sgx_entry_is_read_whole(policy_of: Callable[..., Policy]) -> None:
     assert (policy.min_lifetime, policy.max_lifetime) == (1200, 43200)
     assert policy.dangers == ()
     workload = policy.workloads["app"]
-    assert workload.pins == SgxPins(
-        mr_enclave=(),
-        mr_signer=(bytes([0x22] * 32),),
-        isv_prod_id=7,
-        min_isv_svn=3,
-        attributes=MaskedBytes(
-            bytes.fromhex("0500000000000000e700000000000000"), bytes.fromhex("ffffffffffffffffff00000000000000")
-        ),
-        misc_select=MaskedBytes(bytes(4), b"\xff" * 4),
-        config_id=bytes.fromhex(H64),
-        config_svn=9,
-        isv_ext_prod_id=bytes.fromhex(H32[:32]),
-        isv_family_id=bytes([0xCD] * 16),
-    )
+    assert workload.pins == {
+        "mr_signer": (bytes([0x22] * 32),),
+        "isv_prod_id": 7,
+        "min_isv_svn": 3,
+        "attributes_flags": MaskedBytes(bytes.fromhex("0500000000000000"), b"\xff" * 8),
+        "xfrm": MaskedBytes(bytes.fromhex("e700000000000000"), b"\xff" + bytes(7)),
+        "misc_select": MaskedBytes(bytes(4), b"\xff" * 4),
+        "config_id": bytes.fromhex(H64),
+        "config_svn": 9,
+        "isv_ext_prod_id": bytes.fromhex(H32[:32]),
+        "isv_family_id": bytes([0xCD] * 16),
+    }
     assert workload.tee is Tee.SGX
     assert workload.tcb == ("SWHardeningNeeded", "UpToDate")
     assert workload.advisories == ("INTEL-SA-00289", "INTEL-SA-00615")
@@ -365,25 +364,31 @@ def test_a_tdx_entry_is_read_whole(policy_of: Callable[..., Policy]) -> None:
             "tcb": '["TDRelaunchAdvised"]',
         },
     )
-    pins = policy.workloads["vm"].pins
-    assert isinstance(pins, TdxPins)
-    assert pins.rtmr == {n: (bytes([0x40 + n] * 48),) for n in range(3)} | {3: (b"\x01" * 48, bytes.fromhex(H48))}
-    assert pins.mr_td == (bytes([0x31] * 48),)
-    assert pins.mr_config_id == (bytes(48),)
-    assert pins.td_attributes == MaskedBytes(bytes.fromhex("0000001000000000"), b"\xff" * 8)
-    assert pins.xfam == MaskedBytes(bytes.fromhex("e702060000000000"), b"\xff" * 8)
-    assert (pins.mr_owner, pins.mr_owner_config) == (bytes.fromhex(H48), bytes(48))
-    assert pins.mr_service_td == (bytes.fromhex(H48),)
+    assert policy.workloads["vm"].pins == {
+        "mr_td": (bytes([0x31] * 48),),
+        **{f"rtmr{n}": (bytes([0x40 + n] * 48),) for n in range(3)},
+        "rtmr3": (b"\x01" * 48, bytes.fromhex(H48)),
+        "mr_config_id": (bytes(48),),
+        "td_attributes": MaskedBytes(bytes.fromhex("0000001000000000"), b"\xff" * 8),
+        "xfam": MaskedBytes(bytes.fromhex("e702060000000000"), b"\xff" * 8),
+        "mr_owner": bytes.fromhex(H48),
+        "mr_owner_config": bytes(48),
+        "mr_service_td": (bytes.fromhex(H48),),
+    }
     assert policy.workloads["vm"].tcb == ("TDRelaunchAdvised",)
 
 
 def test_no_default_is_open(policy_of: Callable[..., Policy]) -> None:
     policy = policy_of("sgx", {"dns": None, "ip": None})
     workload = policy.workloads["app"]
-    pins = workload.pins
-    assert isinstance(pins, SgxPins)
-    assert (pins.config_id, pins.config_svn) == (bytes(64), 0)
-    assert (pins.isv_ext_prod_id, pins.isv_family_id) == (bytes(16), bytes(16))
+    assert workload.pins == {
+        "mr_enclave": (bytes([0x11] * 32),),
+        "config_id": bytes(64),
+        "config_svn": 0,
+        "isv_ext_prod_id": bytes(16),
+        "isv_family_id": bytes(16),
+    }
+    assert policy_of("tdx").workloads["vm"].pins["mr_service_td"] == (bytes(48),)
     assert workload.tcb == ("UpToDate",)
     assert workload.advisories == ()
     assert workload.application == ()
@@ -471,14 +476,8 @@ def test_what_is_read_is_never_below_the_minimum(
     except PolicyFileError:
         return
     for workload in policy.workloads.values():
-        pins = workload.pins
-        if isinstance(pins, SgxPins):
-            signer = (pins.isv_prod_id, pins.min_isv_svn, pins.attributes, pins.misc_select)
-            assert pins.mr_enclave or (pins.mr_signer and None not in signer)
-        else:
-            assert pins.mr_td
-            assert pins.mr_config_id
-            assert all(pins.rtmr[n] for n in range(3))
+        assert any(set(form) <= workload.pins.keys() for form in MINIMUM[workload.tee])
+        assert () not in workload.pins.values()
         assert workload.tcb
         assert "Revoked" not in workload.tcb
         assert policy.min_lifetime <= workload.max_lifetime <= policy.max_lifetime <= 24 * 3600

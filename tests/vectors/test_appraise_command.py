@@ -20,8 +20,8 @@ import pytest
 from proxy_attestation.cli.main import group
 from proxy_attestation.cli.output import run
 from proxy_attestation.codes import Code
+from proxy_attestation.formats.pins import TCB_STATUS
 from proxy_attestation.formats.tee import Tee
-from proxy_attestation.policy.vocabulary import TCB_STATUS
 
 Case: TypeAlias = Mapping[str, Any]
 

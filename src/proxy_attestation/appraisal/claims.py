@@ -5,7 +5,7 @@ Fields carry the vendor's names in snake_case; byte strings are in memory order,
 
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Final, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 from proxy_attestation.formats.tee import Tee
 
@@ -33,6 +33,7 @@ class SgxClaims:
         isv_family_id: 16 bytes (KSS).
     """
 
+    tee: ClassVar[Tee] = Tee.SGX
     cpu_svn: bytes
     misc_select: bytes
     attributes_flags: bytes
@@ -72,6 +73,7 @@ class TdxClaims:
         mr_service_td: 48 bytes, or None in a TDX 1.0 body.
     """
 
+    tee: ClassVar[Tee] = Tee.TDX
     tee_tcb_svn: bytes
     mr_seam: bytes
     mr_signer_seam: bytes

@@ -10,7 +10,6 @@ from proxy_attestation.cli.demands import parse_demands
 from proxy_attestation.cli.evidence_file import parse_time, read_input
 from proxy_attestation.cli.output import json_option, print_json
 from proxy_attestation.cli.verdict import (
-    UP_TO_DATE,
     Acceptance,
     Verdict,
     find_workload,
@@ -22,9 +21,9 @@ from proxy_attestation.cli.verdict import (
 from proxy_attestation.endorsements.load import load_endorsements, load_roots
 from proxy_attestation.errors import FormatError, UsageError
 from proxy_attestation.formats.bounds import MESSAGE_MAX
+from proxy_attestation.formats.pins import TCB_STATUS, UP_TO_DATE
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.load import load_policy
-from proxy_attestation.policy.vocabulary import TCB_STATUS
 
 
 @click.command("appraise")

@@ -12,7 +12,7 @@ from typing import Final
 from proxy_attestation.cli.evidence_file import parse_time
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import Mismatch, UsageError
-from proxy_attestation.policy.vocabulary import PINS, PinKind
+from proxy_attestation.formats.pins import PINS, PinKind
 
 
 class _Type(Enum):

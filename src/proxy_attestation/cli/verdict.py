@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 import click
 
@@ -23,13 +22,9 @@ from proxy_attestation.explanations import EXPLANATIONS
 from proxy_attestation.formats.dcap_codes import DcapFault, dcap_code
 from proxy_attestation.formats.dcap_quote import Quote
 from proxy_attestation.formats.request import ApplicationKind, KeyOrigin, Names, Request, RuntimeClaims
-from proxy_attestation.formats.tee import Tee
+from proxy_attestation.formats.tee import Tee, debug_code, tcb_status_code
 from proxy_attestation.policy.decide import decide
 from proxy_attestation.policy.model import Policy, Workload
-
-UP_TO_DATE: Final = "UpToDate"
-_DEBUG: Final = {Tee.SGX: Code.SGX_DEBUG, Tee.TDX: Code.TDX_DEBUG}
-_TCB_STATUS: Final = {Tee.SGX: Code.SGX_TCB_STATUS, Tee.TDX: Code.TDX_TCB_STATUS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +143,7 @@ def _with_debug(error: AppraisalError, quote: Quote | None, acceptance: Acceptan
         return error
     if acceptance.debug_allowed or not parse_body(quote).debug:
         return error
-    return AppraisalError(_DEBUG[quote.tee], f"debug; and {error.detail}")
+    return AppraisalError(debug_code(quote.tee), f"debug; and {error.detail}")
 
 
 def _signed_claims(quote: Quote | None, body: Body | None) -> dict[str, object]:
@@ -194,10 +189,10 @@ def _mismatches(claims: Claims, acceptance: Acceptance) -> list[Mismatch]:
 def _default_policy(claims: Claims, acceptance: Acceptance) -> list[Mismatch]:
     found: list[Mismatch] = []
     if claims.debug and not acceptance.allow_debug:
-        found.append(Mismatch(_DEBUG[claims.tee], "debug", "false", "true"))
+        found.append(Mismatch(debug_code(claims.tee), "debug", "false", "true"))
     if claims.tcb.status not in acceptance.statuses:
         wanted = " or ".join(acceptance.statuses)
-        found.append(Mismatch(_TCB_STATUS[claims.tee], "tcb_status", wanted, claims.tcb.status))
+        found.append(Mismatch(tcb_status_code(claims.tee), "tcb_status", wanted, claims.tcb.status))
     service_td = getattr(claims.body, "mr_service_td", None)
     if service_td is not None and any(service_td) and not acceptance.demands.pins("mr_service_td"):
         found.append(Mismatch(Code.TDX_SERVICE_TD, "mr_service_td", "zero, or pinned", service_td.hex()))

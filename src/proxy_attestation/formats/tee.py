@@ -1,6 +1,9 @@
 """The kinds of trusted execution environment that the formats know."""
 
 from enum import StrEnum
+from functools import cache
+
+from proxy_attestation.codes import Code
 
 
 class Tee(StrEnum):
@@ -8,3 +11,15 @@ class Tee(StrEnum):
 
     SGX = "sgx"
     TDX = "tdx"
+
+
+@cache
+def debug_code(tee: Tee) -> Code:
+    """Return the code for a TEE that can be debugged."""
+    return Code(f"{tee}.debug")
+
+
+@cache
+def tcb_status_code(tee: Tee) -> Code:
+    """Return the code for a platform whose TCB status is not accepted."""
+    return Code(f"{tee}.tcb_status")

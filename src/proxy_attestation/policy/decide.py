@@ -28,13 +28,11 @@ from proxy_attestation.appraisal.claims import Claims
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import Mismatch
 from proxy_attestation.formats.request import ApplicationKind, Names, Request
-from proxy_attestation.formats.tee import Tee
+from proxy_attestation.formats.tee import debug_code, tcb_status_code
 from proxy_attestation.policy.model import Decision, OwnerKind, Policy, Workload
 from proxy_attestation.policy.names import RESERVED_ENTRY, spiffe_id
 from proxy_attestation.policy.pins import match_pins
 
-_DEBUG: Final = {Tee.SGX: Code.SGX_DEBUG, Tee.TDX: Code.TDX_DEBUG}
-_TCB_STATUS: Final = {Tee.SGX: Code.SGX_TCB_STATUS, Tee.TDX: Code.TDX_TCB_STATUS}
 # `shared` asks for no proof. Any kind beyond it refuses until its proof is checked here.
 _OWNERS_WITHOUT_PROOF: Final = frozenset({OwnerKind.SHARED})
 
@@ -80,19 +78,20 @@ def _refused(mismatches: tuple[Mismatch, ...], workload: Workload | None, reques
 
 
 def _mismatches(claims: Claims, request: Request, workload: Workload, own_id: str) -> Iterator[Mismatch]:
-    # 2. TEE.
-    for whose, tee in (("the request's", request.tee), ("the evidence's", claims.tee)):
+    # 2. TEE. The claims say it, and so does the body that they hold.
+    evidence = claims.tee if claims.tee is not workload.tee else claims.body.tee
+    for whose, tee in (("the request's", request.tee), ("the evidence's", evidence)):
         if tee is not workload.tee:
             yield Mismatch(Code.POLICY_TEE, "tee", str(workload.tee), f"{whose} {tee}")
     # 3. Debug. The claim and the bit that it was read from: whichever says debug counts.
     if not workload.allow_debug and (claims.debug or claims.body.debug):
-        yield Mismatch(_DEBUG[claims.tee], "debug", "false", "true")
+        yield Mismatch(debug_code(claims.tee), "debug", "false", "true")
     # 4. Pins. Evidence of another TEE has no value for any of them: 2. has said so.
-    if claims.tee is workload.tee:
-        yield from match_pins(workload.pins, claims.body)
+    if evidence is workload.tee:
+        yield from match_pins(workload.tee, workload.pins, claims.body)
     # 5. TCB status.
     if claims.tcb.status not in workload.tcb:
-        yield Mismatch(_TCB_STATUS[claims.tee], "tcb", " or ".join(workload.tcb), claims.tcb.status)
+        yield Mismatch(tcb_status_code(claims.tee), "tcb", " or ".join(workload.tcb), claims.tcb.status)
     # 6. Advisories.
     for advisory in claims.tcb.advisories:
         if advisory not in workload.advisories:

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from proxy_attestation.formats.pins import pin_key_names
 from proxy_attestation.formats.request import KeyOrigin, is_workload_name
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.application import ReadFile, read_application
@@ -13,7 +14,6 @@ from proxy_attestation.policy.reader import Fault, TableReader, show
 from proxy_attestation.policy.vocabulary import (
     LATER_TEES,
     WORKLOAD_KEYS,
-    pin_key_names,
     read_advisories,
     read_tcb,
     seconds_from,

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
 
 from proxy_attestation.errors import Mismatch
+from proxy_attestation.formats.pins import Pins
 from proxy_attestation.formats.request import ApplicationKind, KeyOrigin, Names
 from proxy_attestation.formats.tee import Tee
 
@@ -14,81 +14,6 @@ class OwnerKind(StrEnum):
     """Who may hold an entry's names. Kinds beyond these are refused when the policy is read."""
 
     SHARED = "shared"
-
-
-@dataclass(frozen=True, slots=True)
-class MaskedBytes:
-    """A value that counts only where the mask has bits.
-
-    Attributes:
-        value: already masked.
-        mask: as long as the value, never all zero.
-    """
-
-    value: bytes
-    mask: bytes
-
-    def matches(self, actual: bytes) -> bool:
-        """Tell whether `actual` has the same length and the same bits under the mask."""
-        if len(actual) != len(self.mask):
-            return False
-        return int.from_bytes(actual) & int.from_bytes(self.mask) == int.from_bytes(self.value)
-
-
-@dataclass(frozen=True, slots=True)
-class SgxPins:
-    """What an SGX enclave must be. At least `mr_enclave`, or `mr_signer` with product id, SVN and both masks.
-
-    Attributes:
-        mr_enclave: accepted values, 32 bytes each; empty where the signer form is used.
-        mr_signer: accepted values, 32 bytes each; may be empty beside mr_enclave.
-        isv_prod_id: accepted value, or None where mr_enclave pins it.
-        min_isv_svn: or None where mr_enclave pins it.
-        attributes: FLAGS and XFRM, 16 bytes, under a mask; None where mr_enclave pins the enclave.
-        misc_select: 4 bytes under a mask; None likewise.
-        config_id: 64 bytes, exactly (all zero where the entry does not name it), and so the other KSS fields.
-        config_svn: exactly.
-        isv_ext_prod_id: 16 bytes, exactly.
-        isv_family_id: 16 bytes, exactly.
-    """
-
-    mr_enclave: tuple[bytes, ...]
-    mr_signer: tuple[bytes, ...]
-    isv_prod_id: int | None
-    min_isv_svn: int | None
-    attributes: MaskedBytes | None
-    misc_select: MaskedBytes | None
-    config_id: bytes
-    config_svn: int
-    isv_ext_prod_id: bytes
-    isv_family_id: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class TdxPins:
-    """What a TD must be.
-
-    Attributes:
-        mr_td: accepted values, 48 bytes each.
-        rtmr: for each pinned register (0 to 3) its accepted values; 0, 1 and 2 are always there.
-        mr_config_id: accepted values, 48 bytes each.
-        td_attributes: 8 bytes under a mask.
-        xfam: 8 bytes under a mask.
-        mr_owner: 48 bytes, exactly, or None where it does not matter; and so mr_owner_config.
-        mr_service_td: accepted values, 48 bytes each; empty demands none or all zero.
-    """
-
-    mr_td: tuple[bytes, ...]
-    rtmr: Mapping[int, tuple[bytes, ...]]
-    mr_config_id: tuple[bytes, ...]
-    td_attributes: MaskedBytes
-    xfam: MaskedBytes
-    mr_owner: bytes | None
-    mr_owner_config: bytes | None
-    mr_service_td: tuple[bytes, ...]
-
-
-Pins: TypeAlias = SgxPins | TdxPins
 
 
 @dataclass(frozen=True, slots=True)

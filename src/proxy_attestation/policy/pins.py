@@ -1,128 +1,110 @@
-"""What an entry must pin of its TEE, read into pins, matched with a body, and shown.
+"""What an entry pins of its TEE: read from its table, matched with a body, shown. The keys are `formats.pins`."""
 
-A signer may sign many enclaves, so MRSIGNER alone pins none. MRENCLAVE covers neither the attributes nor the KSS
-fields: debug is checked whatever the form, and KSS fields always count. MRTD covers the firmware that a TD starts with
-and nothing that it loads, so the registers are not optional; register 3 is free for use at run time. A service TD (for
-migration) can reach into the TD: one that is bound must be pinned.
-"""
-
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
-from operator import attrgetter
-from typing import Any, Final
 
-from proxy_attestation.appraisal.claims import Body, SgxClaims, TdxClaims
-from proxy_attestation.codes import Code
+from proxy_attestation.appraisal.claims import Body
 from proxy_attestation.errors import Mismatch
+from proxy_attestation.formats.bounds import PIN_VALUES_MAX
+from proxy_attestation.formats.pins import MINIMUM, PINS, MaskedBytes, PinKey, PinKind, Pins, PinValue, minimum_form
 from proxy_attestation.formats.tee import Tee
-from proxy_attestation.policy.model import MaskedBytes, Pins, SgxPins, TdxPins
 from proxy_attestation.policy.reader import TableReader
-from proxy_attestation.policy.vocabulary import PINS, PinKey, PinValue, compare, read_pins, readable
-
-MINIMUM: Final[Mapping[Tee, tuple[tuple[str, ...], ...]]] = {
-    Tee.SGX: (("mr_enclave",), ("mr_signer", "isv_prod_id", "min_isv_svn", "attributes_flags", "xfrm", "misc_select")),
-    Tee.TDX: (("mr_td", "rtmr0", "rtmr1", "rtmr2", "mr_config_id", "td_attributes", "xfam"),),
-}
-"""The forms of minimum pins: an entry pins every key of one. Reading sees to it that a masked value has its mask."""
-
-_BODIES: Final[Mapping[Tee, type[SgxClaims] | type[TdxClaims]]] = {Tee.SGX: SgxClaims, Tee.TDX: TdxClaims}
-_HALF: Final = 8
-_REGISTERS: Final = {f"rtmr{number}": number for number in range(4)}
-_NONE_BOUND: Final = bytes(48)
-"""MRSERVICETD where no service TD is bound. A TDX 1.0 body has no such field, and a TD of 1.0 no service TD."""
-
-
-def _half(pins: SgxPins, part: slice) -> MaskedBytes | None:
-    """Return FLAGS or XFRM; None where the mask leaves all of it out."""
-    attributes = pins.attributes
-    if attributes is None or not any(attributes.mask[part]):
-        return None
-    return MaskedBytes(attributes.value[part], attributes.mask[part])
-
-
-def _register(pins: TdxPins, number: int) -> tuple[bytes, ...]:
-    return pins.rtmr.get(number, ())
-
-
-# Where pins hold the value of a key that is no attribute of theirs, or hold it in another form.
-_ELSEWHERE: Final[Mapping[str, Callable[[Any], PinValue | None]]] = {
-    "attributes_flags": partial(_half, part=slice(_HALF)),
-    "xfrm": partial(_half, part=slice(_HALF, None)),
-    **{name: partial(_register, number=number) for name, number in _REGISTERS.items()},
-    "mr_service_td": lambda pins: pins.mr_service_td or (_NONE_BOUND,),
-}
-_VALUE: Final[Mapping[str, Callable[[Any], PinValue | None]]] = {
-    name: _ELSEWHERE.get(name, attrgetter(name)) for keys in PINS.values() for name in keys
-}
+from proxy_attestation.policy.vocabulary import hex_from
 
 
 def parse_pins(tee: Tee, reader: TableReader) -> Pins | None:
     """Read the pins of an entry; None, with every problem noted, where they are wrong or below the minimum."""
     noted = len(reader.issues)
-    values = read_pins(tee, reader)
+    values = {key.name: _read(key, reader) for key in PINS[tee].values()}
     forms = "; or ".join(", ".join(form) for form in MINIMUM[tee])
-    reader.require(_form(tee, reader.has), f"below the minimum pins of {tee}, which are {forms}")
+    reader.require(minimum_form(tee, reader.has), f"below the minimum pins of {tee}, which are {forms}")
     if len(reader.issues) > noted:
         return None
-    return _sgx_pins(values) if tee is Tee.SGX else _tdx_pins(values)
+    return {name: value for name, value in values.items() if value is not None and value != ()}
 
 
-def match_pins(pins: Pins, body: Body) -> tuple[Mismatch, ...]:
-    """Compare what a TEE measured with pins; every mismatch, in the order of the vocabulary.
+def match_pins(tee: Tee, pins: Pins, body: Body) -> Iterator[Mismatch]:
+    """Yield every mismatch of what a TEE measured with the pins of an entry for that TEE, in the table's order.
 
-    A body of another TEE is a mismatch of its own: `policy.tee`.
+    A claim that the body does not have agrees with nothing.
     """
-    expected = _BODIES[_tee_of(pins)]
-    if not isinstance(body, expected):
-        return (Mismatch(Code.POLICY_TEE, "tee", expected.__name__, type(body).__name__),)
-    results = [compare(key, wanted, _claim(body, key.claim)) for key, wanted in _demands(pins)]
-    return tuple(mismatch for mismatch in results if mismatch is not None)
+    for key, wanted in _demands(tee, pins):
+        actual = getattr(body, key.claim, None)
+        mismatch = compare(key, wanted, key.missing if actual is None else actual)
+        if mismatch is not None:
+            yield mismatch
 
 
-def pins_readable(pins: Pins) -> dict[str, tuple[str, ...]]:
+def pins_readable(tee: Tee, pins: Pins) -> dict[str, tuple[str, ...]]:
     """Return what pins demand, for people: by key name, one text for each accepted value."""
     return {
         key.name: tuple(readable(key, item) for item in (wanted if isinstance(wanted, tuple) else (wanted,)))
-        for key, wanted in _demands(pins)
+        for key, wanted in _demands(tee, pins)
     }
 
 
-def _tee_of(pins: Pins) -> Tee:
-    return Tee.SGX if isinstance(pins, SgxPins) else Tee.TDX
-
-
-def _form(tee: Tee, has: Callable[[str], bool]) -> tuple[str, ...]:
-    """Return the form that is meant: the one whose first key is there, or else the last."""
-    return next((form for form in MINIMUM[tee] if has(form[0])), MINIMUM[tee][-1])
-
-
-def _sgx_pins(values: dict[str, Any]) -> SgxPins:
-    # A half that the entry does not name has a zero mask: it does not count.
-    nothing = MaskedBytes(bytes(_HALF), bytes(_HALF))
-    low, high = (values.pop(name) or nothing for name in ("attributes_flags", "xfrm"))
-    attributes = MaskedBytes(low.value + high.value, low.mask + high.mask)
-    return SgxPins(attributes=attributes if any(attributes.mask) else None, **values)
-
-
-def _tdx_pins(values: dict[str, Any]) -> TdxPins:
-    registers = {number: values.pop(name) for name, number in _REGISTERS.items()}
-    return TdxPins(rtmr={number: accepted for number, accepted in registers.items() if accepted}, **values)
-
-
-def _demands(pins: Pins) -> Iterator[tuple[PinKey, PinValue]]:
-    """Yield what the pins demand, by the vocabulary. An empty tuple is met by nothing."""
-    tee = _tee_of(pins)
-    minimum = _form(tee, lambda name: bool(_VALUE[name](pins)))
+def _demands(tee: Tee, pins: Pins) -> Iterator[tuple[PinKey, PinValue]]:
+    minimum = minimum_form(tee, pins.__contains__)
     for name, key in PINS[tee].items():
-        value = _VALUE[name](pins)
-        if value is None or (isinstance(value, tuple) and not value):
-            # No file can be below the minimum. Pins made in another way can: what they lack then matches nothing.
-            if name in minimum:
-                yield key, ()
-        else:
-            yield key, value
+        # No file can be below the minimum. Pins made in another way can: what they lack then matches nothing.
+        wanted = pins.get(name, () if name in minimum else key.absent)
+        if wanted is not None:
+            yield key, wanted
 
 
-def _claim(body: Body, name: str) -> bytes | int | None:
-    value: bytes | int | None = getattr(body, name)
-    return _NONE_BOUND if value is None and name == "mr_service_td" else value
+def _read(key: PinKey, reader: TableReader) -> PinValue | None:
+    read = partial(hex_from, size=key.size, zero=key.zero)
+    if key.kind is PinKind.ANY_OF:
+        return reader.values(key.name, PIN_VALUES_MAX, read) or key.absent
+    if key.kind is PinKind.MASKED:
+        return _read_masked(key, reader)
+    if key.kind is PinKind.EXACT:
+        value: PinValue | None = reader.value(key.name, read)
+    else:
+        value = reader.integer(key.name, 0, 256**key.size - 1)
+    return key.absent if value is None else value
+
+
+def _read_masked(key: PinKey, reader: TableReader) -> MaskedBytes | None:
+    if not reader.has(key.name) and not reader.has(key.mask):
+        return None
+    if not reader.require([key.name, key.mask], "a masked value takes both keys: the value, and the bits that count"):
+        return None
+    value = reader.value(key.name, partial(hex_from, size=key.size, zero=True))
+    mask = reader.value(key.mask, partial(hex_from, size=key.size, zero=False))
+    if value is None or mask is None:
+        return None
+    kept = bytes(v & m for v, m in zip(value, mask, strict=True))
+    if kept != value:
+        fix = f"write {kept.hex()}, or set them in {key.mask}"
+        reader.note(key.name, f"{key.name} has bits that its mask leaves out", fix)
+        return None
+    return MaskedBytes(value, mask)
+
+
+def compare(key: PinKey, wanted: PinValue, actual: bytes | int | None) -> Mismatch | None:
+    """Hold one pin against one claim; None where they agree. A claim that is absent agrees with nothing."""
+    if isinstance(wanted, tuple):
+        agrees = actual in wanted
+    elif isinstance(wanted, MaskedBytes):
+        agrees = isinstance(actual, bytes) and wanted.matches(actual)
+    elif key.kind is PinKind.AT_LEAST and isinstance(wanted, int):
+        agrees = isinstance(actual, int) and actual >= wanted
+    else:
+        agrees = actual == wanted
+    return None if agrees else Mismatch(key.code, key.name, readable(key, wanted), _shown(actual))
+
+
+def readable(key: PinKey, wanted: PinValue) -> str:
+    """Return what a pin demands, for people."""
+    if isinstance(wanted, tuple):
+        return " or ".join(value.hex() for value in wanted) or "nothing"
+    if isinstance(wanted, MaskedBytes):
+        return f"{wanted.value.hex()} under mask {wanted.mask.hex()}"
+    return f"at least {wanted!r}" if key.kind is PinKind.AT_LEAST else _shown(wanted)
+
+
+def _shown(value: bytes | int | None) -> str:
+    if value is None:
+        return "nothing"
+    return value.hex() if isinstance(value, bytes) else str(value)

@@ -6,12 +6,10 @@ from typing import Final
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import Mismatch
 from proxy_attestation.formats.ear import AFFIRMING, WARNING, LeafClaims
+from proxy_attestation.formats.pins import UP_TO_DATE
 from proxy_attestation.formats.request import Names
-from proxy_attestation.formats.tee import Tee
-from proxy_attestation.relying_party.expectation import UP_TO_DATE, Expectation
-
-_DEBUG: Final = {Tee.SGX: Code.SGX_DEBUG, Tee.TDX: Code.TDX_DEBUG}
-_TCB_STATUS: Final = {Tee.SGX: Code.SGX_TCB_STATUS, Tee.TDX: Code.TDX_TCB_STATUS}
+from proxy_attestation.formats.tee import debug_code, tcb_status_code
+from proxy_attestation.relying_party.expectation import Expectation
 
 # AR4SI trustworthiness claims (draft-ietf-rats-ar4si, section 2.3) by key, and the upper ends of two tiers.
 _CONFIGURATION, _EXECUTABLES, _HARDWARE, _RUNTIME_OPAQUE = 1, 2, 4, 5
@@ -97,9 +95,9 @@ def _compare_code(e: Expectation, claims: LeafClaims) -> Iterator[Mismatch]:
 
 def _compare_platform(e: Expectation, claims: LeafClaims) -> Iterator[Mismatch]:
     if claims.debug and not e.allow_debug:
-        yield Mismatch(_DEBUG[claims.tee], "debug", "false", "true")
+        yield Mismatch(debug_code(claims.tee), "debug", "false", "true")
     if claims.tcb_status not in e.tcb:
-        yield Mismatch(_TCB_STATUS[claims.tee], "tcb", " or ".join(e.tcb), claims.tcb_status)
+        yield Mismatch(tcb_status_code(claims.tee), "tcb", " or ".join(e.tcb), claims.tcb_status)
     unlisted = [advisory for advisory in claims.advisories if advisory not in e.advisories]
     if unlisted:
         yield Mismatch(Code.POLICY_ADVISORY, "advisories", ", ".join(e.advisories) or "none", ", ".join(unlisted))

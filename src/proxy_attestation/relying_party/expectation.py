@@ -11,43 +11,23 @@ from typing import Final
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError
+from proxy_attestation.formats.pins import PINS, TCB_STATUS, UP_TO_DATE, PinKind
 from proxy_attestation.formats.request import KeyOrigin, Names, is_workload_name
 from proxy_attestation.formats.tee import Tee
 
-UP_TO_DATE: Final = "UpToDate"
-TCB_STATUSES: Final = frozenset(
-    {
-        UP_TO_DATE,
-        "SWHardeningNeeded",
-        "ConfigurationNeeded",
-        "ConfigurationAndSWHardeningNeeded",
-        "OutOfDate",
-        "OutOfDateConfigurationNeeded",
-        "TDRelaunchAdvised",
-        "TDRelaunchAdvisedConfigurationNeeded",
-    }
-)
-"""Status words of Intel's TCB levels that an expectation may accept; `Revoked` is none of them."""
+TCB_STATUSES: Final = frozenset(word for words in TCB_STATUS.values() for word in words)
+"""Status words that an expectation may accept; `Revoked` is none of them."""
 
+# A leaf carries these beside its measurements, under names that are the same for every TEE.
+_OWN_CLAIMS: Final = frozenset({"mr_signer", "isv_prod_id", "min_isv_svn"})
 MEASUREMENTS: Final[dict[Tee, dict[str, int]]] = {
-    Tee.SGX: {"mr_enclave": 32, "isv_ext_prod_id": 16, "config_id": 64, "config_svn": 2, "isv_family_id": 16},
-    Tee.TDX: {
-        "mr_td": 48,
-        "rtmr0": 48,
-        "rtmr1": 48,
-        "rtmr2": 48,
-        "rtmr3": 48,
-        "mr_config_id": 48,
-        "mr_owner": 48,
-        "mr_owner_config": 48,
-        "mr_service_td": 48,
-    },
+    tee: {name: key.size for name, key in keys.items() if key.kind is not PinKind.MASKED and name not in _OWN_CLAIMS}
+    for tee, keys in PINS.items()
 }
 """Fields of a TEE's body of which an expectation may list values, with their length in bytes; numbers big-endian."""
 
 MASKED: Final[dict[Tee, dict[str, int]]] = {
-    Tee.SGX: {"attributes_flags": 8, "xfrm": 8, "misc_select": 4},
-    Tee.TDX: {"td_attributes": 8, "xfam": 8},
+    tee: {name: key.size for name, key in keys.items() if key.kind is PinKind.MASKED} for tee, keys in PINS.items()
 }
 """Fields that count under a mask, with their length in bytes."""
 

@@ -27,9 +27,10 @@ from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, FormatError
 from proxy_attestation.formats.bounds import APPLICATION_PATHS_MAX, EXPECTATION_FILE_MAX, INDEX_MAX, PIN_VALUES_MAX
 from proxy_attestation.formats.index import parse_index, path_fault
+from proxy_attestation.formats.pins import UP_TO_DATE
 from proxy_attestation.formats.request import KeyOrigin, Names, names_from
 from proxy_attestation.formats.tee import Tee
-from proxy_attestation.relying_party.expectation import HARDWARE_ORIGINS, MASKED, MEASUREMENTS, UP_TO_DATE, Expectation
+from proxy_attestation.relying_party.expectation import HARDWARE_ORIGINS, MASKED, MEASUREMENTS, Expectation
 
 _HEX: Final = re.compile(r"([0-9a-f]{2})+\Z")
 _WORD: Final = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")

@@ -1,0 +1,151 @@
+"""What of each TEE can be pinned: the vendor's field names with their kinds and lengths, as tables.
+
+Policies and expectations are written in these words, and a leaf carries what they can pin. Hex is lower case and in
+memory order, as in the vendor's signed structure and as `appraise` prints it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, TypeAlias
+
+from proxy_attestation.codes import Code
+from proxy_attestation.formats.dcap_collateral import TcbStatus
+from proxy_attestation.formats.tee import Tee
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedBytes:
+    """A value that counts only where the mask has bits.
+
+    Attributes:
+        value: already masked.
+        mask: as long as the value, never all zero.
+    """
+
+    value: bytes
+    mask: bytes
+
+    def matches(self, actual: bytes) -> bool:
+        """Tell whether `actual` has the same length and the same bits under the mask."""
+        if len(actual) != len(self.mask):
+            return False
+        return int.from_bytes(actual) & int.from_bytes(self.mask) == int.from_bytes(self.value)
+
+
+PinValue: TypeAlias = tuple[bytes, ...] | bytes | int | MaskedBytes
+Pins: TypeAlias = Mapping[str, PinValue]
+"""What an entry demands of its TEE: by key, in the order of the table. A key that is not there demands nothing."""
+
+
+class PinKind(Enum):
+    """How a key is written, and what it takes to match it."""
+
+    ANY_OF = "list of hex"
+    EXACT = "hex"
+    MASKED = "hex, with a mask"
+    NUMBER = "integer"
+    AT_LEAST = "integer, a minimum"
+
+
+@dataclass(frozen=True, slots=True)
+class PinKey:
+    """One key that pins one claim.
+
+    Attributes:
+        name: the key, as written.
+        kind: how it is written and compared.
+        size: bytes of the value; an integer goes up to what fits in them.
+        code: of the mismatch.
+        zero: whether an all-zero value says something. A measurement of zero is none.
+        absent: what an entry demands that does not have the key; None where that is nothing.
+        missing: what the claim counts as where the evidence does not have it; None agrees with nothing.
+    """
+
+    name: str
+    kind: PinKind
+    size: int
+    code: Code
+    zero: bool = True
+    absent: PinValue | None = None
+    missing: bytes | None = None
+
+    @property
+    def claim(self) -> str:
+        """The claim's name in the vendor's vocabulary."""
+        return self.name.removeprefix("min_")
+
+    @property
+    def mask(self) -> str:
+        """The name of the key that holds its mask."""
+        return f"{self.name}_mask"
+
+
+_NONE_BOUND: Final = bytes(48)
+"""MRSERVICETD where no service TD is bound. A TDX 1.0 body has no such field, and a TD of 1.0 no service TD."""
+
+_SGX: Final = (
+    PinKey("mr_enclave", PinKind.ANY_OF, 32, Code.POLICY_MEASUREMENT, zero=False),
+    PinKey("mr_signer", PinKind.ANY_OF, 32, Code.POLICY_SIGNER, zero=False),
+    PinKey("isv_prod_id", PinKind.NUMBER, 2, Code.POLICY_PRODUCT),
+    PinKey("min_isv_svn", PinKind.AT_LEAST, 2, Code.POLICY_SVN),
+    PinKey("attributes_flags", PinKind.MASKED, 8, Code.POLICY_ATTRIBUTES),
+    PinKey("xfrm", PinKind.MASKED, 8, Code.POLICY_ATTRIBUTES),
+    PinKey("misc_select", PinKind.MASKED, 4, Code.POLICY_ATTRIBUTES),
+    PinKey("config_id", PinKind.EXACT, 64, Code.POLICY_CONFIG, absent=bytes(64)),
+    PinKey("config_svn", PinKind.NUMBER, 2, Code.POLICY_CONFIG, absent=0),
+    PinKey("isv_ext_prod_id", PinKind.EXACT, 16, Code.POLICY_CONFIG, absent=bytes(16)),
+    PinKey("isv_family_id", PinKind.EXACT, 16, Code.POLICY_CONFIG, absent=bytes(16)),
+)
+"""Intel SDM vol. 3D, table REPORT; lengths as in `appraisal.claims.SgxClaims`. MRENCLAVE does not cover the KSS fields
+(the last four), so one that an entry does not name must be zero."""
+
+_TDX: Final = (
+    PinKey("mr_td", PinKind.ANY_OF, 48, Code.POLICY_MEASUREMENT, zero=False),
+    PinKey("rtmr0", PinKind.ANY_OF, 48, Code.POLICY_MEASUREMENT),
+    PinKey("rtmr1", PinKind.ANY_OF, 48, Code.POLICY_MEASUREMENT),
+    PinKey("rtmr2", PinKind.ANY_OF, 48, Code.POLICY_MEASUREMENT),
+    PinKey("rtmr3", PinKind.ANY_OF, 48, Code.POLICY_MEASUREMENT),
+    PinKey("mr_config_id", PinKind.ANY_OF, 48, Code.POLICY_CONFIG),
+    PinKey("td_attributes", PinKind.MASKED, 8, Code.POLICY_ATTRIBUTES),
+    PinKey("xfam", PinKind.MASKED, 8, Code.POLICY_ATTRIBUTES),
+    PinKey("mr_owner", PinKind.EXACT, 48, Code.POLICY_CONFIG),
+    PinKey("mr_owner_config", PinKind.EXACT, 48, Code.POLICY_CONFIG),
+    PinKey("mr_service_td", PinKind.ANY_OF, 48, Code.TDX_SERVICE_TD, absent=(_NONE_BOUND,), missing=_NONE_BOUND),
+)
+"""Intel TDX module ABI, TD report body in a quote; lengths as in `appraisal.claims.TdxClaims`. A service TD (for
+migration) can reach into the TD: one that is bound must be pinned."""
+
+PINS: Final[Mapping[Tee, Mapping[str, PinKey]]] = {
+    Tee.SGX: {key.name: key for key in _SGX},
+    Tee.TDX: {key.name: key for key in _TDX},
+}
+
+MINIMUM: Final[Mapping[Tee, tuple[tuple[str, ...], ...]]] = {
+    Tee.SGX: (("mr_enclave",), ("mr_signer", "isv_prod_id", "min_isv_svn", "attributes_flags", "xfrm", "misc_select")),
+    Tee.TDX: (("mr_td", "rtmr0", "rtmr1", "rtmr2", "mr_config_id", "td_attributes", "xfam"),),
+}
+"""The forms of minimum pins: an entry pins every key of one.
+
+A signer may sign many enclaves, so MRSIGNER alone pins none. MRTD covers the firmware that a TD starts with and nothing
+that it loads, so the registers are not optional; register 3 is free for use at run time.
+"""
+
+UP_TO_DATE: Final = str(TcbStatus.UP_TO_DATE)
+_TDX_ONLY: Final = (TcbStatus.TD_RELAUNCH_ADVISED, TcbStatus.TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED)
+TCB_STATUS: Final[Mapping[Tee, tuple[str, ...]]] = {
+    Tee.SGX: tuple(str(word) for word in TcbStatus if word not in (TcbStatus.REVOKED, *_TDX_ONLY)),
+    Tee.TDX: tuple(str(word) for word in TcbStatus if word is not TcbStatus.REVOKED),
+}
+"""The vendor's words that may be accepted. `Revoked` is none of them: appraisal refuses it whatever a policy says."""
+
+
+def minimum_form(tee: Tee, has: Callable[[str], bool]) -> tuple[str, ...]:
+    """Return the form of minimum pins that is meant: the one whose first key is there, or else the last."""
+    return next((form for form in MINIMUM[tee] if has(form[0])), MINIMUM[tee][-1])
+
+
+def pin_key_names(tee: Tee) -> frozenset[str]:
+    """Return every key that pins something of a TEE, masks too."""
+    keys = PINS[tee].values()
+    return frozenset(key.name for key in keys) | {key.mask for key in keys if key.kind is PinKind.MASKED}
