@@ -109,9 +109,9 @@ class InProcess:
             raise result
         return result
 
-    async def raise_floor(self, tee: Tee, fmspc: bytes, floor: Floor) -> Floor:
+    async def raise_floor(self, endorsements: DcapEndorsements) -> Floor:
         """Raise a floor."""
-        return self._issuer.raise_floor(tee, fmspc, floor)
+        return self._issuer.raise_floor(endorsements)
 
 
 class World:
@@ -127,7 +127,7 @@ class World:
         for tee in TEES:
             pieces = DcapEndorsements(**self.vendor.endorsements(str(tee), datetime.now(UTC)))
             found = verify_collateral(pieces, roots, datetime.now(UTC), tee=tee)
-            self.issuer.raise_floor(tee, found.fmspc, found.floor)
+            self.issuer.raise_floor(pieces)
             self._collateral[(tee, found.fmspc)] = found
 
     def core(self) -> Core:

@@ -10,13 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from proxy_attestation.appraisal.claims import Body, Claims, SgxClaims, TcbClaims, TdxClaims
-from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
 from proxy_attestation.authority import ledger
 from proxy_attestation.authority.begin import memory_issuer
 from proxy_attestation.authority.init import init_state
@@ -35,10 +32,12 @@ from proxy_attestation.formats.request import (
 )
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.load import parse_policy
+from proxy_attestation_simulator.intel import Vendor
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
-ANCHOR = b"\xa1" * 32
 FMSPC = bytes.fromhex("00606a000000")
+VENDOR = Vendor.create(NOW, secret=b"\x7e" * 32)
+ANCHOR = VENDOR.root_pin
 FLOOR = Floor(evaluation_number=18, issue_date=1_795_000_000, pck_crl_number=5, root_crl_number=7)
 DNS = "app.example.org"
 APPLICATION = hashlib.sha256(b"application").digest()
@@ -224,7 +223,7 @@ class World:
 
 def raise_floors(issuer: Issuer) -> None:
     for tee in Tee:
-        issuer.raise_floor(tee, FMSPC, FLOOR)
+        issuer.authority.raise_floor(tee, FMSPC, FLOOR)
 
 
 @pytest.fixture
@@ -249,12 +248,36 @@ def world(clock: Clock) -> World:
 
 
 @pytest.fixture
-def issuer(clock: Clock, policy_file: Path) -> Issuer:
+def vendor() -> Vendor:
+    """The simulated vendor whose collateral the authority takes."""
+    return VENDOR
+
+
+@pytest.fixture
+def collateral(vendor: Vendor, clock: Clock) -> Callable[..., DcapEndorsements]:
+    """Make a set of the vendor's, higher than what the issuer knows."""
+
+    def make(tee: str = "sgx", fault: str | tuple[str, ...] = (), **options: Any) -> DcapEndorsements:
+        given = {
+            "fmspc": FMSPC,
+            "evaluation_number": 19,
+            "issue_date": clock() - timedelta(hours=1),
+            "crl_number": 9,
+            **options,
+        }
+        return DcapEndorsements(**vendor.endorsements(tee, clock(), fault=fault, **given))
+
+    return make
+
+
+@pytest.fixture
+def issuer(clock: Clock, policy_file: Path, vendor: Vendor) -> Issuer:
     """An authority in memory that knows the collateral of one platform."""
     policy = parse_policy(POLICY, policy_file.parent)
     made = memory_issuer(
-        policy, dns=["example.org"], anchors=[ANCHOR], clock=clock, tls_names=["proxy.example.org", "127.0.0.1", "::1"]
-    )
+        policy, dns=["example.org"], anchors=[vendor.root_pin], clock=clock,
+        tls_names=["proxy.example.org", "127.0.0.1", "::1"],
+    )  # fmt: skip
     raise_floors(made)
     return made
 
@@ -272,26 +295,10 @@ def issue(issuer: Issuer) -> Callable[[IssueOrder], Issued]:
     return one
 
 
-def self_signed(key: ec.EllipticCurvePrivateKey, now: datetime) -> bytes:
-    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "Simulated SGX Root CA")])
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=3650))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    return built.public_bytes(Encoding.DER)
-
-
 @pytest.fixture
-def vendor_root() -> bytes:
+def vendor_root(vendor: Vendor) -> bytes:
     """A simulated vendor's root, DER."""
-    return self_signed(ec.generate_private_key(ec.SECP256R1()), NOW)
+    return vendor.root_der
 
 
 @pytest.fixture

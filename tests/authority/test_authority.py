@@ -16,8 +16,8 @@ from proxy_attestation.authority import cas
 from proxy_attestation.authority.authority import TOKEN_KEY_ACTIVE, TOKEN_KEY_GRACE, Authority
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.keys import MemoryKeys
-from proxy_attestation.authority.ledger import FLOORS_MAX, Ledger
-from proxy_attestation.authority.messages import Issued, IssueOrder
+from proxy_attestation.authority.ledger import Ledger
+from proxy_attestation.authority.messages import FLOORS_MAX, Issued, IssueOrder
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, RequestError, UnavailableError
 from proxy_attestation.formats.ledger_entry import EntryKind, LedgerEntry, decode_entry
@@ -73,10 +73,10 @@ def test_a_new_authority_s_ledger(authority: Authority) -> None:
     assert rest[-1].policy_digest == authority.policy_digest
 
 
-def test_what_a_worker_is_told(authority: Authority) -> None:
+def test_what_a_worker_is_told(authority: Authority, vendor: Any) -> None:
     info = authority.info()
     assert (info.trust_domain, info.simulated, info.key_origin) == ("example.org", True, "file")
-    assert info.anchors == (b"\xa1" * 32,)
+    assert info.anchors == (vendor.root_pin,)
     assert info.ca_id == authority.active.ca.ca_id
     assert info.roots == (authority.root.certificate,)
     assert info.issuing == (authority.active.ca.certificate,)
@@ -86,10 +86,10 @@ def test_what_a_worker_is_told(authority: Authority) -> None:
     assert [key.not_after for key in info.token_keys] == [SECONDS + TOKEN_KEY_ACTIVE + TOKEN_KEY_GRACE]
 
 
-def test_the_policy_digest_is_over_policy_roots_and_floors(authority: Authority) -> None:
+def test_the_policy_digest_is_over_policy_roots_and_floors(authority: Authority, vendor: Any) -> None:
     from proxy_attestation import __version__  # noqa: PLC0415 - only here
 
-    roots = Roots(frozenset({b"\xa1" * 32}))
+    roots = Roots(frozenset({vendor.root_pin}))
     assert authority.policy_digest == policy_digest(authority.policy, roots, authority.floors, __version__)
 
 

@@ -15,7 +15,6 @@ from proxy_attestation.authority import profile
 from proxy_attestation.authority.check import (
     Expected,
     ExpectedClaims,
-    _elements,
     check_leaf,
     is_permitted_dns,
     is_usual_key,
@@ -46,7 +45,8 @@ def claims_extension(indicator: int = 8, **changes: Any) -> bytes:
         sub[-70018] = application
     submods = {changes.get("tee", "sgx"): sub, **changes.get("more", {})}
     top = {4: changes.get("exp", NOW + 3600), 10: changes.get("nonce", b"\x0e" * 32), 266: submods}
-    record = cmw.CmwRecord(MEDIA_TYPE, cbor.encode(cbor2.CBORTag(UCCS_TAG, top)), indicator)
+    claims_set = cbor.encode(cbor2.CBORTag(changes.get("tag", UCCS_TAG), top))
+    record = cmw.CmwRecord(changes.get("media_type", MEDIA_TYPE), claims_set, indicator)
     return asn1.encode_der(cmw.encode_cmw(record))
 
 
@@ -123,6 +123,8 @@ def test_a_good_leaf_passes() -> None:
         ("claims that are none", {"claims_extension": b"\x04\x01\x00"}),
         ("claims of no DER", {"claims_extension": b"claims"}),
         ("claims beyond 2 KiB", {"claims_extension": claims_extension(more={"x": b"\0" * 2000})}),
+        ("claims of another type", {"claims_extension": claims_extension(media_type="application/eat-ucs+cbor")}),
+        ("claims in another tag", {"claims_extension": claims_extension(tag=UCCS_TAG + 1)}),
         ("claims marked as evidence", {"claims_extension": claims_extension(indicator=4)}),
         ("claims of another TEE", {"claims_extension": claims_extension(tee="tdx")}),
         ("claims of two TEEs", {"claims_extension": claims_extension(more={"tdx": {}})}),
@@ -245,10 +247,85 @@ def test_names_of_any_length_of_length_pass(count: int) -> None:
     check_leaf(tbs(names=names), replace(EXPECTED, names=names))
 
 
+def rebuilt(*path: int, header: Callable[[int, int], bytes]) -> bytes:
+    """The good leaf with the header of one element written differently, and every length around it adapted."""
+
+    def cut(data: bytes) -> list[tuple[int, bytes]]:
+        found, at = [], 0
+        while at < len(data):
+            start, length = at + 2, data[at + 1]
+            if length >= 0x80:
+                start += length - 0x80
+                length = int.from_bytes(data[at + 2 : start], "big")
+            found.append((data[at], data[start : start + length]))
+            at = start + length
+        return found
+
+    def put(data: bytes, path: tuple[int, ...]) -> bytes:
+        elements = cut(data)
+        tag, content = elements[path[0]]
+        changed = put(content, path[1:]) if path[1:] else content
+        pieces = [profile.tlv(*element) for element in elements]
+        pieces[path[0]] = profile.tlv(tag, changed) if path[1:] else header(tag, len(changed)) + changed
+        return b"".join(pieces)
+
+    return put(GOOD, path)
+
+
 @pytest.mark.parametrize(
-    "data",
-    ["82", "8280", "828100", "82810161", "8282007f", "8283010000", "82ff", "8202" + "61", "828180" + "61" * 127],
+    "path",
+    [
+        (0,), (0, 0), (0, 0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (0, 4, 0), (0, 4, 1), (0, 5), (0, 6), (0, 7),
+        (0, 7, 0), (0, 7, 0, 0), (0, 7, 0, 3), (0, 7, 0, 4), (0, 7, 0, 4, 2), (0, 7, 0, 4, 2, 0),
+        (0, 7, 0, 4, 2, 0, 0), (0, 7, 0, 4, 2, 0, 2), (0, 7, 0, 5), (0, 7, 0, 5, 0), (0, 7, 0, 5, 1),
+        (0, 7, 0, 5, 1, 0),
+    ],
+)  # fmt: skip
+def test_each_element_has_one_encoding(path: tuple[int, ...]) -> None:
+    assert rebuilt(*path, header=lambda tag, size: profile.tlv(tag, bytes(size))[: -size or None]) == GOOD
+    refused(rebuilt(*path, header=lambda tag, size: bytes((tag, 0x83)) + size.to_bytes(3, "big")))
+    refused(rebuilt(*path, header=lambda tag, size: bytes((tag, 0x80 + 9)) + size.to_bytes(9, "big")))
+
+
+def test_every_byte_but_a_few_has_one_value() -> None:
+    """Of all bytes only the serial's, and some digits of notBefore, may differ."""
+    passed = set()
+    for at in range(len(GOOD)):
+        for flip in (1, 0x10, 0x80):
+            try:
+                check_leaf(GOOD[:at] + bytes((GOOD[at] ^ flip,)) + GOOD[at + 1 :], EXPECTED)
+            except UnavailableError:
+                continue
+            passed.add(at)
+    serial, begin = GOOD.index(LEAF.serial), GOOD.index(b"Z") - 12
+    assert passed <= {*range(serial, serial + 20), *range(begin, begin + 12)}
+    assert passed >= set(range(serial + 1, serial + 20))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"270115075900Z", b"270115075960Z"),
+        (b"270115075900Z", b"271315075900Z"),
+        (b"270115075900Z", b"270115075900z"),
+        (b"270115075900Z", b"2701150759 0Z"),
+        (b"270115075900Z", b"27011507+900Z"),
+    ],
 )
-def test_a_list_of_names_has_one_encoding(data: str) -> None:
-    with pytest.raises(UnavailableError):
-        _elements(bytes.fromhex(data))
+def test_a_time_has_one_form(old: bytes, new: bytes) -> None:
+    refused(swapped(old, new))
+
+
+def test_times_from_2050_on_are_generalized() -> None:
+    for now, fine in ((2_524_607_000, True), (2_524_608_000, True)):
+        leaf = {"not_before": now, "not_after": now + 3600, "claims_extension": None}
+        limits = replace(EXPECTED, now=now, not_after_limits=(now + 3600,), claims=None)
+        data = tbs(**leaf)
+        assert fine
+        check_leaf(data, limits)
+    early = tbs(not_before=2_524_608_000, not_after=2_524_608_000 + 60, claims_extension=None)
+    limits = replace(EXPECTED, now=2_524_608_000, not_after_limits=(2_524_608_060,), claims=None)
+    check_leaf(early, limits)
+    assert early.count(b"20500101000000Z") == 1
+    past = early.replace(b"20500101000000Z", b"20490101000000Z")
+    refused(past, replace(limits, now=2_493_072_000))

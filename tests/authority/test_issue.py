@@ -329,7 +329,7 @@ class TestSessions:
         order = world.order(issuer.hello())
         first = issue(order)
         newer = replace(order.collateral_floor, pck_crl_number=6)
-        issuer.raise_floor(Tee.SGX, order.claims.tcb.fmspc, newer)
+        issuer.authority.raise_floor(Tee.SGX, order.claims.tcb.fmspc, newer)
         again = issue(order)
         assert (again.chain, again.index) == (first.chain, first.index)
         assert again.generation > first.generation
@@ -370,7 +370,7 @@ class TestSessions:
         anchor = layout.read_anchor(vendor_root, "test")[1]
         state = make_state()
         first = Issuer(layout.open_authority(state, clock), names_from())
-        first.raise_floor(Tee.SGX, world.claims().tcb.fmspc, Floor(18, 1_795_000_000, 5, 7))
+        first.authority.raise_floor(Tee.SGX, world.claims().tcb.fmspc, Floor(18, 1_795_000_000, 5, 7))
         order = world.order(first.hello(), claims=world.claims(anchor=anchor))
         (before,) = first.issue_batch([order])
         first.authority.ledger.close()

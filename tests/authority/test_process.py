@@ -11,14 +11,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
 
-from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
 from proxy_attestation.authority import process
 from proxy_attestation.authority import state as layout
 from proxy_attestation.authority.client import AuthorityClient
@@ -28,9 +28,13 @@ from proxy_attestation.codes import Code
 from proxy_attestation.errors import UnavailableError
 from proxy_attestation.formats.ledger_entry import EntryKind, decode_entry
 from proxy_attestation.formats.tee import Tee
+from proxy_attestation_simulator.intel import Vendor
 
 FMSPC = bytes.fromhex("00606a000000")
-FLOOR = Floor(18, 1_700_000_000, 5, 7)
+VENDOR = Vendor.create(datetime.now(UTC))
+SET = DcapEndorsements(**VENDOR.endorsements(fmspc=FMSPC, evaluation_number=18, crl_number=5))
+OLDER = DcapEndorsements(**VENDOR.endorsements(fmspc=FMSPC, evaluation_number=17, crl_number=5))
+FLOOR = Floor(18, int((VENDOR.created_at - timedelta(days=1)).timestamp()), 5, 5)
 
 
 class Process:
@@ -79,6 +83,12 @@ class Process:
 
 
 @pytest.fixture
+def vendor() -> Vendor:
+    """A vendor of today, for processes that have no other clock."""
+    return VENDOR
+
+
+@pytest.fixture
 def state(tmp_path: Path, policy_file: Path, vendor_root: bytes) -> Path:
     """An authority made now: a process has no other clock."""
     made = tmp_path / "state"
@@ -123,7 +133,7 @@ def order(world: Any, vendor_root: bytes) -> Callable[[AuthorityInfo], IssueOrde
 
 async def connect(state: Path) -> tuple[AuthorityClient, AuthorityInfo]:
     client = await AuthorityClient.connect(state / "run" / "authority.sock")
-    await client.raise_floor(Tee.SGX, FMSPC, FLOOR)
+    await client.raise_floor(SET)
     return client, await client.hello()
 
 
@@ -215,7 +225,7 @@ class TestProcess:
             info = await client.hello()
             assert {(tee, fmspc): floor for tee, fmspc, floor in info.floors} == {(Tee.SGX, FMSPC): FLOOR}
             with pytest.raises(UnavailableError) as caught:
-                await client.raise_floor(Tee.SGX, FMSPC, Floor(17, 1_700_000_000, 5, 7))
+                await client.raise_floor(OLDER)
             assert caught.value.code is Code.ENDORSEMENTS_UNAVAILABLE
             await client.close()
 

@@ -28,11 +28,10 @@ from proxy_attestation.errors import (
     RequestError,
     UnavailableError,
 )
+from proxy_attestation.formats.bounds import COLLATERAL_SET_MAX
 from proxy_attestation.formats.request import names_from
-from proxy_attestation.formats.tee import Tee
 
 _T = TypeVar("_T")
-FMSPC = bytes.fromhex("00606a000000")
 
 
 @asynccontextmanager
@@ -79,7 +78,7 @@ def batches(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-def test_every_call(issuer: Issuer, world: Any, path: Path) -> None:
+def test_every_call(issuer: Issuer, world: Any, path: Path, collateral: Any, clock: Any) -> None:
     async def work(client: AuthorityClient) -> None:
         info = await client.hello()
         assert info == issuer.hello()
@@ -87,15 +86,15 @@ def test_every_call(issuer: Issuer, world: Any, path: Path) -> None:
         issued = await client.issue(order)
         assert issued == await client.issue(order)
         assert issued.generation == info.generation
-        higher = Floor(19, 1_795_000_000, 5, 7)
-        assert await client.raise_floor(Tee.SGX, FMSPC, higher) == higher
+        higher = Floor(19, int(clock().timestamp()) - 3600, 9, 9)
+        assert await client.raise_floor(collateral()) == higher
         assert (await client.hello()).generation > info.generation
         assert len(await client.tls_leaf(world.spki)) == 2
 
     run(issuer, path, work)
 
 
-def test_errors_arrive_as_they_were_decided(issuer: Issuer, world: Any, path: Path) -> None:
+def test_errors_arrive_as_they_were_decided(issuer: Issuer, world: Any, path: Path, collateral: Any) -> None:
     async def work(client: AuthorityClient) -> None:
         info = await client.hello()
         evil = world.order(info, request=world.request(names=names_from(("evil.example.org",))))
@@ -106,8 +105,11 @@ def test_errors_arrive_as_they_were_decided(issuer: Issuer, world: Any, path: Pa
             await client.issue(replace(evil, token=b""))
         assert request.value.code is Code.CHALLENGE_INVALID
         with pytest.raises(UnavailableError) as floor:
-            await client.raise_floor(Tee.SGX, FMSPC, Floor())
+            await client.raise_floor(collateral(evaluation_number=17))
         assert floor.value.code is Code.ENDORSEMENTS_UNAVAILABLE
+        with pytest.raises(UnavailableError) as size:
+            await client.raise_floor(replace(collateral(), root_ca_crl=bytes(COLLATERAL_SET_MAX)))
+        assert size.value.code is Code.ENDORSEMENTS_UNAVAILABLE
         with pytest.raises(RequestError) as key:
             await client.tls_leaf(b"no key")
         assert key.value.code is Code.CSR_KEY

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy_attestation.appraisal.claims import SgxClaims, TdxClaims
-from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
 from proxy_attestation.authority import wire
 from proxy_attestation.authority import wire_messages as messages
 from proxy_attestation.authority.issue import Issuer
@@ -32,8 +31,7 @@ from proxy_attestation.errors import (
     UsageError,
 )
 from proxy_attestation.formats import cbor
-from proxy_attestation.formats.bounds import AUTHORITY_FRAME_MAX
-from proxy_attestation.formats.tee import Tee
+from proxy_attestation.formats.bounds import AUTHORITY_FRAME_MAX, COLLATERAL_DOCUMENT_MAX
 
 MISMATCHES: Final = (
     Mismatch(Code.POLICY_MEASUREMENT, "mr_enclave", "aa", "bb"),
@@ -174,12 +172,6 @@ class TestMessages:
         order = messages.decode_order(through(messages.encode_order(world.order(issuer.hello(), claims=claims))))
         assert order.claims.valid_until == datetime(2026, 12, 1, tzinfo=UTC)
 
-    def test_the_field_tables_are_those_of_the_claims(self) -> None:
-        from dataclasses import fields  # noqa: PLC0415 - only here
-
-        assert list(messages._SGX_FIELDS) == [field.name for field in fields(SgxClaims)]
-        assert list(messages._TDX_FIELDS) == [field.name for field in fields(TdxClaims)]
-
     def test_what_a_worker_is_told(self, issuer: Issuer) -> None:
         info = issuer.hello()
         assert messages.decode_info(through(messages.encode_info(info))) == info
@@ -190,8 +182,20 @@ class TestMessages:
 
     def test_a_floor(self) -> None:
         for floor in (Floor(), Floor(0xFFFFFFFF, 1 << 40, (1 << 160) - 1, (1 << 160) - 1)):
-            arguments = (Tee.TDX, b"fmspc!", floor)
-            assert messages.decode_raise(through(messages.encode_raise(*arguments))) == arguments
+            assert messages.decode_floor(through(messages.encode_floor(floor))) == floor
+
+    def test_a_set_of_collateral(self) -> None:
+        whole = DcapEndorsements(*(bytes((number,)) * 1000 for number in range(8)))
+        for endorsements in (DcapEndorsements(), whole, replace(whole, pck_certificate_chain=None)):
+            assert messages.decode_endorsements(through(messages.encode_endorsements(endorsements))) == endorsements
+
+    @pytest.mark.parametrize("piece", [b"", bytes(COLLATERAL_DOCUMENT_MAX + 1), "text", 1, [], True])
+    @pytest.mark.parametrize("position", [0, 7])
+    def test_a_set_with_one_wrong_piece(self, position: int, piece: object) -> None:
+        body: list[object] = [b"x"] * 8
+        assert messages.decode_endorsements(body) is not None
+        body[position] = piece
+        malformed(lambda: messages.decode_endorsements(body))
 
     @pytest.mark.parametrize(
         ("path", "value"),
@@ -203,7 +207,7 @@ class TestMessages:
             ((2,), b"x" * 513),
             ((5,), b"x" * 31),
             ((6,), None),
-            ((6,), "k" * 33),
+            ((6,), "k" * 65),
             ((7,), b"x" * 4097),
             ((3, 0), "sev"),
             ((3, 1, 4), b"x" * 31),
@@ -249,7 +253,7 @@ DECODERS: Final[list[Callable[[object], object]]] = [
     messages.decode_order,
     messages.decode_issued,
     messages.decode_info,
-    messages.decode_raise,
+    messages.decode_endorsements,
     messages.decode_floor,
     messages.decode_chain,
     messages.decode_spki,

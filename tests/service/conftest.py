@@ -85,6 +85,7 @@ class FakeAuthority:
     """Issues whatever it is asked for, or raises `error`; keeps the orders."""
 
     info: AuthorityInfo
+    clock: Clock
     orders: list[IssueOrder] = field(default_factory=list)
     error: Exception | None = None
     before_issue: Callable[[], object] | None = None
@@ -111,11 +112,12 @@ class FakeAuthority:
             generation=self.info.generation,
         )
 
-    async def raise_floor(self, tee: Tee, fmspc: bytes, floor: Floor) -> Floor:
+    async def raise_floor(self, endorsements: DcapEndorsements) -> Floor:
         if isinstance(self.error, ProxyAttestationError):
             raise self.error
-        self.floors[tee, fmspc] = floor
-        return floor
+        found = verify_collateral(endorsements, Roots(frozenset(self.info.anchors)), self.clock.now)
+        self.floors[found.tee, found.fmspc] = found.floor
+        return found.floor
 
 
 def leaf_claims(order: IssueOrder, start: int) -> LeafClaims:
@@ -232,8 +234,8 @@ def info(vendor: Vendor) -> AuthorityInfo:
 
 
 @pytest.fixture
-def authority(info: AuthorityInfo) -> FakeAuthority:
-    return FakeAuthority(info)
+def authority(info: AuthorityInfo, clock: Clock) -> FakeAuthority:
+    return FakeAuthority(info, clock)
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
 from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ProxyAttestationError, RequestError, UnavailableError
-from proxy_attestation.formats.tee import Tee
 from proxy_attestation.service import link
 from proxy_attestation.service.link import AuthorityLink
 
@@ -38,9 +37,9 @@ class FakeConnection:
             raise UnavailableError(Code.POLICY_STALE)
         return replace(ISSUED, generation=self.info.generation)
 
-    async def raise_floor(self, tee: Tee, fmspc: bytes, floor: Floor) -> Floor:
-        del tee, fmspc
-        return floor
+    async def raise_floor(self, endorsements: DcapEndorsements) -> Floor:
+        del endorsements
+        return Floor()
 
     async def lost(self) -> None:
         await self.broken.wait()
@@ -103,7 +102,7 @@ def test_the_first_news_is_the_hello(run: Any, info: AuthorityInfo) -> None:
 def test_without_a_connection_everything_is_unavailable(info: AuthorityInfo) -> None:
     async def main() -> None:
         away = Bench(info).link
-        for call in (away.hello(), away.issue(order(info)), away.raise_floor(Tee.SGX, bytes(6), Floor())):
+        for call in (away.hello(), away.issue(order(info)), away.raise_floor(DcapEndorsements())):
             with pytest.raises(UnavailableError) as caught:
                 await call
             assert caught.value.code is Code.AUTHORITY_UNAVAILABLE

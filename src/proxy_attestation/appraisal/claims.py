@@ -1,14 +1,19 @@
 """What appraisal found out: typed claims, each covered by a signature that was checked.
 
-Fields carry the vendor's names in snake_case; byte strings are in memory order, as in the signed structure.
+Fields carry the vendor's names in snake_case; byte strings are in memory order, as in the signed structure. The bounds
+in the annotations are those under which claims travel from a worker to the authority (`formats.arrays`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import ClassVar, Final, TypeAlias
+from typing import Annotated, ClassVar, Final, TypeAlias
 
+from proxy_attestation.formats.arrays import Chosen, Size, exactly
+from proxy_attestation.formats.bounds import ADVISORIES_MAX
 from proxy_attestation.formats.tee import Tee
 
+_U16: Final = Size(0, 0xFFFF)
 _SGX_DEBUG: Final = 0x02
 _TDX_DEBUG: Final = 0x01
 _TDX_TUD: Final = 0xFE
@@ -34,18 +39,18 @@ class SgxClaims:
     """
 
     tee: ClassVar[Tee] = Tee.SGX
-    cpu_svn: bytes
-    misc_select: bytes
-    attributes_flags: bytes
-    xfrm: bytes
-    mr_enclave: bytes
-    mr_signer: bytes
-    isv_prod_id: int
-    isv_svn: int
-    isv_ext_prod_id: bytes
-    config_id: bytes
-    config_svn: int
-    isv_family_id: bytes
+    cpu_svn: Annotated[bytes, exactly(16)]
+    misc_select: Annotated[bytes, exactly(4)]
+    attributes_flags: Annotated[bytes, exactly(8)]
+    xfrm: Annotated[bytes, exactly(8)]
+    mr_enclave: Annotated[bytes, exactly(32)]
+    mr_signer: Annotated[bytes, exactly(32)]
+    isv_prod_id: Annotated[int, _U16]
+    isv_svn: Annotated[int, _U16]
+    isv_ext_prod_id: Annotated[bytes, exactly(16)]
+    config_id: Annotated[bytes, exactly(64)]
+    config_svn: Annotated[int, _U16]
+    isv_family_id: Annotated[bytes, exactly(16)]
 
     @property
     def debug(self) -> bool:
@@ -74,22 +79,22 @@ class TdxClaims:
     """
 
     tee: ClassVar[Tee] = Tee.TDX
-    tee_tcb_svn: bytes
-    mr_seam: bytes
-    mr_signer_seam: bytes
-    seam_attributes: bytes
-    td_attributes: bytes
-    xfam: bytes
-    mr_td: bytes
-    mr_config_id: bytes
-    mr_owner: bytes
-    mr_owner_config: bytes
-    rtmr0: bytes
-    rtmr1: bytes
-    rtmr2: bytes
-    rtmr3: bytes
-    tee_tcb_svn_2: bytes | None
-    mr_service_td: bytes | None
+    tee_tcb_svn: Annotated[bytes, exactly(16)]
+    mr_seam: Annotated[bytes, exactly(48)]
+    mr_signer_seam: Annotated[bytes, exactly(48)]
+    seam_attributes: Annotated[bytes, exactly(8)]
+    td_attributes: Annotated[bytes, exactly(8)]
+    xfam: Annotated[bytes, exactly(8)]
+    mr_td: Annotated[bytes, exactly(48)]
+    mr_config_id: Annotated[bytes, exactly(48)]
+    mr_owner: Annotated[bytes, exactly(48)]
+    mr_owner_config: Annotated[bytes, exactly(48)]
+    rtmr0: Annotated[bytes, exactly(48)]
+    rtmr1: Annotated[bytes, exactly(48)]
+    rtmr2: Annotated[bytes, exactly(48)]
+    rtmr3: Annotated[bytes, exactly(48)]
+    tee_tcb_svn_2: Annotated[bytes | None, exactly(16)]
+    mr_service_td: Annotated[bytes | None, exactly(48)]
 
     @property
     def debug(self) -> bool:
@@ -103,6 +108,8 @@ class TdxClaims:
 
 
 Body: TypeAlias = SgxClaims | TdxClaims
+BODIES: Final[Mapping[Tee, type[Body]]] = {Tee.SGX: SgxClaims, Tee.TDX: TdxClaims}
+"""What a TEE measures, by its kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +125,12 @@ class TcbClaims:
         pce_id: 2 bytes.
     """
 
-    status: str
+    status: Annotated[str, Size(1, 64)]
     date: datetime
-    advisories: tuple[str, ...]
-    evaluation_number: int
-    fmspc: bytes
-    pce_id: bytes
+    advisories: Annotated[tuple[Annotated[str, Size(1, 32)], ...], Size(0, ADVISORIES_MAX)]
+    evaluation_number: Annotated[int, Size(0, 0xFFFFFFFF)]
+    fmspc: Annotated[bytes, exactly(6)]
+    pce_id: Annotated[bytes, exactly(2)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +151,13 @@ class Claims:
     """
 
     tee: Tee
-    body: Body
-    report_data: bytes
+    body: Annotated[Body, Chosen("tee", BODIES)]
+    report_data: Annotated[bytes, exactly(64)]
     debug: bool
     tcb: TcbClaims
-    instance_id: bytes | None
-    anchor: bytes
-    evidence_sha256: bytes
+    instance_id: Annotated[bytes | None, exactly(32)]
+    anchor: Annotated[bytes, exactly(32)]
+    evidence_sha256: Annotated[bytes, exactly(32)]
     valid_until: datetime
 
 

@@ -1,6 +1,14 @@
 """Vendor collateral for DCAP, as bytes: what `endorsements/` reads from disk and `appraise` is given."""
 
 from dataclasses import dataclass
+from typing import Annotated, TypeAlias
+
+from proxy_attestation.formats.arrays import TIME_MAX, Size
+from proxy_attestation.formats.bounds import COLLATERAL_DOCUMENT_MAX
+
+Piece: TypeAlias = Annotated[bytes | None, Size(1, COLLATERAL_DOCUMENT_MAX)]
+CrlNumber: TypeAlias = Annotated[int, Size(0, (1 << 160) - 1)]
+"""At most 20 octets (RFC 5280 section 5.2.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +26,14 @@ class DcapEndorsements:
         pck_certificate_chain: PEM, PCK leaf first; only for evidence that does not carry its own.
     """
 
-    tcb_info: bytes | None = None
-    tcb_info_issuer_chain: bytes | None = None
-    qe_identity: bytes | None = None
-    qe_identity_issuer_chain: bytes | None = None
-    pck_crl: bytes | None = None
-    pck_crl_issuer_chain: bytes | None = None
-    root_ca_crl: bytes | None = None
-    pck_certificate_chain: bytes | None = None
+    tcb_info: Piece = None
+    tcb_info_issuer_chain: Piece = None
+    qe_identity: Piece = None
+    qe_identity_issuer_chain: Piece = None
+    pck_crl: Piece = None
+    pck_crl_issuer_chain: Piece = None
+    root_ca_crl: Piece = None
+    pck_certificate_chain: Piece = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +47,7 @@ class Floor:
         root_crl_number: CRL number of the root's CRL.
     """
 
-    evaluation_number: int = 0
-    issue_date: int = 0
-    pck_crl_number: int = 0
-    root_crl_number: int = 0
+    evaluation_number: Annotated[int, Size(0, 0xFFFFFFFF)] = 0
+    issue_date: Annotated[int, Size(0, TIME_MAX)] = 0
+    pck_crl_number: CrlNumber = 0
+    root_crl_number: CrlNumber = 0

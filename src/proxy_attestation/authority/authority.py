@@ -14,7 +14,7 @@ from proxy_attestation.appraisal.roots import Roots
 from proxy_attestation.authority import cas, floors
 from proxy_attestation.authority.keys import KeyStore
 from proxy_attestation.authority.ledger import Ledger, Row
-from proxy_attestation.authority.messages import AuthorityInfo, TokenKey
+from proxy_attestation.authority.messages import AuthorityInfo, PlatformFloor, TokenKey
 from proxy_attestation.authority.profile import ISSUING_ROTATION
 from proxy_attestation.authority.settings import Settings
 from proxy_attestation.codes import Code
@@ -136,7 +136,7 @@ class Authority:
             issuing=tuple(issuing.ca.certificate for issuing in self.issuing),
             policy_digest=self.policy_digest,
             dangers=self.policy.dangers,
-            floors=tuple((tee, fmspc, floor) for (tee, fmspc), floor in sorted(self.floors.items())),
+            floors=tuple(PlatformFloor(*key, floor) for key, floor in sorted(self.floors.items())),
         )
 
     def maintain(self) -> bool:

@@ -1,77 +1,57 @@
-"""The last check of a leaf: the finished to-be-signed bytes are read back and every field is judged once more.
+"""The last check of a leaf: every byte of the finished to-be-signed certificate is judged once more.
 
 It runs on exactly the bytes that are committed and signed, and nothing changes after it. It shares no code with
 `profile.py`, which wrote them, and takes no value from the worker: names and limits come from the decision.
 
-The walk:
+Only the serial, the two times and the claims may vary. They are cut out, wherever a loose reading finds them; the whole
+certificate is encoded again around them from what was decided, and must be equal. So no reader's leniency counts: there
+is one right encoding, and any other byte is refused. What was cut out is then judged by itself.
 
-1. Form: strict DER, version 3, a positive serial of at most 159 bits, ecdsa-with-SHA256, our issuer, no subject.
-2. Key: the one that was asked for, a P-256 or P-384 key in its usual encoding.
-3. Time: not before the issuer, or more than 60 s ago; not after any of the limits; 24 h at most in all.
-4. Extensions: these, in this order, with this criticality, and no other.
-5. Names: exactly the decision's, one URI, DNS names within the root's constraints.
+1. Form: all but what varies, which covers version, algorithm, issuer, subject, key, and that the extensions are these,
+   in this order, with this criticality, and no other.
+2. Serial: positive, at most 159 bits, in its shortest form.
+3. Key: a P-256 or P-384 key in its usual encoding.
+4. Time: not before the issuer, or more than 60 s ago; not after any of the limits; 24 h at most in all.
+5. Names: one URI, DNS names within the root's constraints.
 6. Claims: about this key and this nonce, ending no later than the leaf, under this policy.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, NoReturn
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Final, NoReturn
 
 import cbor2
-from cryptography import x509
-from cryptography.hazmat import asn1
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import UnavailableError
 from proxy_attestation.formats.bounds import CERTIFICATE_MAX, CLAIMS_MAX
-from proxy_attestation.formats.csr import ID_PE_CMW
 from proxy_attestation.formats.request import Names
 
 BACKDATE_MAX: Final = 60
 LIFETIME_MAX: Final = 24 * 3600
 
 _SERIAL_END: Final = 1 << 159
+_VERSION_3: Final = bytes.fromhex("a003020102")
+_ECDSA_WITH_SHA256: Final = bytes.fromhex("300a06082a8648ce3d040302")
+_NO_SUBJECT: Final = bytes.fromhex("3000")
 # id-ecPublicKey with secp256r1 or secp384r1, uncompressed point (RFC 5480): all of the SPKI but the coordinates.
-_KEY_FORMS: Final = (
-    (91, bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")),
-    (120, bytes.fromhex("3076301006072a8648ce3d020106052b8104002203620004")),
+_KEY_FORMS: Final = {
+    91: bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004"),
+    120: bytes.fromhex("3076301006072a8648ce3d020106052b8104002203620004"),
+}
+# basicConstraints, critical, not a CA; keyUsage, critical, digitalSignature; extKeyUsage, server and client; then
+# authorityKeyIdentifier up to its 20 bytes, and the OIDs of subjectAltName, which is critical, and id-pe-cmw.
+_FIXED: Final = bytes.fromhex(
+    "300c0603551d130101ff04023000300e0603551d0f0101ff040403020780301d0603551d250416301406082b06010505070301"
+    "06082b06010505070302301f0603551d23041830168014"
 )
-_EXTENSIONS: Final = (
-    ("2.5.29.19", True, bytes.fromhex("3000")),
-    ("2.5.29.15", True, bytes.fromhex("03020780")),
-    ("2.5.29.37", False, bytes.fromhex("301406082b0601050507030106082b06010505070302")),
-)
-_AUTHORITY_KEY_PREFIX: Final = bytes.fromhex("30168014")
-
-
-@asn1.sequence
-class _Algorithm:
-    oid: x509.ObjectIdentifier
-
-
-@asn1.sequence
-class _Validity:
-    not_before: asn1.UTCTime | asn1.GeneralizedTime
-    not_after: asn1.UTCTime | asn1.GeneralizedTime
-
-
-@asn1.sequence
-class _Extension:
-    oid: x509.ObjectIdentifier
-    critical: Annotated[bool, asn1.Default(False)]
-    value: bytes
-
-
-@asn1.sequence
-class _Tbs:
-    version: Annotated[int, asn1.Explicit(0)]
-    serial: int
-    algorithm: _Algorithm
-    issuer: asn1.TLV
-    validity: _Validity
-    subject: asn1.TLV
-    spki: asn1.TLV
-    extensions: Annotated[list[_Extension], asn1.Explicit(3)]
+_NAMES: Final = bytes.fromhex("0603551d110101ff")
+_MEDIA_TYPE: Final = 'application/eat-ucs+cbor; eat_profile="tag:ietf.org,2026:rats/ear#03"'
+_UTC_TIME: Final = 13
+_OCTETS_HEADER: Final = 4  # of an OCTET STRING of 2 KiB
+_CLAIMS: Final = bytes.fromhex("06082b06010505070123")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,38 +111,55 @@ def check_leaf(tbs: bytes, expected: Expected) -> None:
         UnavailableError: `authority.profile`: the authority was about to sign what it must not. Never a verdict on the
             peer: policy and profile contradict each other, or there is a bug.
     """
-    leaf = _parse(tbs)
+    if len(tbs) > CERTIFICATE_MAX:
+        _refuse(f"{len(tbs)} bytes")
     # 1. Form.
-    if leaf.version != 2 or not 0 < leaf.serial < _SERIAL_END:
-        _refuse("version or serial")
-    if leaf.algorithm.oid.dotted_string != "1.2.840.10045.4.3.2":
-        _refuse("signature algorithm")
-    if asn1.encode_der(leaf.issuer) != expected.issuer or asn1.encode_der(leaf.subject) != b"\x30\x00":
-        _refuse("issuer or subject")
-    # 2. Key.
-    if asn1.encode_der(leaf.spki) != expected.spki or not is_usual_key(expected.spki):
+    fixed = _fixed_extensions(expected.authority_key_id, expected.names)
+    try:
+        body, _ = _cut(tbs, 0)
+        serial, after = _cut(body, len(_VERSION_3))
+        validity, after = _cut(body, after + len(_ECDSA_WITH_SHA256) + len(expected.issuer))
+        not_before, second = _cut(validity, 0)
+        not_after, _ = _cut(validity, second)
+        claims, extension = b"", b""
+        if expected.claims is not None:
+            wrapped, _ = _cut(body, after + len(_NO_SUBJECT) + len(expected.spki))
+            last, _ = _cut(_cut(wrapped, 0)[0], len(fixed))
+            claims, _ = _cut(_cut(last, len(_CLAIMS))[0], 0)
+            extension = _element(0x30, _CLAIMS, _element(0x04, _element(0x04, claims)))
+    except IndexError:
+        _refuse("too short")
+    if tbs != _element(
+        0x30, _VERSION_3, _element(0x02, serial), _ECDSA_WITH_SHA256, expected.issuer,
+        _element(0x30, _time(not_before), _time(not_after)), _NO_SUBJECT, expected.spki,
+        _element(0xA3, _element(0x30, fixed, extension)),
+    ):  # fmt: skip
+        _refuse("not as it was decided")
+    # 2. Serial.
+    if not 0 < int.from_bytes(serial, "big", signed=True) < _SERIAL_END or (serial[0] == 0 and serial[1] < 0x80):
+        _refuse("serial")
+    # 3. Key.
+    if not is_usual_key(expected.spki):
         _refuse("key")
-    # 3. Time.
-    not_after = _check_time(leaf.validity, expected)
-    # 4. Extensions.
-    authority_key = ("2.5.29.35", False, _AUTHORITY_KEY_PREFIX + expected.authority_key_id)
-    found = [(e.oid.dotted_string, e.critical, e.value) for e in leaf.extensions]
-    variable = [("2.5.29.17", True)]
-    if expected.claims is not None:
-        variable.append((ID_PE_CMW.dotted_string, False))
-    fixed = [*_EXTENSIONS, authority_key]
-    if found[: len(fixed)] != fixed or [item[:2] for item in found[len(fixed) :]] != variable:
-        _refuse("extensions")
+    # 4. Time.
+    begin, end = _seconds(not_before), _seconds(not_after)
+    if not max(expected.issuer_not_before, expected.now - BACKDATE_MAX) <= begin <= expected.now:
+        _refuse("notBefore")
+    if not expected.now < end <= min(*expected.not_after_limits, begin + LIFETIME_MAX):
+        _refuse("notAfter")
     # 5. Names.
-    _check_names(found[len(fixed)][2], expected)
+    if expected.names.uri != (expected.spiffe_id,):
+        _refuse("not exactly the one URI")
+    if not all(is_permitted_dns(name, expected.permitted_dns) for name in expected.names.dns):
+        _refuse("a DNS name outside the root's constraints")
     # 6. Claims.
     if expected.claims is not None:
-        _check_claims(found[-1][2], expected.claims, expected.spki, not_after)
+        _check_claims(claims, expected.claims, expected.spki, end)
 
 
 def is_usual_key(spki: bytes) -> bool:
     """Tell whether bytes have the form of a P-256 or P-384 SubjectPublicKeyInfo, uncompressed, named curve."""
-    return any(len(spki) == length and spki.startswith(prefix) for length, prefix in _KEY_FORMS)
+    return len(spki) in _KEY_FORMS and spki.startswith(_KEY_FORMS[len(spki)])
 
 
 def is_permitted_dns(name: str, permitted: Sequence[str]) -> bool:
@@ -170,84 +167,71 @@ def is_permitted_dns(name: str, permitted: Sequence[str]) -> bool:
     return any(name == suffix or name.endswith(f".{suffix}") for suffix in permitted)
 
 
-def _parse(tbs: bytes) -> _Tbs:
-    if len(tbs) > CERTIFICATE_MAX:
-        _refuse(f"{len(tbs)} bytes")
+def _cut(data: bytes, at: int) -> tuple[bytes, int]:
+    """Return the content of the element at a place, however its length is written, and the place behind it.
+
+    Raises:
+        IndexError: when nothing is there.
+    """
+    length, start = data[at + 1], at + 2
+    if length >= 0x80:
+        start += length - 0x80
+        length = int.from_bytes(data[at + 2 : start], "big")
+    return data[start : start + length], start + length
+
+
+def _element(tag: int, *parts: bytes) -> bytes:
+    """Return one DER element: of all the ways to write a length, the shortest."""
+    content = b"".join(parts)
+    size = len(content)
+    if size < 0x80:
+        return b"%c%c%b" % (tag, size, content)
+    head = b"\x81%c" % size if size < 0x100 else b"\x82%b" % size.to_bytes(2, "big")
+    return b"%c%b%b" % (tag, head, content)
+
+
+@lru_cache(maxsize=1024)
+def _fixed_extensions(authority_key_id: bytes, names: Names) -> bytes:
+    # GeneralName: dNSName [2], iPAddress [7], uniformResourceIdentifier [6]. What ASCII cannot say is no name of ours.
+    general = [_element(0x82, name.encode("ascii", "replace")) for name in names.dns]
+    general += [_element(0x87, address) for address in names.ip]
+    general += [_element(0x86, name.encode("ascii", "replace")) for name in names.uri]
+    return _FIXED + authority_key_id + _element(0x30, _NAMES, _element(0x04, _element(0x30, *general)))
+
+
+def _time(content: bytes) -> bytes:
+    # RFC 5280 section 4.1.2.5: UTCTime until 2049, from then on GeneralizedTime.
+    return _element(0x17 if len(content) == _UTC_TIME else 0x18, content)
+
+
+def _seconds(content: bytes) -> int:
+    short = len(content) == _UTC_TIME
+    digits = b"20" + content[:-1] if short else content[:-1]
+    if len(digits) != 14 or not digits.isdigit() or content[-1:] != b"Z" or short != (digits[:4] < b"2050"):
+        _refuse("a time of another form")
     try:
-        return asn1.decode_der(_Tbs, tbs)
+        return int(datetime.fromisoformat(f"{digits[:8].decode()}T{digits[8:].decode()}Z").timestamp())
     except ValueError as error:
-        raise UnavailableError(Code.AUTHORITY_PROFILE, "not a to-be-signed certificate") from error
-
-
-def _check_time(validity: _Validity, expected: Expected) -> int:
-    not_before = int(validity.not_before.as_datetime().timestamp())
-    not_after = int(validity.not_after.as_datetime().timestamp())
-    if not max(expected.issuer_not_before, expected.now - BACKDATE_MAX) <= not_before <= expected.now:
-        _refuse("notBefore")
-    if not expected.now < not_after <= min(*expected.not_after_limits, not_before + LIFETIME_MAX):
-        _refuse("notAfter")
-    return not_after
-
-
-def _check_names(value: bytes, expected: Expected) -> None:
-    dns: list[str] = []
-    ip: list[bytes] = []
-    uri: list[str] = []
-    whole = _elements(value)
-    if len(whole) != 1 or whole[0][0] != 0x30:
-        _refuse("names of another form")
-    for tag, content in _elements(whole[0][1]):
-        if tag == 0x87:
-            ip.append(content)
-        elif tag in (0x82, 0x86):
-            # A byte beyond ASCII becomes something that no name has.
-            (dns if tag == 0x82 else uri).append(content.decode("ascii", "replace"))
-        else:
-            _refuse("a name of another kind")
-    if Names(tuple(dns), tuple(ip), tuple(uri)) != expected.names or uri != [expected.spiffe_id]:
-        _refuse("names")
-    if not all(is_permitted_dns(name, expected.permitted_dns) for name in dns):
-        _refuse("a DNS name outside the root's constraints")
-
-
-def _elements(data: bytes) -> list[tuple[int, bytes]]:
-    """Cut DER elements of less than 64 KiB, one behind the other, into tags and contents."""
-    found = []
-    at = 0
-    while at < len(data):
-        size = data[at + 1] if at + 1 < len(data) else 0xFF
-        start = at + 2
-        length = size
-        if size >= 0x80:
-            start += size - 0x80
-            length = int.from_bytes(data[at + 2 : start], "big")
-            # Only the lengths that take one or two bytes, in their shortest form.
-            if length < {0x81: 0x80, 0x82: 0x100}.get(size, 1 << 1024):
-                _refuse("names of another form")
-        if start + length > len(data):
-            _refuse("names of another form")
-        found.append((data[at], data[start : start + length]))
-        at = start + length
-    return found
+        raise UnavailableError(Code.AUTHORITY_PROFILE, "the finished certificate: a time that is none") from error
 
 
 def _check_claims(value: bytes, expected: ExpectedClaims, spki: bytes, not_after: int) -> None:
-    if len(value) > CLAIMS_MAX:
+    if len(value) > CLAIMS_MAX - _OCTETS_HEADER:
         _refuse(f"claims of {len(value)} bytes")
     try:
-        _, claims_set, indicator = cbor2.loads(asn1.decode_der(bytes, value))
-        top: Any = cbor2.loads(claims_set).value
-        sub: Any = top[266][expected.tee]
-        # The keys of proto/ear.cddl, written here again: the encoder's constants must not be compared with themselves.
+        media_type, claims_set, indicator = cbor2.loads(value)
+        tagged: Any = cbor2.loads(claims_set)
+        top, sub = tagged.value, tagged.value[266][expected.tee]
+        # What proto/ear.cddl says, written here again: the encoder's constants must not be compared with themselves.
         found = (
-            indicator, len(top[266]), top[4], top[10], sub[-70002]["akpub"], list(sub[1003]), sub[-70016],
+            media_type, indicator, tagged.tag, len(top[266]), top[4], top[10], sub[-70002]["akpub"], list(sub[1003]), sub[-70016],
             sub.get(-70018), sub[-70022],
         )  # fmt: skip
     except (ValueError, TypeError, LookupError, AttributeError, cbor2.CBORError) as error:
         raise UnavailableError(Code.AUTHORITY_PROFILE, "claims of another form") from error
     policy_ids = [f"sha256:{expected.policy_digest.hex()}"]
     demanded = (
-        8, 1, not_after, expected.nonce, spki, policy_ids, expected.debug, expected.application_sha256,
+        _MEDIA_TYPE, 8, 601, 1, not_after, expected.nonce, spki, policy_ids, expected.debug, expected.application_sha256,
         expected.simulated,
     )  # fmt: skip
     if found != demanded:

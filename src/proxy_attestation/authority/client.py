@@ -3,10 +3,11 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
-from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
 from proxy_attestation.authority import wire
 from proxy_attestation.authority import wire_messages as messages
 from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
@@ -15,7 +16,7 @@ from proxy_attestation.authority.wire import Method
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError, InternalError, ProxyAttestationError, UnavailableError
 from proxy_attestation.formats import cbor
-from proxy_attestation.formats.tee import Tee
+from proxy_attestation.formats.bounds import COLLATERAL_SET_MAX
 
 _T = TypeVar("_T")
 
@@ -83,13 +84,17 @@ class AuthorityClient:
         """
         return await self._call(Method.ISSUE, messages.encode_order(order), messages.decode_issued)
 
-    async def raise_floor(self, tee: Tee, fmspc: bytes, floor: Floor) -> Floor:
-        """Record newer collateral before using it; see `floors.raise_floor`.
+    async def raise_floor(self, endorsements: DcapEndorsements) -> Floor:
+        """Have a set of collateral verified and recorded before it is used; see `issue.Issuer.raise_floor`.
 
         Raises:
-            UnavailableError: `endorsements.unavailable` when any number would go back; `authority.clock`.
+            UnavailableError: `endorsements.unavailable`, also for a set of more than `COLLATERAL_SET_MAX` bytes;
+                `authority.clock`; `limits.exhausted`.
         """
-        return await self._call(Method.RAISE_FLOOR, messages.encode_raise(tee, fmspc, floor), messages.decode_floor)
+        size = sum(len(piece) for piece in astuple(endorsements) if piece is not None)
+        if size > COLLATERAL_SET_MAX:
+            raise UnavailableError(Code.ENDORSEMENTS_UNAVAILABLE, f"a set of {size} bytes")
+        return await self._call(Method.RAISE_FLOOR, messages.encode_endorsements(endorsements), messages.decode_floor)
 
     async def tls_leaf(self, spki: bytes) -> tuple[bytes, ...]:
         """Ask for the proxy's own TLS certificate over a key.

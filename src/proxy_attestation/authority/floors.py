@@ -5,7 +5,7 @@ from dataclasses import astuple
 from typing import Final
 
 from proxy_attestation.appraisal.endorsements import Floor
-from proxy_attestation.authority.ledger import FLOORS_MAX
+from proxy_attestation.authority.messages import FLOORS_MAX
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import UnavailableError
 from proxy_attestation.formats.tee import Tee
@@ -15,10 +15,7 @@ _CRL_NUMBER_BITS: Final = 160
 
 
 def check_raise(floors: Mapping[tuple[Tee, bytes], Floor], tee: Tee, fmspc: bytes, floor: Floor, now: int) -> bool:
-    """Judge a floor that a worker wants recorded before it uses a set of collateral; tell whether it is new.
-
-    A worker that has been broken can raise floors to what is not there; nobody can be made to accept older collateral
-    in that way, only refuse.
+    """Judge the numbers of a verified set that a worker wants to use; tell whether they are new.
 
     Args:
         floors: as recorded.

@@ -19,29 +19,31 @@ import hashlib
 import hmac
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.appraisal.dcap_collateral import verify_collateral
+from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
 from proxy_attestation.authority import cas, floors, log, profile
 from proxy_attestation.authority.authority import Authority
 from proxy_attestation.authority.check import ExpectedClaims, is_usual_key
 from proxy_attestation.authority.leaf import Plan, finish, leaf_row
 from proxy_attestation.authority.ledger import Row
-from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
+from proxy_attestation.authority.messages import FLOORS_MAX, AuthorityInfo, Issued, IssueOrder
 from proxy_attestation.authority.results import Origin, code_measurements, leaf_claims
 from proxy_attestation.authority.token import Token, open_token
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import (
     AppraisalError,
+    FormatError,
     InternalError,
     PolicyError,
     ProxyAttestationError,
     RequestError,
     UnavailableError,
 )
-from proxy_attestation.formats import binder
+from proxy_attestation.formats import binder, cbor
 from proxy_attestation.formats.csr import spki_sha256
 from proxy_attestation.formats.ear import encode_claims_set
 from proxy_attestation.formats.ledger_entry import EntryKind, decode_entry
@@ -76,14 +78,38 @@ class Issuer:
         self.authority = authority
         self._tls_names = tls_names
         self._random = random
+        self._verified: dict[bytes, tuple[Tee, bytes, Floor]] = {}
 
     def hello(self) -> AuthorityInfo:
         """Return what a worker needs to know."""
         return self.authority.info()
 
-    def raise_floor(self, tee: Tee, fmspc: bytes, floor: Floor) -> Floor:
-        """Record newer collateral before it is used; see `authority.Authority.raise_floor`."""
-        return self.authority.raise_floor(tee, fmspc, floor)
+    def raise_floor(self, endorsements: DcapEndorsements) -> Floor:
+        """Verify a set of collateral and record its numbers before it is used.
+
+        The numbers come from documents that the vendor has signed, so that whoever sends them can raise no floor
+        beyond what exists. A set that was verified before is not verified again.
+
+        Returns:
+            The floor, which is then the set's numbers.
+
+        Raises:
+            UnavailableError: `endorsements.unavailable`, when the set does not verify here and now; and see
+                `authority.Authority.raise_floor`.
+        """
+        digest = _sha256(cbor.encode(astuple(endorsements)))
+        known = self._verified.get(digest)
+        if known is None:
+            now = datetime.fromtimestamp(self.authority.now(), UTC)
+            try:
+                found = verify_collateral(endorsements, self.authority.roots, now)
+            except (AppraisalError, FormatError) as error:
+                raise UnavailableError(Code.ENDORSEMENTS_UNAVAILABLE, str(error)) from error
+            known = (found.tee, found.fmspc, found.floor)
+            if len(self._verified) >= FLOORS_MAX:
+                del self._verified[next(iter(self._verified))]
+            self._verified[digest] = known
+        return self.authority.raise_floor(*known)
 
     def issue_batch(self, orders: Sequence[IssueOrder]) -> list[Issued | ProxyAttestationError]:
         """Issue or refuse each of some orders; none of them harms another.

@@ -16,14 +16,12 @@ from typing import Final, Self
 from proxy_attestation.appraisal.endorsements import Floor
 from proxy_attestation.authority.ledger_schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
 from proxy_attestation.authority.messages import TokenKey
-from proxy_attestation.authority.wire_messages import CRL_NUMBER_MAX
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, InternalError, UnavailableError
 from proxy_attestation.formats.ledger_entry import EntryKind
 from proxy_attestation.formats.tee import Tee
 
-FLOORS_MAX: Final = 4096
-"""Platforms (issuer, tee and FMSPC) whose collateral the ledger remembers."""
+CRL_NUMBER_BYTES: Final = 20
 
 _BUSY_TIMEOUT_MS: Final = 5000
 _ISSUER: Final = "intel"
@@ -210,7 +208,7 @@ class Ledger:
 
     def set_floor(self, tee: Tee, fmspc: bytes, floor: Floor) -> None:
         """Set a floor, inside a transaction; the schema refuses one that sinks."""
-        numbers = [number.to_bytes(CRL_NUMBER_MAX, "big") for number in (floor.pck_crl_number, floor.root_crl_number)]
+        numbers = [number.to_bytes(CRL_NUMBER_BYTES, "big") for number in (floor.pck_crl_number, floor.root_crl_number)]
         self._connection.execute(
             "INSERT INTO floor VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
             " evaluation_number = excluded.evaluation_number, issue_date = excluded.issue_date,"

@@ -1,10 +1,25 @@
-"""What workers and the authority say to each other; `wire.py` frames it as CBOR over a private Unix socket."""
+"""What workers and the authority say to each other, as arrays (`formats.arrays`); `wire.py` frames them.
+
+The annotations are the whole wire: what is within their bounds arrives as it was sent, anything else is refused.
+"""
 
 from dataclasses import dataclass
+from typing import Annotated, Final, NamedTuple, TypeAlias
 
 from proxy_attestation.appraisal.claims import Claims
 from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.formats.arrays import TIME_MAX, Size, exactly
+from proxy_attestation.formats.bounds import CERTIFICATE_MAX, CLAIMS_MAX, REQUEST_MAX
 from proxy_attestation.formats.tee import Tee
+
+FLOORS_MAX: Final = 4096
+"""Platforms (tee and FMSPC) whose collateral the authority remembers."""
+
+Digest: TypeAlias = Annotated[bytes, exactly(32)]
+Count: TypeAlias = Annotated[int, Size(0, (1 << 63) - 1)]
+Seconds: TypeAlias = Annotated[int, Size(0, TIME_MAX)]
+Spki: TypeAlias = Annotated[bytes, Size(0, 512)]
+Certificates: TypeAlias = Annotated[tuple[Annotated[bytes, Size(1, CERTIFICATE_MAX)], ...], Size(0, 16)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +32,17 @@ class TokenKey:
         not_after: seconds since the epoch; tokens that expire later are not made with it.
     """
 
-    key_id: bytes
-    key: bytes
-    not_after: int
+    key_id: Annotated[bytes, exactly(4)]
+    key: Digest
+    not_after: Seconds
+
+
+class PlatformFloor(NamedTuple):
+    """The floor of one platform family."""
+
+    tee: Tee
+    fmspc: Annotated[bytes, exactly(6)]
+    floor: Floor
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +62,22 @@ class AuthorityInfo:
         issuing: DER of every live issuing CA, the active one first.
         policy_digest: 32 bytes.
         dangers: the policy's dangerous switches, readable.
-        floors: by (tee, FMSPC of 6 bytes).
+        floors: of every platform family that is known, sorted.
     """
 
-    generation: int
-    trust_domain: str
+    generation: Count
+    trust_domain: Annotated[str, Size(1, 255)]
     simulated: bool
-    key_origin: str
-    anchors: tuple[bytes, ...]
-    token_keys: tuple[TokenKey, ...]
-    ca_id: bytes
-    bundle_sequence: int
-    roots: tuple[bytes, ...]
-    issuing: tuple[bytes, ...]
-    policy_digest: bytes
-    dangers: tuple[str, ...]
-    floors: tuple[tuple[Tee, bytes, Floor], ...]
+    key_origin: Annotated[str, Size(1, 16)]
+    anchors: Annotated[tuple[Digest, ...], Size(0, 256)]
+    token_keys: Annotated[tuple[TokenKey, ...], Size(0, 16)]
+    ca_id: Digest
+    bundle_sequence: Count
+    roots: Certificates
+    issuing: Certificates
+    policy_digest: Digest
+    dangers: Annotated[tuple[Annotated[str, Size(1, 512)], ...], Size(0, 1024)]
+    floors: Annotated[tuple[PlatformFloor, ...], Size(0, FLOORS_MAX)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +95,14 @@ class IssueOrder:
         owner_proof: its bytes, or empty.
     """
 
-    token: bytes
-    request: bytes
-    spki: bytes
+    token: Annotated[bytes, Size(0, 188)]
+    request: Annotated[bytes, Size(0, REQUEST_MAX)]
+    spki: Spki
     claims: Claims
     collateral_floor: Floor
-    policy_digest: bytes
-    owner_kind: str = ""
-    owner_proof: bytes = b""
+    policy_digest: Digest
+    owner_kind: Annotated[str, Size(0, 64)] = ""
+    owner_proof: Annotated[bytes, Size(0, 4096)] = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +118,9 @@ class Issued:
         generation: the authority's, so that a worker notices a change.
     """
 
-    chain: tuple[bytes, ...]
-    index: int
-    not_before: int
-    not_after: int
-    claims_set: bytes
-    generation: int
+    chain: Certificates
+    index: Count
+    not_before: Seconds
+    not_after: Seconds
+    claims_set: Annotated[bytes, Size(1, CLAIMS_MAX)]
+    generation: Count

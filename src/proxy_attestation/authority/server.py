@@ -114,8 +114,7 @@ class Server:
     def _answer(self, call: wire.Call) -> object:
         try:
             if call.method is Method.RAISE_FLOOR:
-                arguments = messages.decode_raise(call.body)
-                return messages.encode_floor(self._issuer.raise_floor(*arguments))
+                return messages.encode_floor(self._issuer.raise_floor(messages.decode_endorsements(call.body)))
             if call.method is Method.TLS_LEAF:
                 return list(self._issuer.tls_leaf(messages.decode_spki(call.body)))
         except FormatError as error:

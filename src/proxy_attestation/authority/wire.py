@@ -5,9 +5,9 @@ A frame is u32 big-endian length, then one item. A call is ``[id, method, body]`
 answers come in any order. `wire_messages.py` has the bodies. Decoders take any bytes and give a value or a FormatError.
 """
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Annotated, Final, TypeAlias
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import (
@@ -25,6 +25,7 @@ from proxy_attestation.errors import (
     UsageError,
 )
 from proxy_attestation.formats import cbor
+from proxy_attestation.formats.arrays import Array, Size
 from proxy_attestation.formats.bounds import AUTHORITY_FRAME_MAX
 
 MALFORMED: Final = Code.PROXY_PROTOCOL
@@ -35,19 +36,13 @@ _DETAIL_MAX: Final = 4096
 _MISMATCHES_MAX: Final = 64
 _MISMATCH_TEXT_MAX: Final = 512
 
-# Most specific first: an error is sent as the first class that it is an instance of.
-_CLASSES: Final[tuple[tuple[int, type[ProxyAttestationError]], ...]] = (
-    (1, FormatError),
-    (2, ConfigurationError),
-    (3, UsageError),
-    (4, AppraisalError),
-    (5, PolicyError),
-    (6, RequestError),
-    (7, PeerError),
-    (8, RefusedError),
-    (9, UnavailableError),
-    (10, InternalError),
-)
+# By their number, from 1. Most specific first: an error is sent as the first class that it is an instance of.
+_CLASSES: Final[tuple[type[ProxyAttestationError], ...]] = (
+    FormatError, ConfigurationError, UsageError, AppraisalError, PolicyError, RequestError, PeerError, RefusedError,
+    UnavailableError, InternalError,
+)  # fmt: skip
+
+_Text: TypeAlias = Annotated[str, Size(0, _DETAIL_MAX)]
 
 
 class Method(IntEnum):
@@ -75,6 +70,25 @@ class Answer:
     call_id: int
     body: cbor.Value
     error: ProxyAttestationError | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Mismatch:
+    code: Code
+    field: _Text
+    expected: _Text
+    actual: _Text
+
+
+@dataclass(frozen=True, slots=True)
+class _Error:
+    kind: Annotated[int, Size(1, len(_CLASSES))]
+    code: Code
+    detail: _Text
+    mismatches: Annotated[tuple[_Mismatch, ...], Size(0, _MISMATCHES_MAX)]
+
+
+_ERROR: Final = Array[_Error](_Error, MALFORMED)
 
 
 class FrameReader:
@@ -124,12 +138,12 @@ def encode_answer(call_id: int, body: object) -> bytes:
 
 def encode_error(call_id: int, error: ProxyAttestationError) -> bytes:
     """Return the frame that carries an error, length included; long details are cut."""
-    kind = next((number for number, cls in _CLASSES if isinstance(error, cls)), 10)
-    mismatches = getattr(error, "mismatches", ())[:_MISMATCHES_MAX]
-    texts = [
-        [str(m.code), *(_cut(text, _MISMATCH_TEXT_MAX) for text in (m.field, m.expected, m.actual))] for m in mismatches
-    ]
-    return _frame([call_id, 1, [kind, str(error.code), _cut(error.detail, _DETAIL_MAX), texts]])
+    kind = next((number for number, cls in enumerate(_CLASSES, 1) if isinstance(error, cls)), len(_CLASSES))
+    texts = tuple(
+        _Mismatch(m.code, *(_cut(text, _MISMATCH_TEXT_MAX) for text in (m.field, m.expected, m.actual)))
+        for m in getattr(error, "mismatches", ())[:_MISMATCHES_MAX]
+    )
+    return _frame([call_id, 1, _ERROR.write(_Error(kind, error.code, _cut(error.detail, _DETAIL_MAX), texts))])
 
 
 def decode_call(frame: bytes) -> Call:
@@ -152,52 +166,23 @@ def decode_answer(frame: bytes) -> Answer:
         FormatError: `proxy.protocol`.
     """
     call_id, kind, body = _triple(frame)
-    if kind == 0:
-        return Answer(call_id, body, None)
-    if kind == 1:
-        return Answer(call_id, None, _decode_error(body))
-    raise FormatError(MALFORMED, f"unknown kind of answer {kind}")
+    if kind > 1:
+        raise FormatError(MALFORMED, f"unknown kind of answer {kind}")
+    return Answer(call_id, None, _decode_error(body)) if kind else Answer(call_id, body, None)
 
 
 def _decode_error(value: object) -> ProxyAttestationError:
-    items = cbor.as_list(value, MALFORMED, 4)
-    if len(items) != 4:
-        raise FormatError(MALFORMED, "an error of four members was expected")
-    number = cbor.as_uint(items[0], MALFORMED, 255)
-    code, detail = _code(items[1]), _text(items[2])
-    mismatches = tuple(_decode_mismatch(item) for item in cbor.as_list(items[3], MALFORMED, _MISMATCHES_MAX))
-    cls = dict(_CLASSES).get(number)
-    if cls is None or (cls is PolicyError and not mismatches):
-        raise FormatError(MALFORMED, f"an error of class {number} with {len(mismatches)} mismatches")
+    error = _ERROR.read(value)
+    cls, mismatches = _CLASSES[error.kind - 1], tuple(Mismatch(*astuple(item)) for item in error.mismatches)
     if cls is PolicyError:
+        if not mismatches:
+            raise FormatError(MALFORMED, "a policy error without mismatches")
         return PolicyError(mismatches)
     if cls is PeerError:
-        return PeerError(code, detail, mismatches)
-    if cls is InternalError:
-        return InternalError(detail)
-    if cls is UsageError:
-        return UsageError(detail)
-    return cls(code, detail)
-
-
-def _decode_mismatch(value: object) -> Mismatch:
-    items = cbor.as_list(value, MALFORMED, 4)
-    if len(items) != 4:
-        raise FormatError(MALFORMED, "a mismatch of four members was expected")
-    return Mismatch(_code(items[0]), _text(items[1]), _text(items[2]), _text(items[3]))
-
-
-def _code(value: object) -> Code:
-    try:
-        return Code(cbor.as_text(value, MALFORMED, 64))
-    except ValueError as error:
-        raise FormatError(MALFORMED, "unknown code") from error
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or len(value) > _DETAIL_MAX:
-        raise FormatError(MALFORMED, "text was expected")
-    return value
+        return PeerError(error.code, error.detail, mismatches)
+    if cls in (InternalError, UsageError):
+        return InternalError(error.detail) if cls is InternalError else UsageError(error.detail)
+    return cls(error.code, error.detail)
 
 
 def _cut(text: str, maximum: int) -> str:
@@ -206,10 +191,8 @@ def _cut(text: str, maximum: int) -> str:
 
 
 def _triple(frame: bytes) -> tuple[int, int, cbor.Value]:
-    items = cbor.as_list(cbor.decode(frame, MALFORMED, AUTHORITY_FRAME_MAX), MALFORMED, 3)
-    if len(items) != 3:
-        raise FormatError(MALFORMED, "a message of three members was expected")
-    return cbor.as_uint(items[0], MALFORMED, _ID_MAX), cbor.as_uint(items[1], MALFORMED, 255), items[2]
+    call_id, kind, body = cbor.as_list(cbor.decode(frame, MALFORMED, AUTHORITY_FRAME_MAX), MALFORMED, 3, 3)
+    return cbor.as_uint(call_id, MALFORMED, _ID_MAX), cbor.as_uint(kind, MALFORMED, 255), body
 
 
 def _frame(item: object) -> bytes:

@@ -40,6 +40,8 @@ POLICY_WORKLOADS_MAX: Final = 1024
 PIN_VALUES_MAX: Final = 64
 """Values in one list of a policy or an expectation."""
 APPLICATION_PATHS_MAX: Final = 256
+COLLATERAL_SET_MAX: Final = 768 * 1024
+"""All pieces of one set that the authority is to verify."""
 AUTHORITY_FRAME_MAX: Final = 1024 * 1024
 """One message between a worker and the authority."""
 EXPECTATION_FILE_MAX: Final = 64 * 1024

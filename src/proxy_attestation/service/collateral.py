@@ -147,9 +147,12 @@ class CollateralStore:
             self._stamp = before
         self._verified, broken = await asyncio.to_thread(_verify, self._loaded, self._verified, roots, now)
         chosen = choose(self._verified.values(), floors, now)
+        documents = {collateral.digest: endorsements for endorsements, collateral in self._verified.items()}
         usable: dict[Key, DcapCollateral] = {}
         for key, collateral in chosen.items():
-            problem = await self._raise_floor(key, collateral, floors.get(key, Floor()))
+            problem = None
+            if collateral.floor != floors.get(key, Floor()):
+                problem = await self._raise_floor(key, collateral, documents[collateral.digest])
             if problem is None:
                 usable[key] = collateral
             else:
@@ -160,13 +163,11 @@ class CollateralStore:
         self.in_use = usable
         return changed
 
-    async def _raise_floor(self, key: Key, collateral: DcapCollateral, floor: Floor) -> str | None:
-        """Raise the floor to a set before it is used; return what keeps it from being used, if anything does."""
+    async def _raise_floor(self, key: Key, collateral: DcapCollateral, endorsements: DcapEndorsements) -> str | None:
+        """Have the floor raised to a set before it is used; return what keeps it from being used, if anything does."""
         tee, fmspc = key
-        if collateral.floor == floor:
-            return None
         try:
-            raised = await self._authority.raise_floor(tee, fmspc, collateral.floor)
+            raised = await self._authority.raise_floor(endorsements)
         except UnavailableError as error:
             if error.code is Code.AUTHORITY_UNAVAILABLE:
                 raise

@@ -22,7 +22,7 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from proxy_attestation.appraisal.claims import Claims
-from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
 from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
 from proxy_attestation.authority.token import TOKEN_LENGTH, Token, open_token
 from proxy_attestation.codes import Code
@@ -67,8 +67,8 @@ class AuthorityPort(Protocol):
     async def issue(self, order: IssueOrder) -> Issued:
         """Decide, and issue or refuse."""
 
-    async def raise_floor(self, tee: Tee, fmspc: bytes, floor: Floor) -> Floor:
-        """Raise a floor and return where it stands now."""
+    async def raise_floor(self, endorsements: DcapEndorsements) -> Floor:
+        """Have a set verified and its floor raised; return where that stands now."""
 
 
 class Appraiser(Protocol):

@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
 
-from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
 from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ProxyAttestationError, UnavailableError
-from proxy_attestation.formats.tee import Tee
 from proxy_attestation.service import log
 from proxy_attestation.service.core import AuthorityPort
 
@@ -115,13 +114,13 @@ class AuthorityLink:
             self.refresh()
             return await connection.issue(replace(order, policy_digest=info.policy_digest))
 
-    async def raise_floor(self, tee: Tee, fmspc: bytes, floor: Floor) -> Floor:
-        """Raise a floor and return where it stands.
+    async def raise_floor(self, endorsements: DcapEndorsements) -> Floor:
+        """Have the authority verify a set and raise its floor; return where that stands.
 
         Raises:
             UnavailableError: `endorsements.unavailable`, `authority.unavailable`.
         """
-        raised = await self._require().raise_floor(tee, fmspc, floor)
+        raised = await self._require().raise_floor(endorsements)
         self.refresh()  # floors are part of the policy's digest
         return raised
 
