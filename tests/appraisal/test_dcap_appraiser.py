@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from judged import tcb_of
 
 from proxy_attestation.appraisal.dcap import DcapAppraiser, appraise
 from proxy_attestation.appraisal.dcap_collateral import DcapCollateral, verify_collateral
@@ -51,7 +52,7 @@ def test_claims_and_floor(
     claims, floor = appraiser.appraise(quote, (), now)
     assert claims == appraise(quote, endorsements(tee), roots, None, now)
     assert floor == verify_collateral(endorsements(tee), roots, now).floor
-    assert (claims.tee, claims.report_data, claims.anchor) == (tee, _REPORT_DATA, vendor.root_pin)
+    assert (claims.tee, claims.bound[0], claims.anchor) == (tee, _REPORT_DATA, vendor.root_pin)
     assert claims.evidence_sha256 == hashlib.sha256(quote).digest()
     assert claims.valid_until == now + timedelta(days=29)
     name = platform.pck.ppid + platform.pck.platform_instance_id
@@ -73,7 +74,7 @@ def test_one_signature_is_verified_for_a_known_platform(
     other = vendor.platform().quote(bytes(64), mr_enclave=b"\1" * 32)
     claims, _ = appraiser.appraise(other, (), now)
     assert verified == [decode_quote(other).signed]
-    assert claims.report_data == bytes(64)
+    assert claims.bound[0] == bytes(64)
 
 
 @pytest.mark.parametrize("tee", Tee)
@@ -97,16 +98,16 @@ def test_a_known_platform_gets_no_credit(
         with pytest.raises(AppraisalError) as caught:
             appraiser.appraise(platform.quote(_REPORT_DATA, fault=fault), (), now)
         assert caught.value.code == f"{tee}.{suffix}"
-    assert appraiser.appraise(platform.quote(_REPORT_DATA), (), now)[0].report_data == _REPORT_DATA
+    assert appraiser.appraise(platform.quote(_REPORT_DATA), (), now)[0].bound[0] == _REPORT_DATA
 
 
 def test_one_td_module_does_not_vouch_for_another(appraiser: DcapAppraiser, vendor: Vendor, now: datetime) -> None:
     platform = vendor.platform("tdx")
-    assert appraiser.appraise(platform.quote(_REPORT_DATA), (), now)[0].tcb.status == "UpToDate"
+    assert tcb_of(appraiser.appraise(platform.quote(_REPORT_DATA), (), now)[0]).status == "UpToDate"
     old = platform.quote(_REPORT_DATA, fault="module-out-of-date")
-    assert appraiser.appraise(old, (), now)[0].tcb.status == "OutOfDate"
+    assert tcb_of(appraiser.appraise(old, (), now)[0]).status == "OutOfDate"
     relaunch = platform.quote(_REPORT_DATA, fault="relaunch-advised")
-    assert appraiser.appraise(relaunch, (), now)[0].tcb.status == "TDRelaunchAdvised"
+    assert tcb_of(appraiser.appraise(relaunch, (), now)[0]).status == "TDRelaunchAdvised"
     for fault in ("module-identity", "seam-attributes"):
         with pytest.raises(AppraisalError) as caught:
             appraiser.appraise(platform.quote(_REPORT_DATA, fault=fault), (), now)

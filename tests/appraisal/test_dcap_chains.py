@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from judged import tcb_of
 
 from proxy_attestation.appraisal.claims import SgxClaims, TdxClaims
 from proxy_attestation.appraisal.dcap import appraise
@@ -66,9 +67,9 @@ def test_a_quote_without_chain(
     platform = vendor.platform()
     quote = platform.quote(_REPORT_DATA, fault=f"cert-type={kind}")
     whole = replace(endorsements(), pck_certificate_chain=platform.certificate_chain)
-    assert appraise(quote, whole, roots, None, now).tcb.status == "UpToDate"
+    assert tcb_of(appraise(quote, whole, roots, None, now)).status == "UpToDate"
     beside = appraise(quote, endorsements(), roots, None, now, platform_certificates=platform.certificates)
-    assert beside.tcb.status == "UpToDate"
+    assert tcb_of(beside).status == "UpToDate"
     foreign = replace(endorsements(), pck_certificate_chain=vendor.platform(seed=1).certificate_chain)
     assert _code(appraise, quote, foreign, roots, None, now) is Code.SGX_QE_REPORT_SIGNATURE
     assert _code(appraise, quote, endorsements(), roots, None, now) is Code.SGX_ENDORSEMENTS_MISSING
@@ -170,10 +171,10 @@ def test_each_number_has_a_floor(
 ) -> None:
     quote = vendor.platform().quote(_REPORT_DATA)
     own = verify_collateral(endorsements(), roots, now).floor
-    assert appraise(quote, endorsements(), roots, own, now).report_data == _REPORT_DATA
+    assert appraise(quote, endorsements(), roots, own, now).bound[0] == _REPORT_DATA
     lower: dict[str, int] = {name: getattr(own, name) - 1}
     higher: dict[str, int] = {name: getattr(own, name) + 1}
-    assert appraise(quote, endorsements(), roots, replace(own, **lower), now).report_data == _REPORT_DATA
+    assert appraise(quote, endorsements(), roots, replace(own, **lower), now).bound[0] == _REPORT_DATA
     raised = replace(own, **higher)
     assert _code(appraise, quote, endorsements(), roots, raised, now) is Code.SGX_ENDORSEMENTS_FLOOR
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import pytest
+from judged import tcb_of
 
 from proxy_attestation.appraisal.claims import Claims
 from proxy_attestation.appraisal.dcap import DcapAppraiser, appraise
@@ -148,7 +149,7 @@ def _verdict(judge: Callable[[], Claims]) -> tuple[str, Claims | None]:
         claims = judge()
     except ProxyAttestationError as error:
         return str(error.code), None
-    return claims.tcb.status, claims
+    return tcb_of(claims).status, claims
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
@@ -231,4 +232,4 @@ def test_what_a_policy_judges_is_a_claim(
 ) -> None:
     quote = vendor.platform(tee).quote(REPORT_DATA, fault=fault)
     claims = appraise(quote, DcapEndorsements(**vendor.endorsements(tee)), roots, None, now)
-    assert (claims.tcb.status, claims.debug, claims.report_data) == (status, debug, REPORT_DATA)
+    assert (tcb_of(claims).status, claims.debug, claims.bound[0]) == (status, debug, REPORT_DATA)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from judged import tcb_of
 
 from proxy_attestation.appraisal.dcap import DcapAppraiser, appraise
 from proxy_attestation.appraisal.dcap_collateral import verify_collateral
@@ -70,7 +71,7 @@ def test_a_ca_certificate_that_was_renewed(
     renewed = _ca(vendor, "platform ca", 4711, now)
     quote = _quote(vendor, [_leaf(vendor, renewed, now), renewed.certificate, vendor.root.certificate])
     claims = appraise(quote, endorsements(), roots, None, now)
-    assert (claims.tcb.status, claims.valid_until) == ("UpToDate", now + _SPAN)
+    assert (tcb_of(claims).status, claims.valid_until) == ("UpToDate", now + _SPAN)
     crl = revocation_list(Crl(4, now - _SPAN, now + _SPAN, (4711,)), vendor.root, vendor.root.key)
     assert _refused(quote, replace(endorsements(), root_ca_crl=crl), roots, now) is Code.SGX_REVOKED
 

@@ -167,7 +167,7 @@ class World:
         good = Claims(
             tee=Tee.SGX if isinstance(body, SgxClaims) else Tee.TDX,
             body=body,
-            report_data=bytes(64),
+            bound=(bytes(64),),
             debug=body.debug,
             tcb=TcbClaims(
                 status="UpToDate",
@@ -214,7 +214,7 @@ class World:
             token=token,
             request=encoded,
             spki=spki,
-            claims=replace(found, report_data=binder.report_data(bound)),
+            claims=replace(found, bound=(binder.report_data(bound),)),
             collateral_floor=FLOOR,
             policy_digest=info.policy_digest,
         )

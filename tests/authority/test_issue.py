@@ -235,7 +235,7 @@ class TestRefusals:
             "another policy": lambda: replace(good, policy_digest=bytes(32)),
             "another key": lambda: replace(good, spki=other),
             "another request": lambda: replace(good, request=longer),
-            "no report data": lambda: replace(good, claims=replace(good.claims, report_data=bytes(64))),
+            "no report data": lambda: replace(good, claims=replace(good.claims, bound=(bytes(64),))),
             "another anchor": lambda: world.order(info, claims=world.claims(anchor=b"\xbb" * 32)),
             "older collateral": lambda: replace(good, collateral_floor=replace(floor, pck_crl_number=4)),
             "newer collateral": lambda: replace(good, collateral_floor=replace(floor, pck_crl_number=6)),

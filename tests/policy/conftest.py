@@ -131,7 +131,7 @@ def claims_of() -> Callable[..., Claims]:
         claims = Claims(
             tee=Tee.TDX if kind == "tdx" else Tee.SGX,
             body=replace(good, **body),
-            report_data=bytes(64),
+            bound=(bytes(64),),
             debug=False,
             tcb=replace(TcbClaims("UpToDate", when, (), 17, bytes(6), bytes(2)), **tcb),
             instance_id=None,

@@ -22,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from judged import tcb_of
 
 from proxy_attestation.appraisal.dcap import DcapAppraiser
 from proxy_attestation.appraisal.dcap_collateral import verify_collateral
@@ -139,9 +140,9 @@ def leaf_claims(order: IssueOrder, start: int) -> LeafClaims:
         product_id=None,
         svn=3,
         debug=False,
-        tcb_status=claims.tcb.status,
+        tcb_status=tcb_of(claims).status,
         tcb_date=start,
-        tcb_evaluation_number=claims.tcb.evaluation_number,
+        tcb_evaluation_number=tcb_of(claims).evaluation_number,
         advisories=("INTEL-SA-00615",),
         application_sha256=None,
         owner="shared",

@@ -80,7 +80,7 @@ def test_genuine_evidence_gets_a_certificate(core: Core, authority: Any, attempt
     assert order.request == one.request
     assert order.spki == spki_of(one.key.public_key())
     assert order.claims.tee is tee
-    assert order.claims.report_data == one.binder
+    assert order.claims.bound[0] == one.binder
     assert order.policy_digest == b"\x0d" * 32
     assert order.collateral_floor.evaluation_number == 17
     assert list(answer.chain) == [b"leaf", authority.info.issuing[0]]
@@ -117,7 +117,7 @@ def test_evidence_may_stand_beside_the_csr(core: Core, authority: Any, attempt: 
     message.csr = build_csr(one.key, None)
     message.evidence = one.record
     sign(core, message)
-    assert authority.orders[0].claims.report_data == one.binder
+    assert authority.orders[0].claims.bound[0] == one.binder
 
 
 def test_platform_certificates_may_stand_beside_the_evidence(core: Core, authority: Any, attempt: Prepare) -> None:

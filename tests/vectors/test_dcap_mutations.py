@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from judged import tcb_of
 
 from proxy_attestation.appraisal.dcap import appraise
 from proxy_attestation.appraisal.endorsements import DcapEndorsements
@@ -183,6 +184,6 @@ def _load(vectors_dir: Path, case: dict[str, Any]) -> tuple[bytes, DcapEndorseme
 
 def _verdict(data: bytes, endorsements: DcapEndorsements, now: datetime) -> str:
     try:
-        return appraise(data, endorsements, VENDOR_ROOTS, None, now).tcb.status
+        return tcb_of(appraise(data, endorsements, VENDOR_ROOTS, None, now)).status
     except ProxyAttestationError as error:
         return str(error.code)

@@ -140,9 +140,10 @@ class Claims:
     Attributes:
         tee: the kind of TEE.
         body: what the TEE measured.
-        report_data: 64 bytes.
+        bound: what the attester had attested of its own choice, which the caller's binder must equal
+            (`formats.binder`): for SGX and TDX the 64 bytes of report data.
         debug: whether the TEE can be debugged.
-        tcb: the platform's state.
+        tcb: the platform's state, or None for a TEE whose vendor has no status words.
         instance_id: identifies the machine (PPID and platform instance id, hashed; 32 bytes), or None where masked.
             Never leaves the proxy.
         anchor: SHA-256 of the SPKI of the vendor root that everything chains to, 32 bytes.
@@ -152,9 +153,9 @@ class Claims:
 
     tee: Tee
     body: Annotated[Body, Chosen("tee", BODIES)]
-    report_data: Annotated[bytes, exactly(64)]
+    bound: Annotated[tuple[Annotated[bytes, Size(0, 1024)], ...], Size(1, 3)]
     debug: bool
-    tcb: TcbClaims
+    tcb: TcbClaims | None
     instance_id: Annotated[bytes | None, exactly(32)]
     anchor: Annotated[bytes, exactly(32)]
     evidence_sha256: Annotated[bytes, exactly(32)]
@@ -182,14 +183,20 @@ def claims_to_json(claims: Claims) -> dict[str, object]:
     return {
         "tee": str(claims.tee),
         **body_to_json(claims.body),
-        "report_data": claims.report_data.hex(),
-        "tcb_status": claims.tcb.status,
-        "tcb_date": claims.tcb.date.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "advisory_ids": list(claims.tcb.advisories),
-        "tcb_evaluation_data_number": claims.tcb.evaluation_number,
-        "fmspc": claims.tcb.fmspc.hex(),
-        "pce_id": claims.tcb.pce_id.hex(),
+        "report_data": claims.bound[0].hex(),
+        **({} if claims.tcb is None else _tcb_to_json(claims.tcb)),
         "anchor_spki_sha256": claims.anchor.hex(),
         "evidence_sha256": claims.evidence_sha256.hex(),
         "valid_until": claims.valid_until.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+
+
+def _tcb_to_json(tcb: TcbClaims) -> dict[str, object]:
+    return {
+        "tcb_status": tcb.status,
+        "tcb_date": tcb.date.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "advisory_ids": list(tcb.advisories),
+        "tcb_evaluation_data_number": tcb.evaluation_number,
+        "fmspc": tcb.fmspc.hex(),
+        "pce_id": tcb.pce_id.hex(),
     }

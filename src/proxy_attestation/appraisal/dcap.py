@@ -24,7 +24,7 @@ With endorsements:
  11  quoting enclave: identity, level                        qe_identity, ...              (tcb; QVL .14, .15)
  12  platform level, converged with 10 and 11                tcb_not_supported, tcb_revoked  (tcb; QVL .17)
 
-What the caller MUST still do: compare `report_data` with its own binder; judge debug, the TCB status and advisories,
+What the caller MUST still do: compare `bound` with its own binder; judge debug, the TCB status and advisories,
 MRSERVICETD and the measurements. A quote without PCK chain ends in `endorsements_missing`, after steps 5 to 7.
 """
 

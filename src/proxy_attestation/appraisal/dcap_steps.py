@@ -70,7 +70,7 @@ def make_claims(quote: Quote, body: Body, chain: PckChain, collateral: DcapColla
     return Claims(
         tee=quote.tee,
         body=body,
-        report_data=quote.report_data,
+        bound=quote.bound,
         debug=body.debug,
         tcb=tcb,
         instance_id=chain.instance_id,

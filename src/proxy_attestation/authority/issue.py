@@ -16,7 +16,6 @@ Then all of the batch's entries are committed in one transaction, and only then 
 """
 
 import hashlib
-import hmac
 import os
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
@@ -188,6 +187,8 @@ class Issuer:
         # 6. Anchor and collateral.
         if order.claims.anchor not in authority.roots.intel:
             raise AppraisalError(_ANCHOR_CODES[request.tee], f"anchor {order.claims.anchor.hex()}")
+        if order.claims.tcb is None:
+            raise AppraisalError(_ANCHOR_CODES[request.tee], "claims without a TCB")
         floors.check_use(authority.floors, request.tee, order.claims.tcb.fmspc, order.collateral_floor)
         # 7. Decision.
         decision = decide(order.claims, request, authority.policy)
@@ -249,7 +250,7 @@ class Issuer:
             evidence_sha256=order.claims.evidence_sha256,
             status=claims.status,
             measurements=code_measurements(order.claims),
-            tcb_evaluation_number=order.claims.tcb.evaluation_number,
+            tcb_evaluation_number=None if order.claims.tcb is None else order.claims.tcb.evaluation_number,
             claims_sha256=_sha256(claims_set),
             request_sha256=request_sha256,
         )
@@ -319,7 +320,7 @@ def _check_binder(order: IssueOrder, token: Token) -> None:
     bound = binder.issue_binder(
         ca_id=token.ca_id, session_id=token.session_id, nonce=token.nonce, spki=order.spki, request=order.request
     )
-    if not hmac.compare_digest(binder.report_data(bound), order.claims.report_data):
+    if not binder.is_bound(order.claims.bound, binder.bound_values(token.tee, bound)):
         raise RequestError(Code.BINDER_MISMATCH, "what was attested is not this session, key and request")
 
 

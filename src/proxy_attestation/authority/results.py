@@ -20,6 +20,8 @@ from typing import Final
 
 from proxy_attestation import __version__
 from proxy_attestation.appraisal.claims import Claims, SgxClaims
+from proxy_attestation.codes import Code
+from proxy_attestation.errors import UnavailableError
 from proxy_attestation.formats.ear import AFFIRMING, CONTRAINDICATED, WARNING, LeafClaims
 from proxy_attestation.formats.request import KeyOrigin
 from proxy_attestation.policy.model import Decision
@@ -53,7 +55,7 @@ class Origin:
 def trust_vector(claims: Claims) -> tuple[tuple[int, int], ...]:
     """Return the AR4SI vector of accepted claims: (key, value), sorted by key."""
     opaque = CONTRAINDICATED if claims.debug else AFFIRMING
-    hardware = AFFIRMING if claims.tcb.status == _UP_TO_DATE else WARNING
+    hardware = AFFIRMING if claims.tcb is None or claims.tcb.status == _UP_TO_DATE else WARNING
     return ((0, AFFIRMING), (1, opaque), (2, _APPROVED_AT_BOOT), (4, hardware), (5, opaque))
 
 
@@ -111,6 +113,9 @@ def leaf_claims(
         validity: issued at (now), expires at (notAfter), seconds since the epoch.
     """
     sgx = claims.body if isinstance(claims.body, SgxClaims) else None
+    tcb = claims.tcb
+    if tcb is None:
+        raise UnavailableError(Code.AUTHORITY_PROFILE, "claims without a TCB")
     vector = trust_vector(claims)
     return LeafClaims(
         issued_at=validity[0],
@@ -129,10 +134,10 @@ def leaf_claims(
         product_id=None if sgx is None else sgx.isv_prod_id,
         svn=None if sgx is None else sgx.isv_svn,
         debug=claims.debug,
-        tcb_status=claims.tcb.status,
-        tcb_date=int(claims.tcb.date.timestamp()),
-        tcb_evaluation_number=claims.tcb.evaluation_number,
-        advisories=claims.tcb.advisories,
+        tcb_status=tcb.status,
+        tcb_date=int(tcb.date.timestamp()),
+        tcb_evaluation_number=tcb.evaluation_number,
+        advisories=tcb.advisories,
         application_sha256=decision.application_sha256,
         owner=str(decision.workload.owner) if decision.workload is not None else "",
         evidence_sha256=claims.evidence_sha256,

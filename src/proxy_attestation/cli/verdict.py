@@ -190,7 +190,7 @@ def _default_policy(claims: Claims, acceptance: Acceptance) -> list[Mismatch]:
     found: list[Mismatch] = []
     if claims.debug and not acceptance.allow_debug:
         found.append(Mismatch(debug_code(claims.tee), "debug", "false", "true"))
-    if claims.tcb.status not in acceptance.statuses:
+    if claims.tcb is not None and claims.tcb.status not in acceptance.statuses:
         wanted = " or ".join(acceptance.statuses)
         found.append(Mismatch(tcb_status_code(claims.tee), "tcb_status", wanted, claims.tcb.status))
     service_td = getattr(claims.body, "mr_service_td", None)

@@ -20,7 +20,7 @@ from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from types import NoneType
-from typing import Any, Final, Generic, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError
@@ -127,6 +127,8 @@ def _codec(hint: Any, size: Size | None = None) -> _Codec:
 def _record(kind: type) -> _Codec:
     places = []
     for name, hint in get_type_hints(kind, include_extras=True).items():
+        if get_origin(hint) is ClassVar:
+            continue
         choice = next((mark for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, Chosen)), None)
         if choice is None:
             places.append(_Place(name, None, {None: _codec(hint)}))

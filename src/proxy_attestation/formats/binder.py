@@ -1,12 +1,20 @@
 r"""The binder: what evidence must commit to, so that it serves one key, one request and one challenge of one proxy.
 
 ``B = "proxy-attestation/issue/v1\0" || LP(ca_id) || LP(session_id) || LP(nonce) || LP(SPKI DER) ||
-LP(SHA-256(request))`` with ``LP(x)`` = u32 big-endian length of x, then x. SGX and TDX carry SHA-512(B) as their 64
-bytes of report data.
+LP(SHA-256(request))`` with ``LP(x)`` = u32 big-endian length of x, then x. Evidence carries it in the slots that its
+TEE has:
+
+==============  =====================================================
+SGX, TDX        report data = SHA-512(B)
+==============  =====================================================
 """
 
 import hashlib
+import hmac
+from collections.abc import Sequence
 from typing import Final
+
+from proxy_attestation.formats.tee import Tee
 
 LABEL: Final = b"proxy-attestation/issue/v1\0"
 
@@ -31,5 +39,17 @@ def issue_binder(*, ca_id: bytes, session_id: bytes, nonce: bytes, spki: bytes, 
 
 
 def report_data(binder: bytes) -> bytes:
-    """Return the 64 bytes of report data that SGX and TDX evidence carries for a binder."""
+    """Return the 64 bytes of report data that evidence carries for a binder."""
     return hashlib.sha512(binder).digest()
+
+
+def bound_values(tee: Tee, binder: bytes) -> tuple[bytes, ...]:
+    """Return what the slots of a TEE's evidence hold for a binder, in the order of `Claims.bound`."""
+    del tee
+    return (report_data(binder),)
+
+
+def is_bound(bound: Sequence[bytes], expected: Sequence[bytes]) -> bool:
+    """Tell whether evidence carries exactly these values. An absent, short, zero or longer one is another value."""
+    equal = [hmac.compare_digest(found, wanted) for found, wanted in zip(bound, expected, strict=False)]
+    return len(bound) == len(expected) and bool(equal) and all(equal)

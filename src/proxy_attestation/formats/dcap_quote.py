@@ -90,6 +90,11 @@ class Quote:
     certification_data: bytes
 
     @property
+    def bound(self) -> tuple[bytes, ...]:
+        """What a binder must equal: the report data."""
+        return (self.report_data,)
+
+    @property
     def has_chain(self) -> bool:
         """Whether the PCK certificate is inside."""
         return self.certification_type in (PCK_LEAF, PCK_CHAIN)

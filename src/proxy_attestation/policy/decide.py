@@ -89,11 +89,12 @@ def _mismatches(claims: Claims, request: Request, workload: Workload, own_id: st
     # 4. Pins. Evidence of another TEE has no value for any of them: 2. has said so.
     if evidence is workload.tee:
         yield from match_pins(workload.tee, workload.pins, claims.body)
-    # 5. TCB status.
-    if claims.tcb.status not in workload.tcb:
-        yield Mismatch(tcb_status_code(claims.tee), "tcb", " or ".join(workload.tcb), claims.tcb.status)
+    # 5. TCB status, where the entry's TEE has one.
+    status = None if claims.tcb is None else claims.tcb.status
+    if workload.tcb and status not in workload.tcb:
+        yield Mismatch(tcb_status_code(workload.tee), "tcb", " or ".join(workload.tcb), status or "none")
     # 6. Advisories.
-    for advisory in claims.tcb.advisories:
+    for advisory in claims.tcb.advisories if claims.tcb is not None else ():
         if advisory not in workload.advisories:
             yield Mismatch(Code.POLICY_ADVISORY, "advisories", ", ".join(workload.advisories) or "none", advisory)
     # 7. Application. Only one that cannot quote has a digest that means something.

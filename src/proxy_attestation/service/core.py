@@ -14,7 +14,6 @@ A try that is refused after step 2 counts against its session; what is unavailab
 """
 
 import hashlib
-import hmac
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -178,16 +177,16 @@ class Core:
     ) -> pb.GetSignedCertificateResponse:
         request, csr, evidence = _read(message, token)  # 3
         quote = decode_quote(evidence.evidence)  # 4
-        expected = _expected_report_data(message.request, csr, token)
-        if not hmac.compare_digest(quote.report_data, expected):
+        expected = _expected(message.request, csr, token)
+        if not binder.is_bound(quote.bound, expected):
             raise RequestError(Code.BINDER_MISMATCH, "not the binder of this session, key and request")
         verify_csr(csr)  # 5
         claims, floor = serving.appraiser.appraise(quote, evidence.platform_certificates, now)  # 6
         # What was compared above is what the verified signature covers, and of the TEE that was asked for.
         if claims.tee is not request.tee:
             raise RequestError(Code.REQUEST_TEE, f"{claims.tee} evidence for a {request.tee} request")
-        if not hmac.compare_digest(claims.report_data, expected):
-            raise RequestError(Code.BINDER_MISMATCH, "the appraised report data differs from the quote's")
+        if not binder.is_bound(claims.bound, expected):
+            raise RequestError(Code.BINDER_MISMATCH, "what was appraised is bound to something else than what was read")
         order = IssueOrder(  # 7
             token=message.session_token,
             request=message.request,
@@ -267,10 +266,9 @@ def _with_certificates(evidence: Evidence, content: bytes) -> Evidence:
     return replace(evidence, platform_certificates=certificates)
 
 
-def _expected_report_data(request: bytes, csr: Csr, token: Token) -> bytes:
-    """Return the 64 bytes that the evidence must carry: from our own nonce, the CSR's key and the request."""
-    return binder.report_data(
-        binder.issue_binder(
-            ca_id=token.ca_id, session_id=token.session_id, nonce=token.nonce, spki=csr.spki, request=request
-        )
+def _expected(request: bytes, csr: Csr, token: Token) -> tuple[bytes, ...]:
+    """Return what the evidence must be bound to: from our own nonce, the CSR's key and the request."""
+    bound = binder.issue_binder(
+        ca_id=token.ca_id, session_id=token.session_id, nonce=token.nonce, spki=csr.spki, request=request
     )
+    return binder.bound_values(token.tee, bound)
