@@ -19,12 +19,19 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 VENDOR = Aws.create(NOW, secret=bytes(range(32)))
 ENCLAVE = VENDOR.enclave()
 ROOTS = frozenset({VENDOR.root_pin})
-BINDER = {"nonce": b"n" * 32, "public_key": b"k" * 91, "user_data": b"u" * 64}
-GOOD = ENCLAVE.document(**BINDER)
+NONCE, KEY, USER_DATA = b"n" * 32, b"k" * 91, b"u" * 64
 PINS = NitroPins(**{f"pcr{index}": (value,) for index, value in ENCLAVE.pcrs.items()})
 _VALUES = {"missing": "pcrs", "null": "pcrs", "public-key-size": "1025", "user-data-size": "513", "nonce-size": "513"}
 _VALUES |= {f"pcr{index}": "11" * 48 for index in ENCLAVE.pcrs}
 _PLACES = range(LEAF + 1)
+
+
+def made(fault: str = "") -> bytes:
+    """Make a document over the binder."""
+    return ENCLAVE.document(nonce=NONCE, public_key=KEY, user_data=USER_DATA, fault=fault)
+
+
+GOOD = made()
 
 
 def judge(data: bytes, roots: frozenset[bytes] = ROOTS, now: datetime = NOW) -> str:
@@ -33,7 +40,7 @@ def judge(data: bytes, roots: frozenset[bytes] = ROOTS, now: datetime = NOW) -> 
         result = appraise_nitro(decode_nitro(data), roots, now)
     except (AppraisalError, FormatError) as error:
         return str(error.code)
-    if result.bound != tuple(BINDER[name] for name in ("nonce", "public_key", "user_data")):
+    if result.bound != (NONCE, KEY, USER_DATA):
         return str(Code.BINDER_MISMATCH)
     mismatches = match_nitro(PINS, result.body)
     if result.body.debug:
@@ -54,10 +61,10 @@ def test_a_genuine_document_is_accepted_and_every_field_is_what_was_signed() -> 
 def test_every_fault_alone_is_refused_with_its_code(name: str) -> None:
     fault = f"{name}={_VALUES[name]}" if name in _VALUES else name
     if name.endswith("-size"):
-        data = ENCLAVE.document(**BINDER, fault=fault)
+        data = made(fault)
         assert judge(data) == "nitro.malformed"
         return
-    assert judge(ENCLAVE.document(**BINDER, fault=fault)) in NITRO_FAULTS[name].codes()
+    assert judge(made(fault)) in NITRO_FAULTS[name].codes()
 
 
 def test_every_code_of_the_walk_is_provoked_by_a_fault() -> None:
@@ -77,29 +84,29 @@ def test_the_table_of_faults_is_the_registry() -> None:
 @pytest.mark.parametrize("place", _PLACES)
 @pytest.mark.parametrize("fault", ["expired", "not-yet-valid"])
 def test_every_certificate_must_hold_now(fault: str, place: int) -> None:
-    assert judge(ENCLAVE.document(**BINDER, fault=f"{fault}={place}")) == "nitro.expired"
+    assert judge(made(f"{fault}={place}")) == "nitro.expired"
 
 
 @pytest.mark.parametrize("place", _PLACES)
 @pytest.mark.parametrize("fault", ["certificate-signature", "critical-extension"])
 def test_every_certificate_is_signed_by_the_one_above_and_understood(fault: str, place: int) -> None:
-    assert judge(ENCLAVE.document(**BINDER, fault=f"{fault}={place}")) == "nitro.chain"
+    assert judge(made(f"{fault}={place}")) == "nitro.chain"
 
 
 @pytest.mark.parametrize("place", [ROOT, REGION, ZONE, INSTANCE])
 @pytest.mark.parametrize("fault", ["not-a-ca", "no-cert-sign"])
 def test_every_issuer_is_a_ca(fault: str, place: int) -> None:
-    assert judge(ENCLAVE.document(**BINDER, fault=f"{fault}={place}")) == "nitro.chain"
+    assert judge(made(f"{fault}={place}")) == "nitro.chain"
 
 
 @pytest.mark.parametrize("place", [ROOT, REGION, ZONE])
 def test_path_lengths_are_kept(place: int) -> None:
-    assert judge(ENCLAVE.document(**BINDER, fault=f"path-length={place}")) == "nitro.chain"
+    assert judge(made(f"path-length={place}")) == "nitro.chain"
 
 
 @pytest.mark.parametrize("place", _PLACES)
 def test_no_certificate_may_be_something_else(place: int) -> None:
-    assert judge(ENCLAVE.document(**BINDER, fault=f"not-a-certificate={place}")) == "nitro.chain"
+    assert judge(made(f"not-a-certificate={place}")) == "nitro.chain"
 
 
 def test_the_root_of_the_document_is_never_an_anchor() -> None:
@@ -122,7 +129,7 @@ def test_the_timestamp_may_be_the_last_millisecond_of_the_certificate() -> None:
         (leaf.not_before, "accepted"),
         (leaf.not_after + timedelta(milliseconds=999), "accepted"),
     ):
-        recipe = ENCLAVE.recipe(BINDER["nonce"], BINDER["public_key"], BINDER["user_data"])
+        recipe = ENCLAVE.recipe(NONCE, KEY, USER_DATA)
         payload = dict(recipe.payload) | {"timestamp": int(timestamp.timestamp() * 1000)}
         assert judge(VENDOR.make(type(recipe)(payload, recipe.links))) == verdict
 
