@@ -104,6 +104,23 @@ class Code(StrEnum):
     TDX_DEBUG = "tdx.debug"
     TDX_TCB_STATUS = "tdx.tcb_status"
 
+    # AWS Nitro Enclaves attestation documents (appraisal/nitro.py numbers the walk).
+    NITRO_MALFORMED = "nitro.malformed"
+    NITRO_ALGORITHM = "nitro.algorithm"
+    NITRO_CHAIN = "nitro.chain"
+    NITRO_ROOT = "nitro.root"
+    NITRO_EXPIRED = "nitro.expired"
+    NITRO_SIGNATURE = "nitro.signature"
+    NITRO_TIMESTAMP = "nitro.timestamp"
+    NITRO_DEBUG = "nitro.debug"
+
+    # Certificates with evidence inside (formats/ra_tls.py).
+    RA_TLS_MALFORMED = "ra_tls.malformed"
+    RA_TLS_NO_EVIDENCE = "ra_tls.no_evidence"
+    RA_TLS_UNKNOWN = "ra_tls.unknown"
+    RA_TLS_CLAIMS = "ra_tls.claims"
+    RA_TLS_BINDING = "ra_tls.binding"
+
     # The policy's decision.
     POLICY_WORKLOAD = "policy.workload"
     POLICY_TEE = "policy.tee"

@@ -1,4 +1,4 @@
-"""How the DCAP walk refuses."""
+"""How the walks of the appraisal refuse."""
 
 from typing import NoReturn
 
@@ -6,7 +6,6 @@ from proxy_attestation.appraisal.claims import Body
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import AppraisalError
 from proxy_attestation.formats.dcap_codes import DcapFault, dcap_code
-from proxy_attestation.formats.tee import Tee
 
 
 class EvidenceRefusedError(AppraisalError):
@@ -21,7 +20,7 @@ class EvidenceRefusedError(AppraisalError):
         self.body = body
 
 
-def refuse(tee: Tee, fault: DcapFault, detail: str, cause: BaseException | None = None) -> NoReturn:
+def refuse(tee: str, fault: DcapFault, detail: str, cause: BaseException | None = None) -> NoReturn:
     """Raise the refusal.
 
     Raises:

@@ -1,7 +1,8 @@
-"""Intel's certificates and revocation lists (RFC 5280), checked one step at a time.
+"""Vendors' certificates and revocation lists (RFC 5280), checked one step at a time.
 
-Everything in Intel's hierarchy is ECDSA P-256 with SHA-256, so nothing else is accepted. Critical extensions other
-than basicConstraints and keyUsage are refused: we would not know what they restrict.
+Everything in Intel's hierarchy is ECDSA P-256 with SHA-256, and in that of AWS Nitro ECDSA P-384 with SHA-384; nothing
+else is accepted. Critical extensions other than basicConstraints and keyUsage are refused: we would not know what they
+restrict.
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,12 @@ from proxy_attestation.formats.pck import SGX_EXTENSION
 from proxy_attestation.formats.pem import CRL, decode_pem, is_pem
 from proxy_attestation.formats.tee import Tee
 
-ECDSA_SHA256: Final = ec.ECDSA(hashes.SHA256())
+# By the issuer's curve; both hierarchies have the same curve and the same hash throughout.
+_ECDSA: Final = {"secp256r1": ec.ECDSA(hashes.SHA256()), "secp384r1": ec.ECDSA(hashes.SHA384())}
+_ALGORITHM: Final = {
+    "secp256r1": SignatureAlgorithmOID.ECDSA_WITH_SHA256,
+    "secp384r1": SignatureAlgorithmOID.ECDSA_WITH_SHA384,
+}
 # What `cryptography` raises on bytes that are no acceptable certificate or list, eagerly or on first use. It warns of
 # a serial number below one; where warnings are errors that is a refusal too.
 _PARSE_ERRORS: Final = (
@@ -46,7 +52,7 @@ class Certificate:
         issuer: its issuer's subject.
         common_name: of the subject; empty where there is none or more than one.
         serial: positive.
-        public_key: P-256.
+        public_key: of the curve that `read_certificate` was asked for.
         spki_sha256: 32 bytes, over the DER of the SubjectPublicKeyInfo.
         not_before: UTC, inclusive.
         not_after: UTC, inclusive.
@@ -94,8 +100,13 @@ class RevocationList:
     revoked: frozenset[int]
 
 
-def read_certificate(der: bytes, tee: Tee) -> Certificate:
+def read_certificate(der: bytes, tee: str, curve: str = "secp256r1") -> Certificate:
     """Read a certificate; nothing is verified yet.
+
+    Args:
+        der: the certificate.
+        tee: for the code.
+        curve: of its key, and of the key that signed it: `secp256r1`, or `secp384r1`.
 
     Raises:
         AppraisalError: `<tee>.chain`.
@@ -103,10 +114,10 @@ def read_certificate(der: bytes, tee: Tee) -> Certificate:
     try:
         certificate = x509.load_der_x509_certificate(der)
         key = certificate.public_key()
-        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-            refuse(tee, DcapFault.CHAIN, "a certificate whose key is not P-256")
-        if certificate.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
-            refuse(tee, DcapFault.CHAIN, "a certificate that is not signed with ECDSA and SHA-256")
+        if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != curve:
+            refuse(tee, DcapFault.CHAIN, f"a certificate whose key is not {curve}")
+        if certificate.signature_algorithm_oid != _ALGORITHM[curve]:
+            refuse(tee, DcapFault.CHAIN, "a certificate that is not signed with ECDSA and its curve's hash")
         if certificate.version is not x509.Version.v3 or certificate.serial_number < 1:
             refuse(tee, DcapFault.CHAIN, "a certificate of another version than 3, or its serial number")
         constraints = usage = sgx_extension = None
@@ -154,7 +165,7 @@ def _path_length(constraints: x509.BasicConstraints | None) -> int | None:
     return 255 if constraints.path_length is None else constraints.path_length
 
 
-def check_issued(child: Certificate, issuer: Certificate, tee: Tee, *, cas_below: int) -> None:
+def check_issued(child: Certificate, issuer: Certificate, tee: str, *, cas_below: int) -> None:
     """Check that `issuer` is a CA, may issue `child`, and signed it.
 
     Args:
@@ -174,7 +185,7 @@ def check_issued(child: Certificate, issuer: Certificate, tee: Tee, *, cas_below
         refuse(tee, DcapFault.CHAIN, f"{issuer.common_name!r} did not sign {child.common_name!r}")
 
 
-def check_end_entity(certificate: Certificate, name: str, tee: Tee, fault: DcapFault) -> None:
+def check_end_entity(certificate: Certificate, name: str, tee: str, fault: DcapFault) -> None:
     """Check that a certificate may sign statements, is no CA, and has `name` in its common name.
 
     Raises:
@@ -186,7 +197,7 @@ def check_end_entity(certificate: Certificate, name: str, tee: Tee, fault: DcapF
         refuse(tee, fault, f"common name {certificate.common_name!r}; {name!r} was expected")
 
 
-def check_validity(certificate: Certificate, now: datetime, tee: Tee) -> None:
+def check_validity(certificate: Certificate, now: datetime, tee: str) -> None:
     """Check notBefore and notAfter.
 
     Raises:
@@ -235,17 +246,18 @@ def read_crl(data: bytes, issuer: Certificate, now: datetime, tee: Tee) -> Revoc
 
 
 def verifies(key: ec.EllipticCurvePublicKey, signature: bytes, data: bytes) -> bool:
-    """Tell whether a DER-encoded ECDSA signature with SHA-256 is good."""
+    """Tell whether a DER-encoded ECDSA signature with the hash of the key's curve is good."""
     try:
-        key.verify(signature, data, ECDSA_SHA256)
+        key.verify(signature, data, _ECDSA[key.curve.name])
     except InvalidSignature:
         return False
     return True
 
 
 def verifies_raw(key: ec.EllipticCurvePublicKey, signature: bytes, data: bytes) -> bool:
-    """Tell whether an ECDSA signature with SHA-256, given as r and s of 32 bytes each, is good."""
-    r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:])
+    """Tell whether an ECDSA signature with the hash of the key's curve, given as r and s of 32 or 48 bytes, is good."""
+    half = len(signature) // 2
+    r, s = int.from_bytes(signature[:half]), int.from_bytes(signature[half:])
     return verifies(key, encode_dss_signature(r, s), data)
 
 

@@ -1,29 +1,57 @@
-"""Which attester to use: the one that is named, else the one that this machine has, else none and an error."""
+"""Which attester to use: the one that is named, else the only one that this machine has, else none and an error."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from proxy_attestation.attester.configfs_tsm import PROVIDERS, REPORT_DIRECTORY, ConfigfsFiles, ConfigfsTsmAttester
 from proxy_attestation.attester.gramine import ATTESTATION_DIRECTORY, DeviceFiles, GramineAttester
 from proxy_attestation.attester.model import Attester, unavailable
+from proxy_attestation.attester.nsm import DEVICE, NsmAttester, NsmDevice
 from proxy_attestation.attester.simulator import SimulatorAttester
 from proxy_attestation.errors import UsageError
 from proxy_attestation.formats.tee import Tee
 
 GRAMINE: Final = "gramine"
+CONFIGFS_TSM: Final = "configfs-tsm"
+NSM: Final = "nsm"
 _SIMULATOR: Final = "simulator:"
 _DESCRIPTOR_MAX: Final = 1 << 20
 
 
-def select_attester(spec: str | None, tee: Tee, directory: Path = ATTESTATION_DIRECTORY) -> Attester:
-    """Return the attester that `spec` names, or find one.
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where a machine shows its TEE.
 
-    Nothing weaker stands in for what is missing: the simulator is used only where it is named, and where nothing is
-    found there is no attester.
+    Attributes:
+        gramine: Gramine's directory of pseudo-files.
+        configfs_tsm: the kernel's directory of report requests.
+        nsm: the Nitro Secure Module's device.
+    """
+
+    gramine: Path = ATTESTATION_DIRECTORY
+    configfs_tsm: Path = REPORT_DIRECTORY
+    nsm: Path = DEVICE
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    path: Path
+    tees: tuple[str, ...]
+    make: Callable[[Path, Tee], Attester]
+
+
+def select_attester(spec: str | None, tee: Tee, machine: Machine | None = None) -> Attester:
+    """Return the attester that `spec` names, or find the only one there is.
+
+    Nothing weaker stands in for what is missing: the simulator is used only where it is named; what is named and not
+    there is an error; so are several that are there, of which somebody has to choose.
 
     Args:
-        spec: `gramine`, `simulator:DESCRIPTOR`, or None to look at the machine.
+        spec: `gramine`, `configfs-tsm`, `nsm`, `simulator:DESCRIPTOR`, or None to look at the machine.
         tee: the kind of TEE that evidence is asked of.
-        directory: where Gramine's files are.
+        machine: where to look; this one by default.
 
     Raises:
         UsageError: for another spec.
@@ -31,13 +59,31 @@ def select_attester(spec: str | None, tee: Tee, directory: Path = ATTESTATION_DI
     """
     if spec is not None and spec.startswith(_SIMULATOR):
         return SimulatorAttester(_descriptor(spec.removeprefix(_SIMULATOR)), tee)
-    if spec not in (None, GRAMINE):
-        raise UsageError(f"unknown attester {spec!r}: use {GRAMINE!r} or '{_SIMULATOR}DESCRIPTOR'")
-    if spec is None and not directory.is_dir():
-        raise unavailable(f"no TEE was found here: there is no {directory}")
-    if tee is not Tee.SGX:
-        raise unavailable(f"Gramine makes evidence of kind sgx, not {tee}")
-    return GramineAttester(DeviceFiles(directory))
+    kinds = _kinds(Machine() if machine is None else machine)
+    if spec is not None and spec not in kinds:
+        raise UsageError(f"unknown attester {spec!r}: use {', '.join(kinds)} or '{_SIMULATOR}DESCRIPTOR'")
+    present = [name for name, kind in kinds.items() if kind.path.exists()]
+    if spec is None and len(present) > 1:
+        raise unavailable(f"several are here: {', '.join(present)}; choose one with --attester")
+    name = spec if spec is not None else next(iter(present), None)
+    if name is None:
+        raise unavailable(f"no TEE was found here: none of {', '.join(str(kind.path) for kind in kinds.values())}")
+    kind = kinds[name]
+    if name not in present:
+        raise unavailable(f"{name} was chosen and is not here: there is no {kind.path}")
+    if tee not in kind.tees:
+        raise unavailable(f"{name} makes evidence of kind {' or '.join(kind.tees)}, not {tee}")
+    return kind.make(kind.path, tee)
+
+
+def _kinds(machine: Machine) -> dict[str, _Kind]:
+    return {
+        GRAMINE: _Kind(machine.gramine, ("sgx",), lambda path, _: GramineAttester(DeviceFiles(path))),
+        CONFIGFS_TSM: _Kind(
+            machine.configfs_tsm, tuple(PROVIDERS), lambda path, tee: ConfigfsTsmAttester(ConfigfsFiles(path), tee)
+        ),
+        NSM: _Kind(machine.nsm, ("nitro",), lambda path, tee: NsmAttester(NsmDevice(path), tee)),
+    }
 
 
 def _descriptor(text: str) -> int:

@@ -4,8 +4,12 @@
 in whatever `encode` would not have written: trailing bytes, indefinite lengths, long forms, duplicate keys, other
 orders, floats and simple values, keys other than integers and text, tags anywhere but outermost, and there the ones
 that turn into Python objects.
+
+`decode_foreign` is for what others write and sign: it takes any order, any length form and indefinite lengths, and
+refuses everything else that `decode` refuses.
 """
 
+import io
 from typing import Final, NoReturn, TypeAlias
 
 import cbor2
@@ -15,7 +19,10 @@ from proxy_attestation.errors import FormatError
 from proxy_attestation.formats.bounds import CBOR_DEPTH_MAX
 from proxy_attestation.formats.values import as_bytes, as_list, as_map, as_text, as_uint, rank
 
-__all__ = ["Value", "as_bytes", "as_list", "as_map", "as_text", "as_uint", "decode", "encode", "encode_ordered"]
+__all__ = [
+    "Value", "as_bytes", "as_list", "as_map", "as_text", "as_uint",
+    "decode", "decode_foreign", "encode", "encode_ordered",
+]  # fmt: skip
 
 Value: TypeAlias = "int | bytes | str | bool | list[Value] | dict[int | str, Value] | cbor2.CBORTag | None"
 
@@ -23,6 +30,7 @@ Value: TypeAlias = "int | bytes | str | bool | list[Value] | dict[int | str, Val
 # our formats, and some cost more than their bytes.
 _BUILT_IN_TAGS: Final = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 100, 256, 258, 260, 261, 1004, 43000, 55799)
 _LEAVES: Final = frozenset({int, bytes, str, bool, type(None)})
+_DECODE_ERRORS: Final = (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError)
 
 
 def _refuse_tag(*_: object) -> NoReturn:
@@ -40,7 +48,7 @@ def _ordered(value: object) -> object:
     return cbor2.CBORTag(value.tag, _ordered(value.value)) if isinstance(value, cbor2.CBORTag) else value
 
 
-def _require_ours(value: object) -> None:
+def _require_ours(value: object, *, ordered: bool) -> None:
     """Refuse types that `encode` does not write, and maps in another order than its own.
 
     Raises:
@@ -48,13 +56,14 @@ def _require_ours(value: object) -> None:
     """
     if isinstance(value, dict):
         keys = list(value)
-        if keys != sorted(keys, key=rank):
+        # `rank` raises for a key of another type, which sorting makes it see.
+        if keys != sorted(keys, key=rank) and ordered:
             raise ValueError("map keys in another order")
         value = list(value.values())
     if isinstance(value, list):
         for item in value:
             if type(item) not in _LEAVES:
-                _require_ours(item)
+                _require_ours(item, ordered=ordered)
     elif type(value) not in _LEAVES:
         raise TypeError(f"a {type(value).__name__}")
 
@@ -87,23 +96,49 @@ def decode(data: bytes, code: Code, limit: int) -> Value:
     Raises:
         FormatError: with `code`, for anything that `encode` would not have written.
     """
+    value = _read(data, code, limit, foreign=False)
+    # Maps keep the order in which they came: what is written back shows every other liberty of the encoder.
+    if cbor2.dumps(value) != data:
+        raise FormatError(code, "not deterministic CBOR, or bytes after its end")
+    return value
+
+
+def decode_foreign(data: bytes, code: Code, limit: int) -> Value:
+    """Decode one item of somebody else's, which need not be deterministically encoded.
+
+    Its size is bounded by `limit`, its depth by `CBOR_DEPTH_MAX`, and the number of items in it by its size; a map with
+    a key twice is refused wherever it stands. What is signed must be verified over the bytes as received.
+
+    Args:
+        data: the whole item.
+        code: the code of the error when it is not one.
+        limit: the largest accepted length in bytes.
+
+    Raises:
+        FormatError: with `code`, for bytes after the end, duplicate keys, floats and simple values, keys other than
+            integers and text, and tags anywhere but outermost.
+    """
+    return _read(data, code, limit, foreign=True)
+
+
+def _read(data: bytes, code: Code, limit: int, *, foreign: bool) -> Value:
     if len(data) > limit:
         raise FormatError(code, f"{len(data)} bytes, at most {limit} allowed")
+    stream = io.BytesIO(data)
     try:
-        value: Value = cbor2.loads(
-            data,
+        value: Value = cbor2.load(
+            stream,
             max_depth=CBOR_DEPTH_MAX,
-            allow_indefinite=False,
+            allow_indefinite=foreign,
             allow_duplicate_keys=False,
             semantic_decoders=_NO_TAGS,
         )
         if isinstance(value, cbor2.CBORTag):
             value = cbor2.CBORTag(value.tag, _thawed(value.value))
-        _require_ours(value.value if isinstance(value, cbor2.CBORTag) else value)
-        # Maps keep the order in which they came: what is written back shows every other liberty of the encoder.
-        exact = cbor2.dumps(value) == data
-    except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        _require_ours(value.value if isinstance(value, cbor2.CBORTag) else value, ordered=not foreign)
+    except _DECODE_ERRORS as error:
         raise FormatError(code, "not CBOR that we accept") from error
-    if not exact:
-        raise FormatError(code, "not deterministic CBOR, or bytes after its end")
+    # The decoder leaves the stream behind the last byte of the item, however much it has read ahead.
+    if stream.tell() != len(data):
+        raise FormatError(code, "bytes after the end")
     return value

@@ -4,7 +4,6 @@ from enum import StrEnum
 from functools import cache
 
 from proxy_attestation.codes import Code
-from proxy_attestation.formats.tee import Tee
 
 
 class DcapFault(StrEnum):
@@ -47,6 +46,6 @@ class DcapFault(StrEnum):
 
 
 @cache
-def dcap_code(tee: Tee, fault: DcapFault) -> Code:
+def dcap_code(tee: str, fault: DcapFault) -> Code:
     """Return the code of a fault of a TEE's evidence. Every fault that can arise for a TEE has one (tested)."""
     return Code(f"{tee}.{fault}")
