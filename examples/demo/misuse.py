@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from proxy_attestation.attester.select import select_attester
 from proxy_attestation.errors import ProxyAttestationError
-from proxy_attestation.formats.binder import issue_binder, report_data
+from proxy_attestation.formats.binder import bind
 from proxy_attestation.formats.csr import build_csr, spki_of
 from proxy_attestation.formats.evidence import encode_evidence
 from proxy_attestation.formats.request import (
@@ -44,14 +44,14 @@ async def misuse(descriptor: str, url: str, pin: str, kind: str) -> None:
         request = encode_request(Request("example-app", Tee.SGX, names_from(("app.example.org",)), 3600, runtime))
 
         async def ask(attested: ec.EllipticCurvePrivateKey, signing: ec.EllipticCurvePrivateKey) -> None:
-            binder = issue_binder(
+            binding = bind(
                 ca_id=challenge.ca_id,
                 session_id=challenge.session_id,
                 nonce=challenge.nonce,
                 spki=spki_of(attested.public_key()),
                 request=request,
             )
-            csr = build_csr(signing, encode_evidence(attester.attest(report_data(binder))))
+            csr = build_csr(signing, encode_evidence(attester.attest(binding)))
             message = v1.GetSignedCertificateRequest(session_token=challenge.session_token, request=request, csr=csr)
             await proxy.get_signed_certificate(message, datetime.fromtimestamp(challenge.expires_at, UTC))
 

@@ -5,20 +5,21 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from proxy_attestation.policy.nitro_pins import NitroPins, match_nitro
 
-from proxy_attestation.appraisal.nitro import AWS_NITRO_ROOT, appraise_nitro, check_fresh
+from proxy_attestation.appraisal.nitro import appraise_nitro, check_fresh
 from proxy_attestation.appraisal.nitro_claims import NitroClaims, nitro_to_json
+from proxy_attestation.appraisal.roots import AWS_NITRO_ROOT, Roots, same_for_all
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import AppraisalError, FormatError, ProxyAttestationError
 from proxy_attestation.formats.nitro import decode_nitro
-from proxy_attestation.policy.nitro_pins import NitroPins, match_nitro
 from proxy_attestation_simulator.aws import INSTANCE, LEAF, REGION, ROOT, ZONE, Aws
 from proxy_attestation_simulator.aws_faults import NITRO_FAULTS
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 VENDOR = Aws.create(NOW, secret=bytes(range(32)))
 ENCLAVE = VENDOR.enclave()
-ROOTS = frozenset({VENDOR.root_pin})
+ROOTS = same_for_all({VENDOR.root_pin})
 NONCE, KEY, USER_DATA = b"n" * 32, b"k" * 91, b"u" * 64
 PINS = NitroPins(**{f"pcr{index}": (value,) for index, value in ENCLAVE.pcrs.items()})
 _VALUES = {"missing": "pcrs", "null": "pcrs", "public-key-size": "1025", "user-data-size": "513", "nonce-size": "513"}
@@ -34,7 +35,7 @@ def made(fault: str = "") -> bytes:
 GOOD = made()
 
 
-def judge(data: bytes, roots: frozenset[bytes] = ROOTS, now: datetime = NOW) -> str:
+def judge(data: bytes, roots: Roots = ROOTS, now: datetime = NOW) -> str:
     """Return the code that the walk, the binder or a strict policy refuses a document with, or `accepted`."""
     try:
         result = appraise_nitro(decode_nitro(data), roots, now)
@@ -111,7 +112,7 @@ def test_no_certificate_may_be_something_else(place: int) -> None:
 
 def test_the_root_of_the_document_is_never_an_anchor() -> None:
     assert judge(GOOD, frozenset()) == "nitro.root"
-    assert judge(GOOD, frozenset({AWS_NITRO_ROOT})) == "nitro.root"
+    assert judge(GOOD, same_for_all({AWS_NITRO_ROOT})) == "nitro.root"
 
 
 def test_the_signing_certificate_must_hold_now_and_does_not_bound_the_leaf() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, cast
 
 import pytest
+from bindings import binding_of
 
 from proxy_attestation.attester.configfs_tsm import ATTEMPTS, ConfigfsFiles, ConfigfsTsmAttester, certificates_of
 from proxy_attestation.codes import Code
@@ -129,7 +130,7 @@ def snp() -> Kernel:
 def unavailable(kernel: Kernel, tee: Tee, data: bytes = DATA) -> None:
     """Expect no evidence and no request left behind."""
     with pytest.raises(UnavailableError) as refused:
-        ConfigfsTsmAttester(kernel, tee, no_pause).attest(data)
+        ConfigfsTsmAttester(kernel, tee, no_pause).attest(binding_of(data))
     assert refused.value.code is Code.ATTESTER_UNAVAILABLE
     assert kernel.requests == {}
 
@@ -137,14 +138,14 @@ def unavailable(kernel: Kernel, tee: Tee, data: bytes = DATA) -> None:
 def test_a_td_makes_a_quote_over_the_report_data(tdx: Kernel) -> None:
     attester = ConfigfsTsmAttester(tdx, Tee.TDX, no_pause)
     assert (attester.tee, attester.key_origin) == (Tee.TDX, KeyOrigin.TEE)
-    evidence = attester.attest(DATA)
+    evidence = attester.attest(binding_of(DATA))
     assert decode_quote(evidence.evidence).report_data == DATA
     assert (evidence.tee, evidence.platform_certificates) == (Tee.TDX, ())
     assert tdx.requests == {}
 
 
 def test_an_snp_guest_makes_a_report_with_its_certificates(snp: Kernel) -> None:
-    evidence = ConfigfsTsmAttester(snp, SNP, no_pause).attest(DATA)
+    evidence = ConfigfsTsmAttester(snp, SNP, no_pause).attest(binding_of(DATA))
     assert evidence.evidence == snp_report(DATA)
     assert evidence.platform_certificates == (b"vcek", b"ask", b"ark")
     assert snp.privlevels == []
@@ -154,15 +155,15 @@ def test_an_snp_guest_makes_a_report_with_its_certificates(snp: Kernel) -> None:
 def test_an_snp_guest_without_table_has_no_certificates(snp: Kernel) -> None:
     for auxblob in (None, b""):
         snp.auxblob = auxblob
-        assert ConfigfsTsmAttester(snp, SNP, no_pause).attest(DATA).platform_certificates == ()
+        assert ConfigfsTsmAttester(snp, SNP, no_pause).attest(binding_of(DATA)).platform_certificates == ()
 
 
 def test_below_an_svsm_the_report_is_asked_for_at_the_floor(snp: Kernel) -> None:
     snp.floor = 2
-    ConfigfsTsmAttester(snp, SNP, no_pause).attest(DATA)
+    ConfigfsTsmAttester(snp, SNP, no_pause).attest(binding_of(DATA))
     assert snp.privlevels == [b"2"]
     snp.floor = 0
-    ConfigfsTsmAttester(snp, SNP, no_pause).attest(DATA)
+    ConfigfsTsmAttester(snp, SNP, no_pause).attest(binding_of(DATA))
     assert snp.privlevels == [b"2"]
 
 
@@ -170,7 +171,7 @@ def test_each_request_has_a_directory_of_its_own(tdx: Kernel) -> None:
     attester = ConfigfsTsmAttester(tdx, Tee.TDX, no_pause)
     before = tdx.made
     for data in (DATA, bytes(64), DATA[::-1]):
-        assert decode_quote(attester.attest(data).evidence).report_data == data
+        assert decode_quote(attester.attest(binding_of(data)).evidence).report_data == data
     assert tdx.made == before + 3
 
 
@@ -190,7 +191,7 @@ def test_a_provider_that_changes_is_noticed(tdx: Kernel) -> None:
     attester = ConfigfsTsmAttester(tdx, Tee.TDX, no_pause)
     tdx.provider = b"sev_guest"
     with pytest.raises(UnavailableError):
-        attester.attest(DATA)
+        attester.attest(binding_of(DATA))
     assert tdx.requests == {}
 
 
@@ -199,13 +200,13 @@ def test_a_busy_kernel_is_asked_again_and_not_for_ever(tdx: Kernel, number: int)
     pauses: list[float] = []
     attester = ConfigfsTsmAttester(tdx, Tee.TDX, pauses.append)
     tdx.busy, tdx.busy_errno = ATTEMPTS - 1, number
-    assert decode_quote(attester.attest(DATA).evidence).report_data == DATA
+    assert decode_quote(attester.attest(binding_of(DATA)).evidence).report_data == DATA
     assert len(pauses) == ATTEMPTS - 1
     assert pauses == sorted(pauses)
     assert sum(pauses) < 10
     tdx.busy = ATTEMPTS
     with pytest.raises(UnavailableError) as refused:
-        attester.attest(DATA)
+        attester.attest(binding_of(DATA))
     assert refused.value.code is Code.ATTESTER_UNAVAILABLE
     assert (tdx.busy, tdx.requests) == (0, {})
 
@@ -214,7 +215,7 @@ def test_another_error_is_not_tried_again(tdx: Kernel) -> None:
     attester = ConfigfsTsmAttester(tdx, Tee.TDX, lambda _: pytest.fail("tried again"))
     tdx.busy, tdx.busy_errno = 1, errno.EIO
     with pytest.raises(UnavailableError):
-        attester.attest(DATA)
+        attester.attest(binding_of(DATA))
     assert tdx.requests == {}
 
 
@@ -235,7 +236,7 @@ def test_a_write_that_was_lost_is_noticed(snp: Kernel) -> None:
     snp.make = made  # type: ignore[method-assign]
     snp.lost_writes = True
     with pytest.raises(UnavailableError):
-        attester.attest(DATA)
+        attester.attest(binding_of(DATA))
     assert snp.requests == {}
 
 
@@ -258,7 +259,7 @@ def test_other_lengths_are_a_bug(tdx: Kernel, length: int) -> None:
     attester = ConfigfsTsmAttester(tdx, Tee.TDX, no_pause)
     made = tdx.made
     with pytest.raises(InternalError):
-        attester.attest(bytes(length))
+        attester.attest(binding_of(bytes(length)))
     assert tdx.made == made
 
 
@@ -275,7 +276,7 @@ def test_a_request_that_cannot_be_removed_spoils_nothing(tdx: Kernel) -> None:
         raise OSError(errno.EBUSY, request)
 
     tdx.remove = refuse  # type: ignore[method-assign]
-    assert ConfigfsTsmAttester(tdx, Tee.TDX, no_pause).attest(DATA).evidence
+    assert ConfigfsTsmAttester(tdx, Tee.TDX, no_pause).attest(binding_of(DATA)).evidence
 
 
 def test_a_generation_that_is_no_number_is_unavailable(tdx: Kernel) -> None:

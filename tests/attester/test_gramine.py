@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from bindings import binding_of
 
 from proxy_attestation.attester.gramine import DeviceFiles, GramineAttester
 from proxy_attestation.codes import Code
@@ -64,7 +65,7 @@ def test_the_quote_carries_all_64_bytes_written_at_once(sgx_platform: Platform) 
     files.write("user_report_data", b"\xff" * 64)
     files.writes.clear()
     attester = GramineAttester(files)
-    evidence = attester.attest(DATA)
+    evidence = attester.attest(binding_of(DATA))
     assert (attester.tee, attester.key_origin) == (Tee.SGX, KeyOrigin.TEE)
     assert evidence.tee is Tee.SGX
     assert evidence.platform_certificates == ()
@@ -75,7 +76,7 @@ def test_the_quote_carries_all_64_bytes_written_at_once(sgx_platform: Platform) 
 def test_each_quote_carries_its_own_data(sgx_platform: Platform) -> None:
     attester = GramineAttester(GramineFiles(sgx_platform))
     for data in (DATA, bytes(64), DATA[::-1]):
-        assert decode_quote(attester.attest(data).evidence).report_data == data
+        assert decode_quote(attester.attest(binding_of(data)).evidence).report_data == data
 
 
 @pytest.mark.parametrize("length", [0, 32, 63, 65])
@@ -83,7 +84,7 @@ def test_other_lengths_are_a_bug_and_nothing_is_written(sgx_platform: Platform, 
     files = GramineFiles(sgx_platform)
     attester = GramineAttester(files)
     with pytest.raises(InternalError):
-        attester.attest(bytes(length))
+        attester.attest(binding_of(bytes(length)))
     assert files.writes == []
 
 
@@ -109,7 +110,7 @@ def test_a_quote_over_other_data_is_not_passed_on(sgx_platform: Platform) -> Non
     attester = GramineAttester(files)
     files.quote = sgx_platform.quote(bytes(64))
     with pytest.raises(UnavailableError) as refused:
-        attester.attest(DATA)
+        attester.attest(binding_of(DATA))
     assert refused.value.code is Code.ATTESTER_UNAVAILABLE
 
 
@@ -119,7 +120,7 @@ def test_things_that_are_no_quote(sgx_platform: Platform, quote: bytes) -> None:
     attester = GramineAttester(files)
     files.quote = quote
     with pytest.raises(UnavailableError) as refused:
-        attester.attest(DATA)
+        attester.attest(binding_of(DATA))
     assert refused.value.code is Code.ATTESTER_UNAVAILABLE
 
 
@@ -128,7 +129,7 @@ def test_an_error_of_the_system_is_unavailable(sgx_platform: Platform) -> None:
     attester = GramineAttester(files)
     files.kind = b"none"
     with pytest.raises(UnavailableError) as refused:
-        attester.attest(DATA)
+        attester.attest(binding_of(DATA))
     assert refused.value.code is Code.ATTESTER_UNAVAILABLE
 
 
@@ -137,7 +138,7 @@ def test_calls_at_one_time_get_their_own_data(sgx_platform: Platform) -> None:
     results: dict[int, bytes] = {}
 
     def one(number: int) -> None:
-        results[number] = decode_quote(attester.attest(bytes([number]) * 64).evidence).report_data
+        results[number] = decode_quote(attester.attest(binding_of(bytes([number]) * 64)).evidence).report_data
 
     threads = [threading.Thread(target=one, args=(number,)) for number in range(16)]
     for thread in threads:

@@ -9,6 +9,7 @@ from typing import Final, cast
 
 import cbor2
 import pytest
+from bindings import binding_of
 
 from proxy_attestation.attester.nsm import NSM_REQUEST, REQUEST_MAX, RESPONSE_MAX, NsmAttester, NsmDevice
 from proxy_attestation.codes import Code
@@ -79,16 +80,9 @@ def device(tmp_path: Path) -> Path:
 
 def test_a_document_carries_the_three_slots() -> None:
     attester = NsmAttester(Module(), NITRO)
-    evidence = attester.attest(DATA, nonce=NONCE, public_key=b"k" * 91)
+    evidence = attester.attest(binding_of(DATA, NONCE, b"k" * 91))
     assert (attester.key_origin, evidence.tee, evidence.platform_certificates) == (KeyOrigin.TEE, "nitro", ())
     assert decode_nitro(evidence.evidence).bound == (NONCE, b"k" * 91, DATA)
-
-
-def test_slots_that_are_not_given_are_null() -> None:
-    module = Module()
-    evidence = NsmAttester(module, NITRO).attest(DATA)
-    assert cbor2.loads(module.requests[0]) == {"Attestation": {"nonce": None, "public_key": None, "user_data": DATA}}
-    assert decode_nitro(evidence.evidence).bound == (b"", b"", DATA)
 
 
 @pytest.mark.parametrize("tee", list(Tee))
@@ -107,20 +101,20 @@ def test_the_module_is_asked_for_nothing_else(tee: Tee) -> None:
         (DATA + b"\0", {}),
         (DATA, {"nonce": b""}),
         (DATA, {"nonce": bytes(513)}),
-        (DATA, {"public_key": b""}),
-        (DATA, {"public_key": bytes(1025)}),
+        (DATA, {"spki": b""}),
+        (DATA, {"spki": bytes(1025)}),
     ],
 )
 def test_values_without_a_place_are_a_bug_and_nothing_is_asked(data: bytes, slots: dict[str, bytes]) -> None:
     module = Module()
     with pytest.raises(InternalError):
-        NsmAttester(module, NITRO).attest(data, **slots)
+        NsmAttester(module, NITRO).attest(binding_of(data, **slots))
     assert module.requests == []
 
 
 def test_the_largest_values_fit_the_request() -> None:
     module = Module()
-    NsmAttester(module, NITRO).attest(DATA, nonce=bytes(512), public_key=bytes(1024))
+    NsmAttester(module, NITRO).attest(binding_of(DATA, bytes(512), bytes(1024)))
     assert len(module.requests[0]) <= REQUEST_MAX
 
 
@@ -150,12 +144,12 @@ def test_answers_that_are_no_document_over_these_values(answer: bytes) -> None:
     module = Module()
     module.answer = answer
     with pytest.raises(UnavailableError) as refused:
-        NsmAttester(module, NITRO).attest(DATA, nonce=NONCE)
+        NsmAttester(module, NITRO).attest(binding_of(DATA, NONCE))
     assert refused.value.code is Code.ATTESTER_UNAVAILABLE
 
 
 def test_the_device_passes_request_and_response_through_memory(device: Path) -> None:
-    evidence = NsmAttester(NsmDevice(device, Driver(Module())), NITRO).attest(DATA, nonce=NONCE)
+    evidence = NsmAttester(NsmDevice(device, Driver(Module())), NITRO).attest(binding_of(DATA, NONCE))
     assert decode_nitro(evidence.evidence).bound == (NONCE, b"", DATA)
 
 
@@ -171,7 +165,7 @@ def test_an_error_of_the_driver_is_unavailable(device: Path, number: int) -> Non
     driver = Driver(Module())
     driver.errno = number
     with pytest.raises(UnavailableError) as refused:
-        NsmAttester(NsmDevice(device, driver), NITRO).attest(DATA)
+        NsmAttester(NsmDevice(device, driver), NITRO).attest(binding_of(DATA))
     assert refused.value.code is Code.ATTESTER_UNAVAILABLE
 
 
@@ -179,7 +173,7 @@ def test_a_length_beyond_the_room_is_not_believed(device: Path) -> None:
     driver = Driver(Module())
     driver.length = RESPONSE_MAX + 1
     with pytest.raises(UnavailableError):
-        NsmAttester(NsmDevice(device, driver), NITRO).attest(DATA)
+        NsmAttester(NsmDevice(device, driver), NITRO).attest(binding_of(DATA))
 
 
 def test_a_request_beyond_the_bound_is_a_bug(device: Path) -> None:
@@ -191,11 +185,11 @@ def test_a_request_beyond_the_bound_is_a_bug(device: Path) -> None:
 
 def test_without_the_device_there_is_no_evidence(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError) as refused:
-        NsmAttester(NsmDevice(tmp_path / "absent", Driver(Module())), NITRO).attest(DATA)
+        NsmAttester(NsmDevice(tmp_path / "absent", Driver(Module())), NITRO).attest(binding_of(DATA))
     assert refused.value.code is Code.ATTESTER_UNAVAILABLE
 
 
 def test_a_file_that_is_no_module_is_unavailable(device: Path) -> None:
     """The real ioctl, on a file that has none."""
     with pytest.raises(UnavailableError):
-        NsmAttester(NsmDevice(device), NITRO).attest(DATA)
+        NsmAttester(NsmDevice(device), NITRO).attest(binding_of(DATA))

@@ -9,6 +9,7 @@ from typing import Final
 
 import cbor2
 import pytest
+from bindings import binding_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -72,14 +73,14 @@ def framed(value: object) -> bytes:
 
 def unavailable(attester: SimulatorAttester) -> None:
     with pytest.raises(UnavailableError) as refused:
-        attester.attest(DATA)
+        attester.attest(binding_of(DATA))
     assert refused.value.code is Code.ATTESTER_UNAVAILABLE
 
 
 def test_report_data_goes_out_and_a_quote_comes_back(connect: Connect) -> None:
     peer = connect(lambda body: framed({1: b"quote over " + cbor2.loads(body)[1]}))
     for data in (DATA, DATA[::-1]):
-        evidence = peer.attester.attest(data)
+        evidence = peer.attester.attest(binding_of(data))
         assert evidence.evidence == b"quote over " + data
         assert evidence.tee is Tee.SGX
     assert peer.attester.key_origin is KeyOrigin.TEE
@@ -114,10 +115,10 @@ def test_a_reason_for_no_quote_is_told_and_the_next_call_may_succeed(connect: Co
     answers = [framed({2: "not \x1b[2J now"}), framed({1: b"quote"})]
     peer = connect(lambda _: answers.pop(0))
     with pytest.raises(UnavailableError) as refused:
-        peer.attester.attest(DATA)
+        peer.attester.attest(binding_of(DATA))
     assert refused.value.code is Code.ATTESTER_UNAVAILABLE
     assert refused.value.detail.isprintable()
-    assert peer.attester.attest(DATA).evidence == b"quote"
+    assert peer.attester.attest(binding_of(DATA)).evidence == b"quote"
 
 
 def test_a_simulator_that_does_not_answer_is_unavailable(connect: Connect) -> None:
@@ -129,7 +130,7 @@ def test_a_simulator_that_does_not_answer_is_unavailable(connect: Connect) -> No
 def test_other_lengths_are_a_bug(connect: Connect, length: int) -> None:
     peer = connect(lambda _: framed({1: b"quote"}))
     with pytest.raises(InternalError):
-        peer.attester.attest(bytes(length))
+        peer.attester.attest(binding_of(bytes(length)))
     assert peer.requests == []
 
 
@@ -163,7 +164,7 @@ def test_descriptors_that_are_no_stream_socket() -> None:
 def test_any_answer_is_a_quote_or_unavailable(body: bytes) -> None:
     peer = Peer(lambda _: len(body).to_bytes(4, "big") + body, 5.0)
     try:
-        assert peer.attester.attest(DATA).evidence
+        assert peer.attester.attest(binding_of(DATA)).evidence
     except UnavailableError as error:
         assert error.code is Code.ATTESTER_UNAVAILABLE
     finally:

@@ -207,14 +207,14 @@ class World:
         spki = self.spki if spki is None else spki
         encoded = encode_request(asked)
         key = next(key for key in info.token_keys if key.key_id == token[1:5])
-        bound = binder.issue_binder(
+        bound = binder.bind(
             ca_id=token[21:53], session_id=token[5:21], nonce=token_nonce(key, token), spki=spki, request=encoded
         )
         good = IssueOrder(
             token=token,
             request=encoded,
             spki=spki,
-            claims=replace(found, bound=(binder.report_data(bound),)),
+            claims=replace(found, bound=bound.slots(asked.tee)),
             collateral_floor=FLOOR,
             policy_digest=info.policy_digest,
         )

@@ -140,7 +140,7 @@ def test_every_example_of_the_protocol_document() -> None:
     token = make_token(key, session_id=session_id, tee=Tee.SGX, ca_id=ca_id, expires_at=1_795_521_720)
     nonce = token_nonce(key, token)
     spki = spki_of(ec.derive_private_key(1, ec.SECP256R1()).public_key())
-    bound = binder.issue_binder(ca_id=ca_id, session_id=session_id, nonce=nonce, spki=spki, request=request)
+    bound = binder.bind(ca_id=ca_id, session_id=session_id, nonce=nonce, spki=spki, request=request)
     granted = names_from(("app.example.org",), ("192.0.2.7",), ("spiffe://example.org/example-app",))
     entry = LedgerEntry(EntryKind.POLICY, policy_digest=hashlib.sha256(b"policy").digest())
     computed = {
@@ -148,7 +148,7 @@ def test_every_example_of_the_protocol_document() -> None:
         "SHA-256 of the request": hashlib.sha256(request).digest(),
         "token": token,
         "nonce": nonce,
-        "SHA-512(B)": binder.report_data(bound),
+        "SHA-512(B)": bound.report_data,
         "record": encode_evidence(Evidence(Tee.SGX, b"\xaa\xbb")),
         "names": names_digest(granted),
         "entry": encode_entry(entry),

@@ -4,7 +4,8 @@ import hashlib
 
 import pytest
 
-from proxy_attestation.formats.binder import issue_binder, report_data
+from proxy_attestation.formats.binder import Binding, bind, issue_binder
+from proxy_attestation.formats.tee import Tee
 
 PARTS = {
     "ca_id": b"\x01" * 32,
@@ -27,7 +28,35 @@ def test_the_bytes_are_those_of_the_description() -> None:
         ]
     )
     assert issue_binder(**PARTS) == expected
-    assert report_data(expected) == hashlib.sha512(expected).digest()
+    assert bind(**PARTS) == Binding(
+        hashlib.sha512(expected).digest(), hashlib.sha256(expected).digest(), PARTS["nonce"], PARTS["spki"]
+    )
+
+
+SLOTS = {
+    Tee.SGX: ("report_data",),
+    Tee.TDX: ("report_data",),
+    Tee.NITRO: ("nonce", "spki", "report_data"),
+}
+
+
+@pytest.mark.parametrize("tee", list(Tee))
+def test_each_tee_has_its_slots(tee: Tee) -> None:
+    binding = bind(**PARTS)
+    assert binding.slots(tee) == tuple(getattr(binding, name) for name in SLOTS[tee])
+
+
+@pytest.mark.parametrize("tee", list(Tee))
+def test_evidence_is_bound_by_exactly_these_values(tee: Tee) -> None:
+    binding = bind(**PARTS)
+    good = binding.slots(tee)
+    assert binding.is_in(tee, good)
+    assert not binding.is_in(tee, ())
+    assert not binding.is_in(tee, (*good, b""))
+    assert not binding.is_in(tee, good[:-1])
+    for place, value in enumerate(good):
+        for wrong in (b"", bytes(len(value)), value[:-1], value + b"\0", bytes([value[0] ^ 1]) + value[1:]):
+            assert not binding.is_in(tee, (*good[:place], wrong, *good[place + 1 :]))
 
 
 @pytest.mark.parametrize("part", sorted(PARTS))

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from proxy_attestation.errors import ProxyAttestationError
-from proxy_attestation.formats.binder import issue_binder, report_data
+from proxy_attestation.formats.binder import bind
 from proxy_attestation.formats.csr import ID_PE_CMW, decode_csr, spki_of, verify_csr
 from proxy_attestation.formats.ear import LeafClaims, encode_claims_set, encode_extension
 from proxy_attestation.formats.evidence import Evidence, decode_evidence
@@ -161,11 +161,11 @@ class Attester:
         self.seen: list[bytes] = []
         self.error: ProxyAttestationError | None = None
 
-    def attest(self, report_data: bytes) -> Evidence:
-        self.seen.append(report_data)
+    def attest(self, binding: Binding) -> Evidence:
+        self.seen.append(binding.report_data)
         if self.error is not None:
             raise self.error
-        return Evidence(self.tee, b"quote over " + report_data)
+        return Evidence(self.tee, b"quote over " + binding.report_data)
 
 
 @dataclass
@@ -216,10 +216,8 @@ class Proxy:
         verify_csr(csr)
         assert csr.cmw is not None
         evidence = decode_evidence(csr.cmw)
-        binder = issue_binder(
-            ca_id=b"c" * 32, session_id=b"s" * 16, nonce=b"n" * 32, spki=csr.spki, request=request.request
-        )
-        assert evidence.evidence == b"quote over " + report_data(binder)
+        binding = bind(ca_id=b"c" * 32, session_id=b"s" * 16, nonce=b"n" * 32, spki=csr.spki, request=request.request)
+        assert evidence.evidence == b"quote over " + binding.report_data
         asked, wanted = decode_request(request.request), self.wanted
         assert asked == Request(
             wanted.workload, Tee.SGX, wanted.names, wanted.lifetime,

@@ -174,15 +174,13 @@ class Attempt:
 
     @property
     def binder(self) -> bytes:
-        return binder.report_data(
-            binder.issue_binder(
-                ca_id=self.session.ca_id,
-                session_id=self.session.session_id,
-                nonce=self.session.nonce,
-                spki=spki_of(self.key.public_key()),
-                request=self.request,
-            )
-        )
+        return binder.bind(
+            ca_id=self.session.ca_id,
+            session_id=self.session.session_id,
+            nonce=self.session.nonce,
+            spki=spki_of(self.key.public_key()),
+            request=self.request,
+        ).report_data
 
     @property
     def quote(self) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from proxy_attestation.formats.binder import issue_binder, report_data
+from proxy_attestation.formats.binder import bind
 from proxy_attestation.formats.csr import build_csr, spki_of
 from proxy_attestation.formats.evidence import Evidence, encode_evidence
 from proxy_attestation.formats.request import (
@@ -86,7 +86,7 @@ class Workload:
             **(binder or {}),
         }
         options = {} if self.fault is None else {"fault": self.fault}
-        quote = self.platform.quote(report_data(issue_binder(**parts)), **options)
+        quote = self.platform.quote(bind(**parts).report_data, **options)
         evidence = Evidence(Tee(self.platform.tee), quote)
         csr = build_csr(key, encode_evidence(evidence))
         return pb.GetSignedCertificateRequest(session_token=challenge.session_token, request=request, csr=csr)

@@ -10,8 +10,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from proxy_attestation.appraisal.nitro import AWS_NITRO_ROOT, appraise_nitro
+from proxy_attestation.appraisal.nitro import appraise_nitro
 from proxy_attestation.appraisal.nitro_claims import nitro_to_json
+from proxy_attestation.appraisal.roots import AWS_NITRO_ROOT, Roots, same_for_all
 from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.detect_nitro import nitro_root
 from proxy_attestation.errors import ProxyAttestationError
@@ -36,16 +37,16 @@ _REASONS = {
 }
 
 
-def _roots(vectors_dir: Path, case: dict[str, Any]) -> frozenset[bytes]:
+def _roots(vectors_dir: Path, case: dict[str, Any]) -> Roots:
     if "trust_anchor" not in case["files"]:
-        return frozenset({AWS_NITRO_ROOT})
+        return same_for_all({AWS_NITRO_ROOT})
     try:
         anchor = x509.load_pem_x509_certificate((vectors_dir / case["files"]["trust_anchor"]).read_bytes())
     except ValueError:
-        return frozenset()  # one of the published anchors is no certificate any more
+        return same_for_all(())  # one of the published anchors is no certificate any more
     key = anchor.public_key()
     spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return frozenset({hashlib.sha256(spki).digest()})
+    return same_for_all({hashlib.sha256(spki).digest()})
 
 
 def _judge(vectors_dir: Path, case: dict[str, Any]) -> tuple[str, dict[str, object] | None]:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Annotated, ClassVar, Final, TypeAlias
 
+from proxy_attestation.appraisal.nitro_claims import NitroClaims, nitro_to_json
 from proxy_attestation.formats.arrays import Chosen, Size, exactly
 from proxy_attestation.formats.bounds import ADVISORIES_MAX
-from proxy_attestation.formats.tee import Tee
+from proxy_attestation.formats.tee import DCAP, Tee
 
 _U16: Final = Size(0, 0xFFFF)
 _SGX_DEBUG: Final = 0x02
@@ -107,9 +108,15 @@ class TdxClaims:
         return bool(self.td_attributes[0] & _TDX_TUD)
 
 
-Body: TypeAlias = SgxClaims | TdxClaims
-BODIES: Final[Mapping[Tee, type[Body]]] = {Tee.SGX: SgxClaims, Tee.TDX: TdxClaims}
+Body: TypeAlias = SgxClaims | TdxClaims | NitroClaims
+BODIES: Final[Mapping[Tee, type[Body]]] = {Tee.SGX: SgxClaims, Tee.TDX: TdxClaims, Tee.NITRO: NitroClaims}
 """What a TEE measures, by its kind."""
+
+
+def claim_of(body: Body, name: str) -> bytes | int | None:
+    """Return the claim of this name that can be pinned (`formats.pins`), or None where the body does not have it."""
+    value: bytes | int | None = getattr(body, name, None)
+    return getattr(body, "measurements", {}).get(name) if value is None else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +148,7 @@ class Claims:
         tee: the kind of TEE.
         body: what the TEE measured.
         bound: what the attester had attested of its own choice, which the caller's binder must equal
-            (`formats.binder`): for SGX and TDX the 64 bytes of report data.
+            (`formats.binder`): for SGX and TDX the 64 bytes of report data; for Nitro nonce, public key and user data.
         debug: whether the TEE can be debugged.
         tcb: the platform's state, or None for a TEE whose vendor has no status words.
         instance_id: identifies the machine (PPID and platform instance id, hashed; 32 bytes), or None where masked.
@@ -164,6 +171,8 @@ class Claims:
 
 def body_to_json(body: Body) -> dict[str, object]:
     """Return a body by the vendor's field names: bytes in hex (memory order), numbers and booleans as they are."""
+    if isinstance(body, NitroClaims):
+        return nitro_to_json(body)
     result: dict[str, object] = {}
     for field in fields(body):
         value = getattr(body, field.name)
@@ -183,7 +192,7 @@ def claims_to_json(claims: Claims) -> dict[str, object]:
     return {
         "tee": str(claims.tee),
         **body_to_json(claims.body),
-        "report_data": claims.bound[0].hex(),
+        **({"report_data": claims.bound[0].hex()} if claims.tee in DCAP else {}),
         **({} if claims.tcb is None else _tcb_to_json(claims.tcb)),
         "anchor_spki_sha256": claims.anchor.hex(),
         "evidence_sha256": claims.evidence_sha256.hex(),

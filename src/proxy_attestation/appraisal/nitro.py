@@ -26,13 +26,14 @@ nothing about how long what they vouched for stays true, so they bound no certif
 """
 
 import hashlib
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
+from proxy_attestation.appraisal.claims import Claims
 from proxy_attestation.appraisal.nitro_claims import NitroClaims, claims_of
 from proxy_attestation.appraisal.refusal import refuse
+from proxy_attestation.appraisal.roots import Roots
 from proxy_attestation.appraisal.x509_chain import (
     Certificate,
     check_end_entity,
@@ -45,44 +46,22 @@ from proxy_attestation.codes import Code
 from proxy_attestation.errors import AppraisalError
 from proxy_attestation.formats.dcap_codes import DcapFault
 from proxy_attestation.formats.nitro import NitroDocument
+from proxy_attestation.formats.tee import Tee
 
-AWS_NITRO_ROOT: Final = bytes.fromhex("f2caf5ecc6190b4a8399b78bc58a2bbcd0382375db8a1bfd78a82743874fd225")
-"""AWS Nitro Enclaves Root G1: SHA-256 of its SubjectPublicKeyInfo."""
 LONG_LIVED: Final = timedelta(days=7)
 
-_TEE: Final = "nitro"
+_TEE: Final = Tee.NITRO
 _CURVE: Final = "secp384r1"
 _INSTANCE_LABEL: Final = b"proxy-attestation/instance/nitro/v1\0"
 _SKEW: Final = timedelta(seconds=60)
 
 
-@dataclass(frozen=True, slots=True)
-class NitroResult:
-    """The outcome.
-
-    Attributes:
-        body: what the document says.
-        bound: nonce, public key and user data; each empty where it is absent.
-        instance_id: 32 bytes that name the parent instance (hashed), or None where the module id has no such part.
-        anchor: SHA-256 of the SPKI of the root, 32 bytes.
-        evidence_sha256: 32 bytes.
-        valid_until: the earliest end of the long-lived certificates, UTC.
-    """
-
-    body: NitroClaims
-    bound: tuple[bytes, bytes, bytes]
-    instance_id: bytes | None
-    anchor: bytes
-    evidence_sha256: bytes
-    valid_until: datetime
-
-
-def appraise_nitro(document: NitroDocument, roots: frozenset[bytes], now: datetime) -> NitroResult:
+def appraise_nitro(document: NitroDocument, roots: Roots, now: datetime) -> Claims:
     """Appraise one document (step 1 is `formats.nitro.decode_nitro`).
 
     Args:
         document: as decoded.
-        roots: SPKI SHA-256 values of roots, 32 bytes each. Empty means none.
+        roots: the anchors.
         now: aware, UTC.
 
     Raises:
@@ -90,7 +69,7 @@ def appraise_nitro(document: NitroDocument, roots: frozenset[bytes], now: dateti
     """
     # 2
     root = read_certificate(document.cabundle[0], _TEE, _CURVE)
-    if root.spki_sha256 not in roots:
+    if root.spki_sha256 not in roots.aws:
         refuse(_TEE, DcapFault.ROOT, f"the root has the key {root.spki_sha256.hex()}")
     # 3
     chain = _chain(root, document)
@@ -106,9 +85,14 @@ def appraise_nitro(document: NitroDocument, roots: frozenset[bytes], now: dateti
     if not first <= document.timestamp_ms < last + 1000:
         raise AppraisalError(Code.NITRO_TIMESTAMP, f"made at {document.timestamp_ms} ms, outside {first} to {last}")
     instance, separator, _ = document.module_id.partition("-enc")
-    return NitroResult(
-        body=claims_of(document),
+    body = claims_of(document)
+    return Claims(
+        tee=Tee.NITRO,
+        body=body,
         bound=document.bound,
+        debug=body.debug,
+        tcb=None,
+        # The parent instance; a module id that has no such part names none.
         instance_id=hashlib.sha256(_INSTANCE_LABEL + instance.encode()).digest() if instance and separator else None,
         anchor=root.spki_sha256,
         evidence_sha256=hashlib.sha256(document.data).digest(),

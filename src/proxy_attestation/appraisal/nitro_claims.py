@@ -1,10 +1,20 @@
 """What a Nitro attestation document says of its enclave."""
 
 from dataclasses import dataclass
+from typing import Annotated, ClassVar, Final, NamedTuple
 
-from proxy_attestation.formats.nitro import NitroDocument
+from proxy_attestation.formats.arrays import Size
+from proxy_attestation.formats.nitro import DIGEST, PCRS_MAX, NitroDocument
+from proxy_attestation.formats.tee import Tee
 
-_DEBUG_PCRS = (0, 1, 2)
+_DEBUG_PCRS: Final = (0, 1, 2)
+
+
+class Register(NamedTuple):
+    """One PCR: its number and its value of 32, 48 or 64 bytes."""
+
+    number: Annotated[int, Size(0, PCRS_MAX - 1)]
+    value: Annotated[bytes, Size(32, 64)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +32,14 @@ class NitroClaims:
         nonce: 0 to 512 bytes.
     """
 
-    module_id: str
-    digest: str
-    timestamp_ms: int
-    pcrs: tuple[tuple[int, bytes], ...]
-    public_key: bytes | None
-    user_data: bytes | None
-    nonce: bytes | None
+    tee: ClassVar[Tee] = Tee.NITRO
+    module_id: Annotated[str, Size(1, 256)]
+    digest: Annotated[str, Size(len(DIGEST), len(DIGEST))]
+    timestamp_ms: Annotated[int, Size(1, 2**64 - 1)]
+    pcrs: Annotated[tuple[Register, ...], Size(1, PCRS_MAX)]
+    public_key: Annotated[bytes | None, Size(1, 1024)]
+    user_data: Annotated[bytes | None, Size(0, 512)]
+    nonce: Annotated[bytes | None, Size(0, 512)]
 
     @property
     def measurements(self) -> dict[str, bytes]:
@@ -47,7 +58,7 @@ def claims_of(document: NitroDocument) -> NitroClaims:
         module_id=document.module_id,
         digest=document.digest,
         timestamp_ms=document.timestamp_ms,
-        pcrs=document.pcrs,
+        pcrs=tuple(Register(index, value) for index, value in document.pcrs),
         public_key=document.public_key,
         user_data=document.user_data,
         nonce=document.nonce,

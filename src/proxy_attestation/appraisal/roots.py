@@ -1,22 +1,39 @@
 """Trust anchors, pinned by the SHA-256 of their SubjectPublicKeyInfo."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from proxy_attestation.formats.tee import DCAP, Tee
+
 INTEL_SGX_ROOT: Final = bytes.fromhex("a0af031289f5d5d4132f9186068a7fc13628633ba235777472e29b6b6c67a49e")
 """Intel SGX Root CA (both certificates of the key: notAfter 2033-05-21 and 2049-12-31)."""
+AWS_NITRO_ROOT: Final = bytes.fromhex("f2caf5ecc6190b4a8399b78bc58a2bbcd0382375db8a1bfd78a82743874fd225")
+"""AWS Nitro Enclaves Root G1 (notAfter 2049-10-28)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Roots:
-    """The anchors of one run or one authority.
+    """The anchors of one run or one authority: SPKI SHA-256 values, 32 bytes each. Empty means none.
 
     Attributes:
-        intel: SPKI SHA-256 values, 32 bytes each, of roots that may sign SGX and TDX platforms. Empty means none.
+        intel: of roots that may sign SGX and TDX platforms.
+        aws: of roots that may sign Nitro modules.
     """
 
     intel: frozenset[bytes]
+    aws: frozenset[bytes] = frozenset()
+
+    def of(self, tee: Tee) -> frozenset[bytes]:
+        """Return the anchors that evidence of a TEE may lead to."""
+        return self.intel if tee in DCAP else self.aws
 
 
-VENDOR_ROOTS: Final = Roots(intel=frozenset({INTEL_SGX_ROOT}))
+def same_for_all(anchors: Iterable[bytes]) -> Roots:
+    """Return anchors that may sign any kind of platform: a run's own, or those of a simulated vendor."""
+    pins = frozenset(anchors)
+    return Roots(pins, pins)
+
+
+VENDOR_ROOTS: Final = Roots(intel=frozenset({INTEL_SGX_ROOT}), aws=frozenset({AWS_NITRO_ROOT}))
 """What a real authority trusts, and nothing else."""

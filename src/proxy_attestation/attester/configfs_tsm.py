@@ -24,6 +24,7 @@ from typing import Final, Protocol, TypeVar
 
 from proxy_attestation.attester.model import require_report_data, unavailable
 from proxy_attestation.errors import ProxyAttestationError
+from proxy_attestation.formats.binder import Binding
 from proxy_attestation.formats.bounds import CERTIFICATE_MAX, PLATFORM_CERTIFICATES_MAX, QUOTE_MAX
 from proxy_attestation.formats.dcap_quote import decode_quote
 from proxy_attestation.formats.evidence import Evidence
@@ -126,13 +127,13 @@ class ConfigfsTsmAttester:
         self._pause = pause
         self._request(self._check_provider)
 
-    def attest(self, report_data: bytes) -> Evidence:
+    def attest(self, binding: Binding) -> Evidence:
         """Make a request, write the report data, read the report, remove the request.
 
         Raises:
             UnavailableError: `attester.unavailable`.
         """
-        require_report_data(report_data)
+        report_data = require_report_data(binding)
         evidence = self._request(lambda request: self._report(request, report_data))
         if self._report_data_of(evidence.evidence) != report_data:
             raise unavailable("the report carries other report data than was written")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from proxy_attestation.attester.model import require_report_data, unavailable
+from proxy_attestation.formats.binder import Binding
 from proxy_attestation.formats.bounds import QUOTE_MAX
 from proxy_attestation.formats.evidence import Evidence
 from proxy_attestation.formats.request import KeyOrigin
@@ -95,13 +96,13 @@ class GramineAttester:
             readable = kind.decode("ascii", "replace")
             raise unavailable(f"Gramine's attestation type is {readable!r}; set sgx.remote_attestation = 'dcap'")
 
-    def attest(self, report_data: bytes) -> Evidence:
+    def attest(self, binding: Binding) -> Evidence:
         """Write the report data, read the quote.
 
         Raises:
             UnavailableError: `attester.unavailable`.
         """
-        require_report_data(report_data)
+        report_data = require_report_data(binding)
         try:
             with self._lock:
                 self._files.write("user_report_data", report_data)

@@ -1,9 +1,10 @@
-"""What an attester is: something that makes evidence for 64 bytes of report data."""
+"""What an attester is: something that makes evidence that carries a binding."""
 
 from typing import Final, Protocol
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import InternalError, UnavailableError
+from proxy_attestation.formats.binder import Binding
 from proxy_attestation.formats.evidence import Evidence
 from proxy_attestation.formats.request import KeyOrigin
 from proxy_attestation.formats.tee import Tee
@@ -22,22 +23,23 @@ class Attester(Protocol):
     def key_origin(self) -> KeyOrigin:
         """Where a key that this process makes in its own memory lives."""
 
-    def attest(self, report_data: bytes) -> Evidence:
-        """Make evidence that carries `report_data` (exactly 64 bytes).
+    def attest(self, binding: Binding) -> Evidence:
+        """Make evidence that carries the binding in the slots of its TEE.
 
         Raises:
             UnavailableError: `attester.unavailable`.
         """
 
 
-def require_report_data(report_data: bytes) -> None:
-    """Check the length that every attester insists on.
+def require_report_data(binding: Binding) -> bytes:
+    """Return the report data, of the length that every attester insists on.
 
     Raises:
         InternalError: for anything but 64 bytes; the caller computes them, so it is a bug of ours.
     """
-    if len(report_data) != REPORT_DATA_BYTES:
-        raise InternalError(f"report data of {len(report_data)} bytes")
+    if len(binding.report_data) != REPORT_DATA_BYTES:
+        raise InternalError(f"report data of {len(binding.report_data)} bytes")
+    return binding.report_data
 
 
 def unavailable(detail: str) -> UnavailableError:

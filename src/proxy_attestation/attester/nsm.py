@@ -19,6 +19,7 @@ from proxy_attestation.attester.model import require_report_data, unavailable
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError, InternalError, ProxyAttestationError
 from proxy_attestation.formats import cbor
+from proxy_attestation.formats.binder import Binding
 from proxy_attestation.formats.evidence import Evidence
 from proxy_attestation.formats.nitro import decode_nitro
 from proxy_attestation.formats.request import KeyOrigin
@@ -83,27 +84,21 @@ class NsmAttester:
         Raises:
             UnavailableError: `attester.unavailable`, where that is not Nitro.
         """
-        if tee != "nitro":
+        if tee is not Tee.NITRO:
             raise unavailable(f"the Nitro Secure Module makes no evidence of kind {tee}")
         self.tee: Final = tee
         self._port = port
 
-    def attest(self, report_data: bytes, *, nonce: bytes | None = None, public_key: bytes | None = None) -> Evidence:
-        """Ask for a document.
-
-        Args:
-            report_data: 64 bytes, goes into user_data.
-            nonce: the challenge's, at most 512 bytes; null in the document where it is None.
-            public_key: the DER of the SubjectPublicKeyInfo, 1 to 1024 bytes; null where it is None.
+    def attest(self, binding: Binding) -> Evidence:
+        """Ask for a document that carries nonce, public key and, as user data, the report data.
 
         Raises:
             UnavailableError: `attester.unavailable`.
             InternalError: for a value that has no place in a document; the caller makes them, so it is a bug of ours.
         """
-        require_report_data(report_data)
-        slots = {"user_data": report_data, "nonce": nonce, "public_key": public_key}
-        given = [(value, _SLOT_MAX[name]) for name, value in slots.items() if value is not None and name in _SLOT_MAX]
-        if any(not 0 < len(value) <= limit for value, limit in given):
+        report_data = require_report_data(binding)
+        slots = {"user_data": report_data, "nonce": binding.nonce, "public_key": binding.spki}
+        if any(not 0 < len(slots[name]) <= limit for name, limit in _SLOT_MAX.items()):
             raise InternalError("a nonce or a key of a length that no document has")
         try:
             document = _document(self._port.exchange(cbor.encode({"Attestation": slots})))
@@ -112,7 +107,7 @@ class NsmAttester:
             raise unavailable(f"the Nitro Secure Module does not answer: {error}") from error
         except ProxyAttestationError as error:
             raise unavailable(f"the Nitro Secure Module answers with no document: {error}") from error
-        if bound != (nonce or b"", public_key or b"", report_data):
+        if bound != binding.slots(Tee.NITRO):
             raise unavailable("the document carries other values than were asked for")
         return Evidence(self.tee, document)
 

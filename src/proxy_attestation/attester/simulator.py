@@ -15,6 +15,7 @@ from proxy_attestation.attester.model import require_report_data, unavailable
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError
 from proxy_attestation.formats import cbor
+from proxy_attestation.formats.binder import Binding
 from proxy_attestation.formats.bounds import QUOTE_MAX
 from proxy_attestation.formats.evidence import Evidence
 from proxy_attestation.formats.request import KeyOrigin
@@ -54,19 +55,19 @@ class SimulatorAttester:
             raise unavailable(f"descriptor {descriptor} is no stream socket")
         connection.settimeout(timeout)
 
-    def attest(self, report_data: bytes) -> Evidence:
+    def attest(self, binding: Binding) -> Evidence:
         """Ask for one quote.
 
         Raises:
             UnavailableError: `attester.unavailable`. After an answer that is none the stream's position is unknown, so
                 every later call fails too.
         """
-        require_report_data(report_data)
+        require_report_data(binding)
         with self._lock:
             if self._socket is None:
                 raise unavailable("the quoting socket is closed")
             try:
-                reply = self._exchange(self._socket, report_data)
+                reply = self._exchange(self._socket, binding)
             except (OSError, FormatError) as error:
                 self.close()
                 raise unavailable(f"the simulator did not answer with a quote: {error}") from error
@@ -80,9 +81,12 @@ class SimulatorAttester:
         if connection is not None:
             connection.close()
 
-    def _exchange(self, connection: socket.socket, report_data: bytes) -> bytes | str:
+    def _exchange(self, connection: socket.socket, binding: Binding) -> bytes | str:
         code = Code.ATTESTER_UNAVAILABLE
-        message = cbor.encode({1: report_data})
+        asked = {1: binding.report_data}
+        if self.tee is Tee.NITRO:
+            asked |= {2: binding.nonce, 3: binding.spki}
+        message = cbor.encode(asked)
         connection.sendall(len(message).to_bytes(4, "big") + message)
         length = int.from_bytes(self._receive(connection, 4), "big")
         if not 0 < length <= REPLY_MAX:

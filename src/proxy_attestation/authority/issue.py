@@ -317,10 +317,10 @@ def _check_key(spki: bytes) -> None:
 
 
 def _check_binder(order: IssueOrder, token: Token) -> None:
-    bound = binder.issue_binder(
+    wanted = binder.bind(
         ca_id=token.ca_id, session_id=token.session_id, nonce=token.nonce, spki=order.spki, request=order.request
     )
-    if not binder.is_bound(order.claims.bound, binder.bound_values(token.tee, bound)):
+    if not wanted.is_in(token.tee, order.claims.bound):
         raise RequestError(Code.BINDER_MISMATCH, "what was attested is not this session, key and request")
 
 

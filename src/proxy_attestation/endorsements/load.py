@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from proxy_attestation.appraisal.endorsements import DcapEndorsements
-from proxy_attestation.appraisal.roots import Roots
+from proxy_attestation.appraisal.roots import Roots, same_for_all
 from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.assemble import assemble
 from proxy_attestation.endorsements.detect import CHAIN_MAX, Bundle, Piece, detect, load_certificate
@@ -69,13 +69,13 @@ def load_endorsements(paths: Sequence[Path]) -> tuple[DcapEndorsements, ...]:
 
 
 def load_roots(paths: Sequence[Path]) -> Roots:
-    """Read root certificates (DER, or PEM with one or more) as anchors for Intel evidence, by their keys.
+    """Read root certificates (DER, or PEM with one or more) as anchors for any kind of evidence, by their keys.
 
     Raises:
         ConfigurationError: `configuration.malformed`, for a file that is anything but self-signed certificates.
         UnavailableError: `endorsements.unavailable`, for a file that cannot be read.
     """
-    return Roots(intel=frozenset(pin for path in paths for pin in _pins(path)))
+    return same_for_all(pin for path in paths for pin in _pins(path))
 
 
 def _walk(directory: Path, depth: int, found: _Found) -> None:

@@ -2,16 +2,19 @@ r"""The binder: what evidence must commit to, so that it serves one key, one req
 
 ``B = "proxy-attestation/issue/v1\0" || LP(ca_id) || LP(session_id) || LP(nonce) || LP(SPKI DER) ||
 LP(SHA-256(request))`` with ``LP(x)`` = u32 big-endian length of x, then x. Evidence carries it in the slots that its
-TEE has:
+TEE has, which `Binding.slots` gives in the order of `Claims.bound`:
 
-==============  =====================================================
-SGX, TDX        report data = SHA-512(B)
-==============  =====================================================
+===============  ==============================================================================================
+SGX, TDX, SNP    report data = SHA-512(B)
+Nitro            nonce = the challenge's; public key = the SubjectPublicKeyInfo; user data = SHA-512(B)
+TPM              qualifying data of the quote, and of the key's certification = SHA-256(B)
+===============  ==============================================================================================
 """
 
 import hashlib
 import hmac
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from proxy_attestation.formats.tee import Tee
@@ -38,18 +41,36 @@ def issue_binder(*, ca_id: bytes, session_id: bytes, nonce: bytes, spki: bytes, 
     return LABEL + b"".join(length_prefixed(part) for part in parts)
 
 
-def report_data(binder: bytes) -> bytes:
-    """Return the 64 bytes of report data that evidence carries for a binder."""
-    return hashlib.sha512(binder).digest()
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What one piece of evidence is to carry.
+
+    Attributes:
+        report_data: SHA-512(B), 64 bytes.
+        digest: SHA-256(B), 32 bytes.
+        nonce: of the challenge, 32 bytes.
+        spki: DER of the key that is attested.
+    """
+
+    report_data: bytes
+    digest: bytes
+    nonce: bytes
+    spki: bytes
+
+    def slots(self, tee: Tee) -> tuple[bytes, ...]:
+        """Return what the slots of a TEE's evidence hold."""
+        if tee is Tee.NITRO:
+            return self.nonce, self.spki, self.report_data
+        return (self.report_data,)
+
+    def is_in(self, tee: Tee, bound: Sequence[bytes]) -> bool:
+        """Tell whether evidence carries exactly this. An absent, short, zero or longer value is another one."""
+        slots = self.slots(tee)
+        equal = [hmac.compare_digest(found, wanted) for found, wanted in zip(bound, slots, strict=False)]
+        return len(bound) == len(slots) and all(equal)
 
 
-def bound_values(tee: Tee, binder: bytes) -> tuple[bytes, ...]:
-    """Return what the slots of a TEE's evidence hold for a binder, in the order of `Claims.bound`."""
-    del tee
-    return (report_data(binder),)
-
-
-def is_bound(bound: Sequence[bytes], expected: Sequence[bytes]) -> bool:
-    """Tell whether evidence carries exactly these values. An absent, short, zero or longer one is another value."""
-    equal = [hmac.compare_digest(found, wanted) for found, wanted in zip(bound, expected, strict=False)]
-    return len(bound) == len(expected) and bool(equal) and all(equal)
+def bind(*, ca_id: bytes, session_id: bytes, nonce: bytes, spki: bytes, request: bytes) -> Binding:
+    """Return what evidence is to carry; the arguments are those of `issue_binder`."""
+    binder = issue_binder(ca_id=ca_id, session_id=session_id, nonce=nonce, spki=spki, request=request)
+    return Binding(hashlib.sha512(binder).digest(), hashlib.sha256(binder).digest(), nonce, spki)

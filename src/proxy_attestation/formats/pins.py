@@ -116,14 +116,28 @@ _TDX: Final = (
 """Intel TDX module ABI, TD report body in a quote; lengths as in `appraisal.claims.TdxClaims`. A service TD (for
 migration) can reach into the TD: one that is bound must be pinned."""
 
+_NITRO: Final = (
+    PinKey("pcr0", PinKind.ANY_OF, 48, Code.POLICY_MEASUREMENT, zero=False),
+    PinKey("pcr1", PinKind.ANY_OF, 48, Code.POLICY_MEASUREMENT, zero=False),
+    PinKey("pcr2", PinKind.ANY_OF, 48, Code.POLICY_MEASUREMENT, zero=False),
+    PinKey("pcr3", PinKind.ANY_OF, 48, Code.POLICY_CONFIG, zero=False),
+    PinKey("pcr4", PinKind.ANY_OF, 48, Code.POLICY_CONFIG, zero=False),
+    PinKey("pcr8", PinKind.ANY_OF, 48, Code.POLICY_SIGNER, zero=False),
+)
+"""AWS, "Cryptographic attestation", table of platform configuration registers; SHA-384 values. PCR0 to PCR2 cover the
+image, its kernel with the boot ramdisk, and the application; PCR3 and PCR4 say where the enclave runs (the parent's IAM
+role and instance), PCR8 who signed the image. A register that is zero was never measured into, and matches no pin."""
+
 PINS: Final[Mapping[Tee, Mapping[str, PinKey]]] = {
     Tee.SGX: {key.name: key for key in _SGX},
     Tee.TDX: {key.name: key for key in _TDX},
+    Tee.NITRO: {key.name: key for key in _NITRO},
 }
 
 MINIMUM: Final[Mapping[Tee, tuple[tuple[str, ...], ...]]] = {
     Tee.SGX: (("mr_enclave",), ("mr_signer", "isv_prod_id", "min_isv_svn", "attributes_flags", "xfrm", "misc_select")),
     Tee.TDX: (("mr_td", "rtmr0", "rtmr1", "rtmr2", "mr_config_id", "td_attributes", "xfam"),),
+    Tee.NITRO: (("pcr0", "pcr1", "pcr2"),),
 }
 """The forms of minimum pins: an entry pins every key of one.
 
@@ -136,8 +150,10 @@ _TDX_ONLY: Final = (TcbStatus.TD_RELAUNCH_ADVISED, TcbStatus.TD_RELAUNCH_ADVISED
 TCB_STATUS: Final[Mapping[Tee, tuple[str, ...]]] = {
     Tee.SGX: tuple(str(word) for word in TcbStatus if word not in (TcbStatus.REVOKED, *_TDX_ONLY)),
     Tee.TDX: tuple(str(word) for word in TcbStatus if word is not TcbStatus.REVOKED),
+    Tee.NITRO: (),
 }
-"""The vendor's words that may be accepted. `Revoked` is none of them: appraisal refuses it whatever a policy says."""
+"""The vendor's words that may be accepted; none where the vendor has no such words. `Revoked` is not among them:
+appraisal refuses it whatever a policy says."""
 
 
 def minimum_form(tee: Tee, has: Callable[[str], bool]) -> tuple[str, ...]:

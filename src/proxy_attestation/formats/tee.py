@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 from functools import cache
+from typing import Final
 
 from proxy_attestation.codes import Code
 
@@ -11,6 +12,11 @@ class Tee(StrEnum):
 
     SGX = "sgx"
     TDX = "tdx"
+    NITRO = "nitro"
+
+
+DCAP: Final = (Tee.SGX, Tee.TDX)
+"""Those whose evidence is a DCAP quote."""
 
 
 @cache

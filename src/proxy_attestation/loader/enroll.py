@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from proxy_attestation.attester.model import Attester
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError, PeerError, UnavailableError
-from proxy_attestation.formats.binder import issue_binder, report_data
+from proxy_attestation.formats.binder import bind
 from proxy_attestation.formats.csr import build_csr, spki_of
 from proxy_attestation.formats.ear import LeafClaims, decode_extension
 from proxy_attestation.formats.evidence import Evidence, encode_evidence
@@ -87,14 +87,14 @@ async def enroll(proxy: ProxyPort, attester: Attester, wanted: Wanted, timing: T
     # 4.
     challenge = _challenge(await proxy.get_challenge(attester.tee), timing.clock())
     # 5.
-    binder = issue_binder(
+    binding = bind(
         ca_id=challenge.ca_id,
         session_id=challenge.session_id,
         nonce=challenge.nonce,
         spki=spki,
         request=request,
     )
-    evidence = await asyncio.to_thread(attester.attest, report_data(binder))
+    evidence = await asyncio.to_thread(attester.attest, binding)
     # 6.
     csr = build_csr(key, encode_evidence(evidence))
     # 7.

@@ -27,6 +27,7 @@ from typing import Final
 from proxy_attestation.appraisal.claims import Claims
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import Mismatch
+from proxy_attestation.formats.pins import TCB_STATUS
 from proxy_attestation.formats.request import ApplicationKind, Names, Request
 from proxy_attestation.formats.tee import debug_code, tcb_status_code
 from proxy_attestation.policy.model import Decision, OwnerKind, Policy, Workload
@@ -91,7 +92,7 @@ def _mismatches(claims: Claims, request: Request, workload: Workload, own_id: st
         yield from match_pins(workload.tee, workload.pins, claims.body)
     # 5. TCB status, where the entry's TEE has one.
     status = None if claims.tcb is None else claims.tcb.status
-    if workload.tcb and status not in workload.tcb:
+    if TCB_STATUS[workload.tee] and status not in workload.tcb:
         yield Mismatch(tcb_status_code(workload.tee), "tcb", " or ".join(workload.tcb), status or "none")
     # 6. Advisories.
     for advisory in claims.tcb.advisories if claims.tcb is not None else ():

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
-from proxy_attestation.appraisal.claims import Body
+from proxy_attestation.appraisal.claims import Body, claim_of
 from proxy_attestation.errors import Mismatch
 from proxy_attestation.formats.bounds import PIN_VALUES_MAX
 from proxy_attestation.formats.pins import MINIMUM, PINS, MaskedBytes, PinKey, PinKind, Pins, PinValue, minimum_form
@@ -29,7 +29,7 @@ def match_pins(tee: Tee, pins: Pins, body: Body) -> Iterator[Mismatch]:
     A claim that the body does not have agrees with nothing.
     """
     for key, wanted in _demands(tee, pins):
-        actual = getattr(body, key.claim, None)
+        actual = claim_of(body, key.claim)
         mismatch = compare(key, wanted, key.missing if actual is None else actual)
         if mismatch is not None:
             yield mismatch

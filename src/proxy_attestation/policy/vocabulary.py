@@ -5,11 +5,11 @@ from typing import Final
 
 from proxy_attestation.formats.bounds import PIN_VALUES_MAX
 from proxy_attestation.formats.dcap_collateral import TcbStatus
-from proxy_attestation.formats.pins import TCB_STATUS, UP_TO_DATE
+from proxy_attestation.formats.pins import TCB_STATUS
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.reader import Fault, TableReader, show
 
-LATER_TEES: Final = ("snp", "nitro", "tpm")
+LATER_TEES: Final = ("snp", "tpm")
 
 POLICY_KEYS: Final = ("version", "trust_domain", "min_lifetime", "max_lifetime", "workload", "danger")
 WORKLOAD_KEYS: Final = (
@@ -44,17 +44,20 @@ def hex_from(text: str, size: int, *, zero: bool) -> bytes | Fault:
 
 
 def read_tcb(tee: Tee, reader: TableReader) -> tuple[str, ...]:
-    """Read `tcb`: the vendor's status words to accept, sorted; `UpToDate` alone where the table has no such key."""
+    """Read `tcb`: the vendor's status words to accept, sorted; `UpToDate` alone where the table has no such key.
+
+    A TEE whose vendor has no such words takes none.
+    """
 
     def read(word: str) -> str | Fault:
         if word in TCB_STATUS[tee]:
             return word
-        fix = f"known: {', '.join(TCB_STATUS[tee])}"
+        fix = f"known: {', '.join(TCB_STATUS[tee])}" if TCB_STATUS[tee] else f"remove it: {tee} has no status words"
         if word == TcbStatus.REVOKED:
             fix = "remove it: nothing makes a revoked platform acceptable"
         return Fault(f"{show(word)} is no TCB status that a {tee} entry can accept", fix)
 
-    return reader.values("tcb", PIN_VALUES_MAX, read) if reader.has("tcb") else (UP_TO_DATE,)
+    return reader.values("tcb", PIN_VALUES_MAX, read) if reader.has("tcb") else TCB_STATUS[tee][:1]
 
 
 def read_advisories(reader: TableReader) -> tuple[str, ...]:

@@ -177,15 +177,17 @@ class Core:
     ) -> pb.GetSignedCertificateResponse:
         request, csr, evidence = _read(message, token)  # 3
         quote = decode_quote(evidence.evidence)  # 4
-        expected = _expected(message.request, csr, token)
-        if not binder.is_bound(quote.bound, expected):
+        wanted = binder.bind(
+            ca_id=token.ca_id, session_id=token.session_id, nonce=token.nonce, spki=csr.spki, request=message.request
+        )
+        if not wanted.is_in(token.tee, quote.bound):
             raise RequestError(Code.BINDER_MISMATCH, "not the binder of this session, key and request")
         verify_csr(csr)  # 5
         claims, floor = serving.appraiser.appraise(quote, evidence.platform_certificates, now)  # 6
         # What was compared above is what the verified signature covers, and of the TEE that was asked for.
         if claims.tee is not request.tee:
             raise RequestError(Code.REQUEST_TEE, f"{claims.tee} evidence for a {request.tee} request")
-        if not binder.is_bound(claims.bound, expected):
+        if not wanted.is_in(token.tee, claims.bound):
             raise RequestError(Code.BINDER_MISMATCH, "what was appraised is bound to something else than what was read")
         order = IssueOrder(  # 7
             token=message.session_token,
@@ -264,11 +266,3 @@ def _with_certificates(evidence: Evidence, content: bytes) -> Evidence:
     if not certificates:
         raise FormatError(code, "an empty list of platform certificates")
     return replace(evidence, platform_certificates=certificates)
-
-
-def _expected(request: bytes, csr: Csr, token: Token) -> tuple[bytes, ...]:
-    """Return what the evidence must be bound to: from our own nonce, the CSR's key and the request."""
-    bound = binder.issue_binder(
-        ca_id=token.ca_id, session_id=token.session_id, nonce=token.nonce, spki=csr.spki, request=request
-    )
-    return binder.bound_values(token.tee, bound)
