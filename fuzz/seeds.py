@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import cbor2
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from targets import NOW, collateral, example_certificate, vendor
+from targets import NOW, aws, collateral, example_certificate, vendor
 
 from proxy_attestation.formats.csr import build_csr
 from proxy_attestation.formats.evidence import Evidence, encode_evidence
@@ -60,6 +61,18 @@ def _pck() -> Iterator[bytes]:
             yield value.value
 
 
+def _nitro() -> Iterator[bytes]:
+    for fault in ("", "definite", "tagged", "pcr16", "omitted"):
+        yield aws().enclave().document(nonce=b"n" * 32, user_data=b"u" * 64, fault=fault)
+    yield from (path.read_bytes() for path in sorted(VECTORS.glob("nitro/*.cose")))
+
+
+def _payload(document: bytes) -> bytes:
+    value = cbor2.loads(document)
+    payload = (value.value if isinstance(value, cbor2.CBORTag) else value)[2]
+    return payload if isinstance(payload, bytes) else b""
+
+
 def seeds_for(name: str) -> list[bytes]:
     """Return what a harness begins with; each may be cut by the fuzzer, none is needed."""
     match name:
@@ -71,6 +84,12 @@ def seeds_for(name: str) -> list[bytes]:
             return [_evidence()]
         case "quote" | "quote-walk":
             return list(_quotes())
+        case "nitro":
+            return list(_nitro())
+        case "nitro-walk" | "foreign-cbor":
+            return [_payload(document) for document in _nitro()]
+        case "ra-tls":
+            return [path.read_bytes() for path in sorted(VECTORS.glob("ratls/*.der"))]
         case "pck-extension":
             return list(_pck())
         case "tcb-info":

@@ -7,23 +7,42 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import cbor2
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from proxy_attestation.appraisal.dcap import appraise
 from proxy_attestation.appraisal.dcap_collateral import verify_collateral
 from proxy_attestation.appraisal.endorsements import DcapEndorsements
+from proxy_attestation.appraisal.nitro import appraise_nitro
 from proxy_attestation.appraisal.roots import Roots
 from proxy_attestation.authority import wire
 from proxy_attestation.authority.messages import TokenKey
 from proxy_attestation.authority.token import open_token
 from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.detect import detect
-from proxy_attestation.formats import csr, dcap_collateral, dcap_quote, ear, evidence, index, ledger_entry, pck, request
+from proxy_attestation.formats import (
+    cbor,
+    csr,
+    dcap_collateral,
+    dcap_quote,
+    ear,
+    evidence,
+    index,
+    ledger_entry,
+    nitro,
+    pck,
+    ra_tls,
+    request,
+)
 from proxy_attestation.formats.signed_json import decode_signed_document
 from proxy_attestation.loader.config_file import parse_config
 from proxy_attestation.policy.load import parse_policy
 from proxy_attestation.relying_party.expectation_file import parse_expectation
+from proxy_attestation_simulator.aws import Aws, derive_p384
 from proxy_attestation_simulator.intel import Vendor
 
 NOW: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -92,6 +111,28 @@ def _collateral_walk(data: bytes) -> None:
     verify_collateral(DcapEndorsements(**pieces), _roots(), NOW)
 
 
+@functools.cache
+def aws() -> Aws:
+    """Return a Nitro vendor that is the same in every run."""
+    return Aws.create(NOW, secret=b"\x05" * 32)
+
+
+def _nitro_walk(payload: bytes) -> None:
+    """Sign any payload with an enclave's key, so that a change does not end at the signature."""
+    protected = bytes.fromhex("a1013822")
+    signed = cbor2.dumps(["Signature1", protected, b"", payload])
+    key = derive_p384(aws().secret, "enclave 0")
+    r, s = decode_dss_signature(key.sign(signed, ec.ECDSA(hashes.SHA384(), deterministic_signing=True)))
+    document = cbor2.dumps([protected, {}, payload, r.to_bytes(48, "big") + s.to_bytes(48, "big")])
+    appraise_nitro(nitro.decode_nitro(document), frozenset({aws().root_pin}), NOW)
+
+
+def _ra_tls(data: bytes) -> None:
+    for piece in ra_tls.decode_ra_tls(data):
+        bound = (dcap_quote.decode_quote(piece.evidence).report_data,) if piece.kind == "quote" else (b"", b"", b"")
+        ra_tls.require_bound(piece, bound)
+
+
 def _wire(data: bytes) -> None:
     if data[:1] == b"\0":
         wire.decode_call(data[1:])
@@ -113,6 +154,10 @@ TARGETS: Final[dict[str, Target]] = {
     "authority-wire": Target(_wire, 8192),
     "quote": Target(dcap_quote.decode_quote, 16384),
     "quote-walk": Target(_walk, 16384),
+    "nitro": Target(nitro.decode_nitro, 8192),
+    "nitro-walk": Target(_nitro_walk, 8192),
+    "foreign-cbor": Target(lambda data: cbor.decode_foreign(data, Code.NITRO_MALFORMED, 4096)),
+    "ra-tls": Target(_ra_tls, 16384),
     "pck-extension": Target(lambda data: pck.decode_pck_extension(data, Code.SGX_PCK)),
     "tcb-info": Target(_tcb_info, 16384),
     "qe-identity": Target(_qe_identity),
