@@ -5,14 +5,17 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from proxy_attestation.policy.nitro_pins import NitroPins, match_nitro
 
+from proxy_attestation.appraisal.claims import Claims
 from proxy_attestation.appraisal.nitro import appraise_nitro, check_fresh
-from proxy_attestation.appraisal.nitro_claims import NitroClaims, nitro_to_json
+from proxy_attestation.appraisal.nitro_claims import NitroClaims, Register, nitro_to_json
 from proxy_attestation.appraisal.roots import AWS_NITRO_ROOT, Roots, same_for_all
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import AppraisalError, FormatError, ProxyAttestationError
 from proxy_attestation.formats.nitro import decode_nitro
+from proxy_attestation.formats.pins import MINIMUM, Pins
+from proxy_attestation.formats.tee import Tee
+from proxy_attestation.policy.pins import match_pins
 from proxy_attestation_simulator.aws import INSTANCE, LEAF, REGION, ROOT, ZONE, Aws
 from proxy_attestation_simulator.aws_faults import NITRO_FAULTS
 
@@ -21,7 +24,7 @@ VENDOR = Aws.create(NOW, secret=bytes(range(32)))
 ENCLAVE = VENDOR.enclave()
 ROOTS = same_for_all({VENDOR.root_pin})
 NONCE, KEY, USER_DATA = b"n" * 32, b"k" * 91, b"u" * 64
-PINS = NitroPins(**{f"pcr{index}": (value,) for index, value in ENCLAVE.pcrs.items()})
+PINS: Pins = {f"pcr{index}": (value,) for index, value in ENCLAVE.pcrs.items()}
 _VALUES = {"missing": "pcrs", "null": "pcrs", "public-key-size": "1025", "user-data-size": "513", "nonce-size": "513"}
 _VALUES |= {f"pcr{index}": "11" * 48 for index in ENCLAVE.pcrs}
 _PLACES = range(LEAF + 1)
@@ -35,6 +38,12 @@ def made(fault: str = "") -> bytes:
 GOOD = made()
 
 
+def body_of(claims: Claims) -> NitroClaims:
+    """Return what a document says."""
+    assert isinstance(claims.body, NitroClaims)
+    return claims.body
+
+
 def judge(data: bytes, roots: Roots = ROOTS, now: datetime = NOW) -> str:
     """Return the code that the walk, the binder or a strict policy refuses a document with, or `accepted`."""
     try:
@@ -43,7 +52,7 @@ def judge(data: bytes, roots: Roots = ROOTS, now: datetime = NOW) -> str:
         return str(error.code)
     if result.bound != (NONCE, KEY, USER_DATA):
         return str(Code.BINDER_MISMATCH)
-    mismatches = match_nitro(PINS, result.body)
+    mismatches = list(match_pins(Tee.NITRO, PINS, result.body))
     if result.body.debug:
         return str(Code.NITRO_DEBUG)
     return str(mismatches[0].code) if mismatches else "accepted"
@@ -52,7 +61,7 @@ def judge(data: bytes, roots: Roots = ROOTS, now: datetime = NOW) -> str:
 def test_a_genuine_document_is_accepted_and_every_field_is_what_was_signed() -> None:
     assert judge(GOOD) == "accepted"
     result = appraise_nitro(decode_nitro(GOOD), ROOTS, NOW)
-    assert result.body.measurements == {f"pcr{index}": value for index, value in ENCLAVE.pcrs.items()}
+    assert body_of(result).measurements == {f"pcr{index}": value for index, value in ENCLAVE.pcrs.items()}
     assert result.anchor == VENDOR.root_pin
     assert result.instance_id is not None
     assert len(result.instance_id) == 32
@@ -111,7 +120,7 @@ def test_no_certificate_may_be_something_else(place: int) -> None:
 
 
 def test_the_root_of_the_document_is_never_an_anchor() -> None:
-    assert judge(GOOD, frozenset()) == "nitro.root"
+    assert judge(GOOD, same_for_all(())) == "nitro.root"
     assert judge(GOOD, same_for_all({AWS_NITRO_ROOT})) == "nitro.root"
 
 
@@ -140,7 +149,7 @@ def test_the_timestamp_may_be_the_last_millisecond_of_the_certificate() -> None:
     [(-61, False), (-60, True), (0, True), (120, True), (180, True), (181, False)],
 )
 def test_a_document_that_answers_a_challenge_is_of_its_life(before: int, fresh: bool) -> None:
-    body = appraise_nitro(decode_nitro(GOOD), ROOTS, NOW).body
+    body = body_of(appraise_nitro(decode_nitro(GOOD), ROOTS, NOW))
     now = NOW + timedelta(seconds=before)
     if fresh:
         check_fresh(body, now, timedelta(seconds=120))
@@ -164,7 +173,9 @@ def test_the_instance_is_the_parent_and_not_the_enclave() -> None:
 
 
 def _claims(pcrs: dict[int, bytes]) -> NitroClaims:
-    return NitroClaims("i-1-enc1", "SHA384", 1, tuple(sorted(pcrs.items())), None, None, None)
+    return NitroClaims(
+        "i-1-enc1", "SHA384", 1, tuple(Register(*item) for item in sorted(pcrs.items())), None, None, None
+    )
 
 
 def test_debug_is_all_three_registers_zero_or_absent() -> None:
@@ -185,12 +196,13 @@ def test_json_has_registers_by_index_and_lists_the_zero_ones() -> None:
 def test_pins_match_no_zero_register_and_tell_every_mismatch() -> None:
     good, zero = b"\1" * 48, bytes(48)
     body = _claims({0: good, 1: good, 2: zero, 3: zero})
-    mismatches = match_nitro(NitroPins(pcr0=(good,), pcr1=(b"\2" * 48, good), pcr2=(zero,), pcr3=(good,)), body)
+    pins: Pins = {"pcr0": (good,), "pcr1": (b"\2" * 48, good), "pcr2": (zero,), "pcr3": (good,)}
+    mismatches = match_pins(Tee.NITRO, pins, body)
     assert [(mismatch.field, mismatch.code) for mismatch in mismatches] == [
         ("pcr2", Code.POLICY_MEASUREMENT),
         ("pcr3", Code.POLICY_CONFIG),
     ]
-    assert [m.field for m in match_nitro(NitroPins((), (), ()), body)] == ["pcr0", "pcr1", "pcr2"]
+    assert [m.field for m in match_pins(Tee.NITRO, {}, body)] == [*MINIMUM[Tee.NITRO][0]]
 
 
 def test_every_changed_byte_is_refused() -> None:

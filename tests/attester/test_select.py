@@ -12,7 +12,7 @@ from proxy_attestation.codes import Code
 from proxy_attestation.errors import UnavailableError, UsageError
 from proxy_attestation.formats.tee import Tee
 
-NITRO: Final = cast(Tee, "nitro")
+NITRO: Final = Tee.NITRO
 SNP: Final = cast(Tee, "snp")
 
 

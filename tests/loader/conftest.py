@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from proxy_attestation.errors import ProxyAttestationError
-from proxy_attestation.formats.binder import bind
+from proxy_attestation.formats.binder import Binding, bind
 from proxy_attestation.formats.csr import ID_PE_CMW, decode_csr, spki_of, verify_csr
 from proxy_attestation.formats.ear import LeafClaims, encode_claims_set, encode_extension
 from proxy_attestation.formats.evidence import Evidence, decode_evidence

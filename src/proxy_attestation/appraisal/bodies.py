@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from proxy_attestation.appraisal.claims import Body, SgxClaims, TdxClaims
+from proxy_attestation.appraisal.claims import DcapBody, SgxClaims, TdxClaims
 from proxy_attestation.appraisal.refusal import refuse
 from proxy_attestation.formats.dcap_codes import DcapFault
 from proxy_attestation.formats.dcap_quote import TD_REPORT_15_LENGTH, Quote
@@ -18,7 +18,7 @@ _XFAM_ALLOWED: Final = 0x0006DBE7
 """Bits that may be set at all."""
 
 
-def parse_body(quote: Quote) -> Body:
+def parse_body(quote: Quote) -> DcapBody:
     """Return the quote's report body as claims."""
     if quote.tee is Tee.SGX:
         return _sgx(quote.body)
@@ -64,7 +64,7 @@ def _tdx(body: bytes) -> TdxClaims:
     )
 
 
-def check_body(body: Body) -> None:
+def check_body(body: DcapBody) -> None:
     """Refuse a TD whose attributes or features no TDX module that we know can have given it.
 
     An enclave has nothing of the kind: what it may be is for policies to say.

@@ -108,7 +108,8 @@ class TdxClaims:
         return bool(self.td_attributes[0] & _TDX_TUD)
 
 
-Body: TypeAlias = SgxClaims | TdxClaims | NitroClaims
+DcapBody: TypeAlias = SgxClaims | TdxClaims
+Body: TypeAlias = DcapBody | NitroClaims
 BODIES: Final[Mapping[Tee, type[Body]]] = {Tee.SGX: SgxClaims, Tee.TDX: TdxClaims, Tee.NITRO: NitroClaims}
 """What a TEE measures, by its kind."""
 

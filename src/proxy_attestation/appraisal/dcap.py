@@ -36,7 +36,7 @@ from typing import Final, Generic, NoReturn, TypeVar
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from proxy_attestation.appraisal.bodies import check_body, parse_body
-from proxy_attestation.appraisal.claims import Body, Claims, SgxClaims, TcbClaims
+from proxy_attestation.appraisal.claims import Claims, DcapBody, SgxClaims, TcbClaims
 from proxy_attestation.appraisal.dcap_collateral import (
     DcapCollateral,
     issuer_pool,
@@ -229,13 +229,13 @@ def _refuse_without_chain(quote: Quote) -> NoReturn:
     )
 
 
-def _judge(quote: Quote, chain: PckChain, collateral: DcapCollateral, body: Body) -> TcbClaims:
+def _judge(quote: Quote, chain: PckChain, collateral: DcapCollateral, body: DcapBody) -> TcbClaims:
     """Steps 9 to 12."""
     check_platform(chain, collateral)
     return judge_tcb(collateral, chain.extension, quote.qe_report, body)
 
 
-def _tdx_svns(body: Body) -> bytes:
+def _tdx_svns(body: DcapBody) -> bytes:
     """Return everything in a TD's body that steps 10 to 12 look at; it is the module's, so few values occur."""
     if isinstance(body, SgxClaims):
         return b""

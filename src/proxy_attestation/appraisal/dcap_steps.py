@@ -4,7 +4,7 @@ import hashlib
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from proxy_attestation.appraisal.claims import Body, Claims, TcbClaims
+from proxy_attestation.appraisal.claims import Claims, DcapBody, TcbClaims
 from proxy_attestation.appraisal.dcap_collateral import DcapCollateral
 from proxy_attestation.appraisal.pck_chain import PckChain
 from proxy_attestation.appraisal.refusal import refuse
@@ -65,7 +65,7 @@ def check_platform(chain: PckChain, collateral: DcapCollateral) -> None:
         refuse(tee, DcapFault.TCB_INFO_MISMATCH, f"TCB info for FMSPC {info.fmspc.hex()}, PCEID {info.pce_id.hex()}")
 
 
-def make_claims(quote: Quote, body: Body, chain: PckChain, collateral: DcapCollateral, tcb: TcbClaims) -> Claims:
+def make_claims(quote: Quote, body: DcapBody, chain: PckChain, collateral: DcapCollateral, tcb: TcbClaims) -> Claims:
     """Put together what the steps established."""
     return Claims(
         tee=quote.tee,

@@ -6,7 +6,7 @@ from the PCK certificate's components, never from the quote.
 
 from typing import Final
 
-from proxy_attestation.appraisal.claims import Body, SgxClaims, TcbClaims, TdxClaims
+from proxy_attestation.appraisal.claims import DcapBody, SgxClaims, TcbClaims, TdxClaims
 from proxy_attestation.appraisal.dcap_collateral import DcapCollateral
 from proxy_attestation.appraisal.refusal import refuse
 from proxy_attestation.formats.dcap_codes import DcapFault
@@ -35,7 +35,7 @@ _NEEDS_CONFIGURATION: Final = frozenset(
 _OUT_OF_DATE: Final = frozenset({_S.OUT_OF_DATE, _S.OUT_OF_DATE_CONFIGURATION_NEEDED})
 
 
-def judge_tcb(collateral: DcapCollateral, pck: PckExtension, qe_report: bytes, body: Body) -> TcbClaims:
+def judge_tcb(collateral: DcapCollateral, pck: PckExtension, qe_report: bytes, body: DcapBody) -> TcbClaims:
     """Judge a platform. Steps 10 to 12 of `appraisal.dcap`.
 
     Args:
