@@ -31,7 +31,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
     source = PROJECT / "src"
     package = source / "proxy_attestation_simulator"
     expected = {str(path.relative_to(source)) for path in package.rglob("*.py")}
-    assert {name for name in names if ".dist-info/" not in name} == expected | {"proxy_attestation_simulator/LICENSE"}
+    assert {name for name in names if ".dist-info/" not in name} == expected
+    assert f"proxy_attestation_simulator-{version}.dist-info/licenses/LICENSE" in names
     assert "proxy-attestation-simulator = proxy_attestation_simulator.cli:main" in entry_points
     required = {
         line.removeprefix("Requires-Dist: ").split(">")[0] for line in metadata.splitlines() if "Requires-Dist" in line
