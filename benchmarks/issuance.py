@@ -32,7 +32,7 @@ from proxy_attestation.appraisal.dcap import DcapAppraiser
 from proxy_attestation.appraisal.dcap_collateral import verify_collateral
 from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
 from proxy_attestation.appraisal.roots import Roots
-from proxy_attestation.authority.begin import memory_issuer
+from proxy_attestation.authority.init import memory_issuer
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
 from proxy_attestation.formats.csr import spki_of

@@ -15,8 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from proxy_attestation.appraisal.claims import Body, Claims, SgxClaims, TcbClaims, TdxClaims
 from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
 from proxy_attestation.authority import ledger
-from proxy_attestation.authority.begin import memory_issuer
-from proxy_attestation.authority.init import init_state
+from proxy_attestation.authority.init import init_state, memory_issuer
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
 from proxy_attestation.authority.token import make_token, token_nonce

@@ -164,11 +164,11 @@ class TestOpening:
     def test_another_key_is_refused(self, authority: Authority, reopen: Callable[..., Authority], which: str) -> None:
         other = MemoryKeys()
         if which == "root":
-            other.make_root()
-            other._keys["issuing-1.key"] = authority._keys.issuing(1)
+            other.make(0)
+            other._keys[1] = authority._keys.load(1)
         else:
-            other._keys["root.key"] = authority._keys.root()
-            other.make_issuing(1)
+            other._keys[0] = authority._keys.load(0)
+            other.make(1)
         with pytest.raises(ConfigurationError) as caught:
             reopen(keys=other)
         assert caught.value.code is Code.AUTHORITY_STATE
@@ -240,11 +240,11 @@ class TestRotation:
         authority.maintain()
         clock.move(seconds=cas.RETIRED_KEY_LIFETIME - 1)
         authority.maintain()
-        assert authority._keys.issuing(1).spki == authority.issuing[1].ca.spki
+        assert authority._keys.load(1).spki == authority.issuing[1].ca.spki
         clock.move(seconds=1)
         authority.maintain()
         with pytest.raises(KeyError):
-            authority._keys.issuing(1)
+            authority._keys.load(1)
         again = reopen()
         assert [issuing.signer is None for issuing in again.issuing] == [False, True]
         assert again.info().issuing == authority.info().issuing

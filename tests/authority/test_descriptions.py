@@ -10,8 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from proxy_attestation.authority.issue import Issuer
+from proxy_attestation.authority.leaf import body_measurements
 from proxy_attestation.authority.messages import TokenKey
-from proxy_attestation.authority.results import body_measurements
 from proxy_attestation.authority.token import make_token, token_nonce
 from proxy_attestation.codes import Code
 from proxy_attestation.formats import binder, cbor, ear, ledger_entry

@@ -449,7 +449,7 @@ class TestBatches:
 
         def broken(self: Issuer, *arguments: Any) -> Any:
             row = build(self, *arguments)
-            return replace(row, session_id=b"short") if arguments[0] is orders[1] else row
+            return row._replace(session_id=b"short") if arguments[0] is orders[1] else row
 
         monkeypatch.setattr(Issuer, "_build", broken)
         outcomes = issuer.issue_batch(orders)

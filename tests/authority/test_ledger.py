@@ -85,16 +85,16 @@ def test_a_session_is_used_once(ledger: Ledger) -> None:
 @pytest.mark.parametrize(
     ("name", "row"),
     [
-        ("no entry", replace(leaf(), entry=b"")),
-        ("an entry beyond 4 KiB", replace(leaf(), entry=b"x" * 4097)),
-        ("a leaf without a certificate", replace(leaf(), tbs=None)),
-        ("a leaf without a beginning", replace(leaf(), not_before=None)),
-        ("a leaf without a key", replace(leaf(), spki_sha256=None)),
-        ("a leaf without a session", replace(leaf(), session_id=None)),
-        ("a leaf without a request", replace(leaf(), request_sha256=None)),
-        ("a leaf without claims", replace(leaf(), claims_set=None)),
-        ("a leaf that ends before it begins", replace(leaf(), not_after=1_800_000_000)),
-        ("a short session", replace(leaf(), session_id=b"x" * 15)),
+        ("no entry", leaf()._replace(entry=b"")),
+        ("an entry beyond 4 KiB", leaf()._replace(entry=b"x" * 4097)),
+        ("a leaf without a certificate", leaf()._replace(tbs=None)),
+        ("a leaf without a beginning", leaf()._replace(not_before=None)),
+        ("a leaf without a key", leaf()._replace(spki_sha256=None)),
+        ("a leaf without a session", leaf()._replace(session_id=None)),
+        ("a leaf without a request", leaf()._replace(request_sha256=None)),
+        ("a leaf without claims", leaf()._replace(claims_set=None)),
+        ("a leaf that ends before it begins", leaf()._replace(not_after=1_800_000_000)),
+        ("a short session", leaf()._replace(session_id=b"x" * 15)),
         ("a CA event without a certificate", Row(EntryKind.CA_EVENT, b"x")),
     ],
 )
@@ -147,7 +147,7 @@ def test_floors_rise_and_survive(ledger: Ledger, path: Path) -> None:
 
 def test_the_latest_time_is_that_of_an_entry_or_of_collateral(ledger: Ledger) -> None:
     assert ledger.latest_time() == 0
-    add(ledger, leaf(1), replace(leaf(2), not_before=1_800_000_100), leaf(3))
+    add(ledger, leaf(1), leaf(2)._replace(not_before=1_800_000_100), leaf(3))
     assert ledger.latest_time() == 1_800_000_100
     with ledger.transaction():
         ledger.set_floor(Tee.SGX, FMSPC, replace(FLOOR, issue_date=1_800_000_200))
@@ -230,7 +230,7 @@ def test_a_full_disk_loses_nothing_that_was_committed(ledger: Ledger) -> None:
     (pages,) = ledger._connection.execute("PRAGMA page_count").fetchone()
     ledger._connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(UnavailableError) as caught:
-        add(ledger, *(replace(leaf(n), entry=os.urandom(4000)) for n in range(2, 60)))
+        add(ledger, *(leaf(n)._replace(entry=os.urandom(4000)) for n in range(2, 60)))
     assert caught.value.code is Code.AUTHORITY_UNAVAILABLE
     ledger._connection.execute("PRAGMA max_page_count = 100000")
     assert ledger.size() == 1

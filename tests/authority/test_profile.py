@@ -262,35 +262,31 @@ def test_a_root_can_be_succeeded(tmp_path: Path) -> None:
     now = int(NOW.timestamp())
 
     def ca(subject: str, key: str, issuer: str, by: str, path_length: int) -> bytes:
-        built = profile.CaProfile(
+        tbs = profile.ca_tbs(
             serial=profile.new_serial(bytes(range(1, 21))),
             issuer=profile.ca_name("example.org", issuer, "FILE KEYS"),
             subject=profile.ca_name("example.org", subject, "FILE KEYS"),
-            not_before=now,
-            not_after=now + 86400 * 90,
+            validity=(now, now + 86400 * 90),
             spki=keys[key].spki,
             path_length=path_length,
             authority_key_id=None if subject == issuer else profile.key_identifier(keys[by].spki),
             permitted_dns=("example.org",) if subject.startswith("Root") else (),
         )
-        tbs = profile.ca_tbs(built)
         return profile.assemble(tbs, keys[by].sign(tbs))
 
     old = ca("Root G1", "old", "Root G1", "old", profile.ROOT_PATH_LENGTH)
     cross = ca("Root G2", "new", "Root G1", "old", profile.ROOT_PATH_LENGTH - 1)
     new = ca("Root G2", "new", "Root G2", "new", profile.ROOT_PATH_LENGTH)
     issuing = ca("CA 2", "ca", "Root G2", "new", 0)
-    leaf_profile = profile.LeafProfile(
+    tbs = profile.leaf_tbs(
         serial=profile.new_serial(bytes(range(1, 21))),
         issuer=profile.ca_name("example.org", "CA 2", "FILE KEYS"),
         authority_key_id=profile.key_identifier(keys["ca"].spki),
-        not_before=now,
-        not_after=now + 3600,
+        validity=(now, now + 3600),
         spki=keys["leaf"].spki,
         names=names_from(("app.example.org",), (), ("spiffe://example.org/app",)),
-        claims_extension=None,
+        extension=None,
     )
-    tbs = profile.leaf_tbs(leaf_profile)
     leaf = profile.assemble(tbs, keys["ca"].sign(tbs))
     files = {which: pem(tmp_path / f"{which}.pem", der) for which, der in (("old", old), ("new", new), ("leaf", leaf))}
     between = pem(tmp_path / "between.pem", issuing, cross)
@@ -318,7 +314,7 @@ def test_a_root_can_be_succeeded(tmp_path: Path) -> None:
 )
 def test_a_serial_is_positive_der_of_at_most_20_octets(random: bytes, encoded: bytes) -> None:
     """RFC 5280 section 4.1.2.2."""
-    tbs = profile.leaf_tbs(leaf_of(serial=profile.new_serial(random)))
+    tbs = leaf_tbs(serial=profile.new_serial(random))
     assert tbs[tbs.index(b"\xa0\x03\x02\x01\x02") + 5 :].startswith(encoded)
 
 
@@ -331,7 +327,7 @@ def test_a_serial_is_positive_der_of_at_most_20_octets(random: bytes, encoded: b
 )
 def test_times_are_utctime_until_2049_and_generalizedtime_from_2050(moment: datetime, encoded: bytes) -> None:
     """RFC 5280 section 4.1.2.5."""
-    tbs = profile.leaf_tbs(leaf_of(not_after=int(moment.timestamp())))
+    tbs = leaf_tbs(validity=(1_800_000_000, int(moment.timestamp())))
     assert encoded in tbs
     assert x509.load_der_x509_certificate(profile.assemble(tbs, b"\x30\x00")).not_valid_after_utc == moment
 
@@ -342,15 +338,14 @@ def test_the_same_bytes_get_the_same_signature() -> None:
     key.public_key().verify(Signer(key).sign(b"bytes"), b"bytes", ec.ECDSA(hashes.SHA256()))
 
 
-def leaf_of(**changes: Any) -> profile.LeafProfile:
+def leaf_tbs(**changes: Any) -> bytes:
     good: dict[str, Any] = {
         "serial": b"\x01" * 20,
         "issuer": profile.ca_name("example.org", "CA 1", "FILE KEYS"),
         "authority_key_id": b"\x02" * 20,
-        "not_before": 1_800_000_000,
-        "not_after": 1_800_003_600,
+        "validity": (1_800_000_000, 1_800_003_600),
         "spki": spki_of(ec.generate_private_key(ec.SECP256R1()).public_key()),
         "names": names_from(("app.example.org",), (), ("spiffe://example.org/app",)),
-        "claims_extension": None,
+        "extension": None,
     }
-    return profile.LeafProfile(**(good | changes))
+    return profile.leaf_tbs(**(good | changes))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from proxy_attestation.authority.results import body_measurements, code_measurements, tier, trust_vector
+from proxy_attestation.authority.leaf import body_measurements, code_measurements, tier, trust_vector
 from proxy_attestation.formats.pins import PINS
 from proxy_attestation.relying_party.expectation import MEASUREMENTS
 

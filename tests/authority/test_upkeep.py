@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from proxy_attestation.authority import log, process
+from proxy_attestation import log
+from proxy_attestation.authority import process
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import UnavailableError
@@ -22,7 +23,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     handlers, level = root.handlers[:], root.level
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
-    log.configure()
+    log.configure("authority")
 
     def read() -> list[Any]:
         lines = stream.getvalue().splitlines()

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from proxy_attestation import log
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import Mismatch, PolicyError, UnavailableError
-from proxy_attestation.service import log
 from proxy_attestation.service.calls import LOG_LINES_A_SECOND, Calls, Method, decode_message
 from proxy_attestation.service.core import Core
 from proxy_attestation.service.errors_wire import WireError

@@ -19,9 +19,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
+from proxy_attestation import log
 from proxy_attestation.errors import UsageError
 from proxy_attestation.formats.csr import load_subject_key
-from proxy_attestation.service import log, sockets
+from proxy_attestation.service import sockets
 from proxy_attestation.service.admin import Admin
 from proxy_attestation.service.config import Address
 from proxy_attestation.service.metrics import exposition

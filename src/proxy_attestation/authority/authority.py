@@ -12,7 +12,7 @@ from proxy_attestation import __version__
 from proxy_attestation.appraisal.endorsements import Floor
 from proxy_attestation.appraisal.roots import Roots
 from proxy_attestation.authority import cas, floors
-from proxy_attestation.authority.keys import KeyStore
+from proxy_attestation.authority.keys import ROOT_NUMBER, KeyStore
 from proxy_attestation.authority.ledger import Ledger, Row
 from proxy_attestation.authority.messages import AuthorityInfo, PlatformFloor, TokenKey
 from proxy_attestation.authority.profile import ISSUING_ROTATION
@@ -42,6 +42,7 @@ class Authority:
     Attributes:
         settings: what it is.
         ledger: where everything stands.
+        roots: what evidence may chain to.
         root: its root.
         policy: in force.
         policy_digest: 32 bytes, over policy, roots, floors and our version.
@@ -69,12 +70,13 @@ class Authority:
             UnavailableError: `authority.clock`, when the clock lies before what the ledger has seen.
         """
         self.settings = settings
+        self.roots: Final = settings.roots
         self.ledger = ledger
         self._keys = keys
         self._clock = clock
         self._random = random
         rows = ledger.cas()
-        if not rows or rows[0][0] != cas.ROOT_NUMBER:
+        if not rows or rows[0][0] != ROOT_NUMBER:
             raise ConfigurationError(Code.AUTHORITY_STATE, "the ledger has no root")
         self.root = cas.read_ca(*rows[0])
         self._check_root()
@@ -89,11 +91,6 @@ class Authority:
         self.generation = int.from_bytes(ledger.meta(_GENERATION) or b"", "big")
         self._adopt(policy)
         self.maintain()
-
-    @property
-    def roots(self) -> Roots:
-        """What evidence may chain to."""
-        return self.settings.roots
 
     @property
     def active(self) -> cas.IssuingCa:
@@ -198,7 +195,7 @@ class Authority:
         cas.check_issued(self.root, self.root)
         if self.root.ca_id != self.settings.root_spki_sha256 or self.root.name != self.settings.root_name:
             raise ConfigurationError(Code.AUTHORITY_STATE, "authority.toml does not describe the root of the ledger")
-        if self._keys.root().spki != self.root.spki:
+        if self._keys.load(ROOT_NUMBER).spki != self.root.spki:
             raise ConfigurationError(Code.AUTHORITY_STATE, "the root's key is not the root's")
 
     def _rotate(self, now: int) -> None:
@@ -216,7 +213,7 @@ class Authority:
         """Destroy keys that sign no more, and drop certificates that have expired from the bundle."""
         for successor, retired in zip(self.issuing, self.issuing[1:], strict=False):
             if now >= cas.retired_at(successor.ca) + cas.RETIRED_KEY_LIFETIME:
-                self._keys.destroy_issuing(retired.ca.number)
+                self._keys.destroy(retired.ca.number)
         live = tuple(issuing for issuing in self.issuing if issuing.ca.not_after > now)
         if live != self.issuing:
             with self.ledger.transaction():

@@ -6,15 +6,16 @@ expires. Each certificate is an event in the ledger, in the same transaction.
 """
 
 import hashlib
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from proxy_attestation.authority import profile
-from proxy_attestation.authority.keys import KeyStore, Signer
+from proxy_attestation.authority.keys import ROOT_NUMBER, KeyStore, Signer
 from proxy_attestation.authority.ledger import Ledger, Row
 from proxy_attestation.authority.settings import Settings
 from proxy_attestation.codes import Code
@@ -22,7 +23,6 @@ from proxy_attestation.errors import ConfigurationError
 from proxy_attestation.formats.csr import spki_of
 from proxy_attestation.formats.ledger_entry import EntryKind, LedgerEntry, encode_entry
 
-ROOT_NUMBER: Final = 0
 RETIRED_SIGNING: Final = 600
 """Seconds for which a retired issuing CA signs; challenges that name it live for 120."""
 RETIRED_KEY_LIFETIME: Final = 3600
@@ -77,33 +77,44 @@ def read_ca(number: int, certificate: bytes) -> Ca:
     except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
         raise ConfigurationError(Code.AUTHORITY_STATE, f"CA certificate {number}: not one of ours") from error
     spki = spki_of(key)  # type: ignore[arg-type] # the authority's keys are P-256; others have the same method
-    return Ca(
-        number=number,
-        certificate=certificate,
-        name=parsed.subject.public_bytes(),
-        spki=spki,
-        ca_id=hashlib.sha256(spki).digest(),
-        key_id=key_id,
-        not_before=int(parsed.not_valid_before_utc.timestamp()),
-        not_after=int(parsed.not_valid_after_utc.timestamp()),
-    )
+    begin, end = (int(moment.timestamp()) for moment in (parsed.not_valid_before_utc, parsed.not_valid_after_utc))
+    return Ca(number, certificate, parsed.subject.public_bytes(), spki, _sha256(spki), key_id, begin, end)
 
 
-def make_root(settings: Settings, signer: Signer, ledger: Ledger, now: int, random: Random) -> Ca:
-    """Sign the root and record it, inside a transaction."""
-    name = settings.root_name
-    built = profile.CaProfile(
+def begin(settings: Settings, keys: KeyStore, ledger: Ledger, now: int, random: Random = os.urandom) -> Settings:
+    """Make the keys and certificates of a new authority in an empty ledger.
+
+    Args:
+        settings: what it shall be; the root's digest is not known yet and does not count.
+        keys: without any.
+        ledger: empty.
+        now: seconds since the epoch.
+        random: gives that many random bytes.
+
+    Returns:
+        The settings with the root's digest.
+
+    Raises:
+        UnavailableError: `authority.unavailable`.
+    """
+    with ledger.transaction():
+        root = make_root(settings, keys, ledger, now, random)
+        make_issuing(settings, root, keys, ledger, number=1, now=now, random=random)
+    return replace(settings, root_spki_sha256=root.ca_id)
+
+
+def make_root(settings: Settings, keys: KeyStore, ledger: Ledger, now: int, random: Random) -> Ca:
+    """Make the root's key, sign its certificate and record it, inside a transaction.
+
+    Raises:
+        UnavailableError: `authority.unavailable`, when key or ledger cannot be written.
+    """
+    signer, name, begin = keys.make(ROOT_NUMBER), settings.root_name, now - profile.BACKDATE
+    return _record(
+        ledger, ROOT_NUMBER, signer, issuer=name, subject=name, validity=(begin, begin + profile.ROOT_LIFETIME),
+        spki=signer.spki, path_length=profile.ROOT_PATH_LENGTH, authority_key_id=None, permitted_dns=settings.dns,
         serial=profile.new_serial(random(profile.SERIAL_BYTES)),
-        issuer=name,
-        subject=name,
-        not_before=now - profile.BACKDATE,
-        not_after=now - profile.BACKDATE + profile.ROOT_LIFETIME,
-        spki=signer.spki,
-        path_length=profile.ROOT_PATH_LENGTH,
-        authority_key_id=None,
-        permitted_dns=settings.dns,
-    )
-    return _record(built, ROOT_NUMBER, signer, ledger)
+    )  # fmt: skip
 
 
 def make_issuing(
@@ -115,20 +126,13 @@ def make_issuing(
         UnavailableError: `authority.unavailable`, when key or ledger cannot be written.
         ConfigurationError: `authority.state`, when the root's key cannot be read.
     """
-    signer = keys.make_issuing(number)
-    not_before = max(now - profile.BACKDATE, root.not_before)
-    built = profile.CaProfile(
-        serial=profile.new_serial(random(profile.SERIAL_BYTES)),
-        issuer=root.name,
-        subject=settings.issuing_name(number),
-        not_before=not_before,
-        not_after=min(not_before + profile.ISSUING_LIFETIME, root.not_after),
-        spki=signer.spki,
-        path_length=0,
-        authority_key_id=root.key_id,
-        permitted_dns=(),
-    )
-    return IssuingCa(_record(built, number, keys.root(), ledger), signer)
+    signer, begin = keys.make(number), max(now - profile.BACKDATE, root.not_before)
+    ca = _record(
+        ledger, number, keys.load(ROOT_NUMBER), issuer=root.name, subject=settings.issuing_name(number),
+        validity=(begin, min(begin + profile.ISSUING_LIFETIME, root.not_after)), spki=signer.spki, path_length=0,
+        authority_key_id=root.key_id, permitted_dns=(), serial=profile.new_serial(random(profile.SERIAL_BYTES)),
+    )  # fmt: skip
+    return IssuingCa(ca, signer)
 
 
 def load_issuing(rows: list[tuple[int, bytes]], root: Ca, keys: KeyStore, now: int) -> tuple[IssuingCa, ...]:
@@ -150,9 +154,11 @@ def load_issuing(rows: list[tuple[int, bytes]], root: Ca, keys: KeyStore, now: i
         check_issued(ca, root)
         signing = successor is None or now < retired_at(successor) + RETIRED_SIGNING
         if ca.not_after > now:
-            signer = keys.issuing(number) if signing else None
+            signer = keys.load(number) if signing else None
             if signer is not None and signer.spki != ca.spki:
-                raise ConfigurationError(Code.AUTHORITY_STATE, f"issuing-{number}.key is not the certificate's")
+                raise ConfigurationError(
+                    Code.AUTHORITY_STATE, f"the key of issuing CA {number} is not its certificate's"
+                )
             found.append(IssuingCa(ca, signer))
         successor = ca
     return tuple(found)
@@ -176,19 +182,18 @@ def check_issued(ca: Ca, issuer: Ca) -> None:
         raise ConfigurationError(Code.AUTHORITY_STATE, f"CA certificate {ca.number}: not signed by the root") from error
 
 
-def _record(built: profile.CaProfile, number: int, signer: Signer, ledger: Ledger) -> Ca:
-    tbs = profile.ca_tbs(built)
-    spki_sha256 = hashlib.sha256(built.spki).digest()
+def _record(ledger: Ledger, number: int, signer: Signer, **built: Any) -> Ca:
+    """Sign the certificate that `profile.ca_tbs` builds of these fields, and append its event."""
+    tbs, (not_before, not_after) = profile.ca_tbs(**built), built["validity"]
     entry = LedgerEntry(
-        kind=EntryKind.CA_EVENT,
-        issuer_spki_sha256=hashlib.sha256(signer.spki).digest(),
-        serial=built.serial,
-        tbs_sha256=hashlib.sha256(tbs).digest(),
-        not_before=built.not_before,
-        not_after=built.not_after,
-        spki_sha256=spki_sha256,
-    )
-    row = Row(EntryKind.CA_EVENT, encode_entry(entry), tbs, built.not_before, built.not_after, spki_sha256)
+        kind=EntryKind.CA_EVENT, issuer_spki_sha256=_sha256(signer.spki), serial=built["serial"],
+        tbs_sha256=_sha256(tbs), not_before=not_before, not_after=not_after, spki_sha256=_sha256(built["spki"]),
+    )  # fmt: skip
+    row = Row(EntryKind.CA_EVENT, encode_entry(entry), tbs, not_before, not_after, entry.spki_sha256)
     certificate = profile.assemble(tbs, signer.sign(tbs))
     ledger.add_ca(number, ledger.append([row]), certificate)
     return read_ca(number, certificate)
+
+
+def _sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()

@@ -224,15 +224,15 @@ def _check_claims(value: bytes, expected: ExpectedClaims, spki: bytes, not_after
         top, sub = tagged.value, tagged.value[266][expected.tee]
         # What proto/ear.cddl says, written here again: the encoder's constants must not be compared with themselves.
         found = (
-            media_type, indicator, tagged.tag, len(top[266]), top[4], top[10], sub[-70002]["akpub"], list(sub[1003]), sub[-70016],
-            sub.get(-70018), sub[-70022],
+            media_type, indicator, tagged.tag, len(top[266]), top[4], top[10], sub[-70002]["akpub"], list(sub[1003]),
+            sub[-70016], sub.get(-70018), sub[-70022],
         )  # fmt: skip
     except (ValueError, TypeError, LookupError, AttributeError, cbor2.CBORError) as error:
         raise UnavailableError(Code.AUTHORITY_PROFILE, "claims of another form") from error
     policy_ids = [f"sha256:{expected.policy_digest.hex()}"]
     demanded = (
-        _MEDIA_TYPE, 8, 601, 1, not_after, expected.nonce, spki, policy_ids, expected.debug, expected.application_sha256,
-        expected.simulated,
+        _MEDIA_TYPE, 8, 601, 1, not_after, expected.nonce, spki, policy_ids, expected.debug,
+        expected.application_sha256, expected.simulated,
     )  # fmt: skip
     if found != demanded:
         _refuse("claims")

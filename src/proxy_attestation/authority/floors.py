@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import astuple
 from typing import Final
 
+from proxy_attestation.appraisal.claims import Claims
 from proxy_attestation.appraisal.endorsements import Floor
 from proxy_attestation.authority.messages import FLOORS_MAX
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import UnavailableError
-from proxy_attestation.formats.tee import Tee
+from proxy_attestation.formats.tee import DCAP, Tee
 
 _EVALUATION_NUMBER_MAX: Final = 0xFFFFFFFF
 _CRL_NUMBER_BITS: Final = 160
@@ -45,16 +46,17 @@ def check_raise(floors: Mapping[tuple[Tee, bytes], Floor], tee: Tee, fmspc: byte
     return floor != current
 
 
-def check_use(floors: Mapping[tuple[Tee, bytes], Floor], tee: Tee, fmspc: bytes, floor: Floor) -> None:
+def check_use(floors: Mapping[tuple[Tee, bytes], Floor], claims: Claims, floor: Floor | None) -> None:
     """Check that the collateral behind some claims is the one that was recorded last.
 
-    Older would be below the floor; newer was not recorded, so that it could be rolled back unnoticed.
+    Older would be below the floor; newer was not recorded, so that it could be rolled back unnoticed. A TEE without
+    collateral has no floor; one with collateral whose claims rest on none is refused.
 
     Raises:
         UnavailableError: `endorsements.unavailable`.
     """
-    current = floors.get((tee, fmspc))
-    if current != floor:
+    current = None if claims.tcb is None else floors.get((claims.tee, claims.tcb.fmspc))
+    if current != floor or (current is None) is (claims.tee in DCAP):
         raise UnavailableError(
-            Code.ENDORSEMENTS_UNAVAILABLE, f"{tee} {fmspc.hex()}: {floor}, while {current or 'nothing'} is recorded"
+            Code.ENDORSEMENTS_UNAVAILABLE, f"{claims.tee}: {floor}, while {current or 'nothing'} is recorded"
         )

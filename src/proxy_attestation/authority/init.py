@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,18 +13,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from proxy_attestation.appraisal.roots import VENDOR_ROOTS
+from proxy_attestation.authority import cas
+from proxy_attestation.authority import settings as rules
 from proxy_attestation.authority import state as layout
-from proxy_attestation.authority.begin import begin
-from proxy_attestation.authority.keys import FileKeys, sync_directory, write_private
+from proxy_attestation.authority.authority import Authority
+from proxy_attestation.authority.issue import Issuer
+from proxy_attestation.authority.keys import FileKeys, MemoryKeys, sync_directory, write_private
 from proxy_attestation.authority.ledger import Ledger
-from proxy_attestation.authority.settings import (
-    DNS_SUFFIXES_MAX,
-    TRUST_DOMAIN_MAX,
-    Settings,
-    are_suffixes,
-    encode_settings,
-    is_authority_domain,
-)
+from proxy_attestation.authority.settings import Settings
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, UnavailableError, UsageError
 from proxy_attestation.policy.load import load_policy
@@ -78,11 +74,13 @@ def init_state(
         ConfigurationError: `policy.malformed`; `configuration.malformed`, for a simulated root that is none.
         UnavailableError: `authority.unavailable`, when something cannot be written. STATE is then as it was.
     """
-    if not is_authority_domain(trust_domain):
-        raise UsageError(f"--trust-domain {trust_domain!r}: at most {TRUST_DOMAIN_MAX} of a-z, 0-9, '.', '-' and '_'")
+    if not rules.is_authority_domain(trust_domain):
+        raise UsageError(
+            f"--trust-domain {trust_domain!r}: at most {rules.TRUST_DOMAIN_MAX} of a-z, 0-9, '.', '-' and '_'"
+        )
     suffixes = tuple(sorted(set(dns)))
-    if not are_suffixes(suffixes):
-        raise UsageError(f"--dns: 1 to {DNS_SUFFIXES_MAX} DNS names in lower case, without a dot in front")
+    if not rules.are_suffixes(suffixes):
+        raise UsageError(f"--dns: 1 to {rules.DNS_SUFFIXES_MAX} DNS names in lower case, without a dot in front")
     anchor = None if simulated_root is None else _simulated_anchor(simulated_root)
     settings = Settings(
         simulated=anchor is not None,
@@ -109,6 +107,37 @@ def init_state(
     return Made(complete, loaded, root)
 
 
+def memory_issuer(
+    policy: Policy,
+    *,
+    dns: Iterable[str],
+    anchors: Iterable[bytes],
+    clock: Callable[[], datetime],
+    tls_names: Iterable[str] = (),
+) -> Issuer:
+    """Make a simulated authority that ends with the process: for benchmarks and tests.
+
+    Args:
+        policy: whose trust domain it takes.
+        dns: the suffixes that the root permits.
+        anchors: SPKI SHA-256 of the vendors' roots, 32 bytes each.
+        clock: aware UTC.
+        tls_names: host names and IP addresses of the proxy's own TLS certificate.
+
+    Raises:
+        ConfigurationError: `policy.malformed`, when the policy's names lie outside the suffixes.
+        UsageError: for TLS names outside them.
+    """
+    settings = Settings(
+        simulated=True, trust_domain=policy.trust_domain, key_origin=MemoryKeys.origin, dns=tuple(sorted(set(dns))),
+        root_spki_sha256=bytes(32), anchors=frozenset(anchors),
+    )  # fmt: skip
+    keys, ledger = MemoryKeys(), Ledger.create(None)
+    complete = cas.begin(settings, keys, ledger, int(clock().timestamp()))
+    authority = Authority(complete, keys, ledger, policy, clock=clock)
+    return Issuer(authority, complete.server_names(tuple(tls_names)))
+
+
 def _write(
     state: Path, settings: Settings, files: dict[str, bytes], anchor: bytes | None, now: int
 ) -> tuple[Settings, bytes]:
@@ -125,8 +154,8 @@ def _write(
     write_private(state / layout.LEDGER, b"")
     ledger = Ledger.create(state / layout.LEDGER)
     try:
-        complete = begin(settings, FileKeys(state / layout.KEYS), ledger, now)
-        text = encode_settings(complete).encode()
+        complete = cas.begin(settings, FileKeys(state / layout.KEYS), ledger, now)
+        text = rules.encode_settings(complete).encode()
         with ledger.transaction():
             ledger.set_meta(layout.BINDING, hashlib.sha256(text).digest())
         root = ledger.cas()[0][1]

@@ -18,19 +18,19 @@ Then all of the batch's entries are committed in one transaction, and only then 
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
+from proxy_attestation import log
 from proxy_attestation.appraisal.dcap_collateral import verify_collateral
 from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
-from proxy_attestation.authority import cas, floors, log, profile
+from proxy_attestation.authority import cas, floors, profile
 from proxy_attestation.authority.authority import Authority
 from proxy_attestation.authority.check import ExpectedClaims, is_usual_key
-from proxy_attestation.authority.leaf import Plan, finish, leaf_row
+from proxy_attestation.authority.leaf import Plan, code_measurements, leaf_claims, leaf_row
 from proxy_attestation.authority.ledger import Row
 from proxy_attestation.authority.messages import FLOORS_MAX, AuthorityInfo, Issued, IssueOrder
-from proxy_attestation.authority.results import Origin, code_measurements, leaf_claims
 from proxy_attestation.authority.token import Token, open_token
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import (
@@ -52,22 +52,22 @@ from proxy_attestation.policy.decide import decide
 from proxy_attestation.policy.model import Decision
 from proxy_attestation.policy.names import spiffe_id
 
-_ANCHOR_CODES: Final = {Tee.SGX: Code.SGX_ROOT, Tee.TDX: Code.TDX_ROOT}
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
+class _Prepared(NamedTuple):
     """What can be signed once its entry is committed.
 
     Attributes:
+        session: its id, 16 bytes.
         row: the entry, new or found.
         issuing: signs it.
-        index: of the entry that was found, or None for a new one.
+        found: the index of an entry that was there before, or None.
     """
 
+    session: bytes
     row: Row
     issuing: cas.IssuingCa
-    index: int | None
+    found: int | None
 
 
 class Issuer:
@@ -123,20 +123,10 @@ class Issuer:
             - UnavailableError: `policy.stale`, `endorsements.unavailable`, `authority.*`;
             - InternalError.
         """
-        results: list[Issued | ProxyAttestationError | _Prepared] = []
-        sessions: dict[bytes, Row] = {}
-        for order in orders:
-            try:
-                prepared = self._prepare(order, sessions)
-            except ProxyAttestationError as error:
-                results.append(error)
-            except Exception as error:  # noqa: BLE001 - one order's bug must not cost the others their answer
-                results.append(_bug(error))
-            else:
-                results.append(prepared)
-        new = list(dict.fromkeys(item.row for item in results if isinstance(item, _Prepared) and item.index is None))
+        new: dict[bytes, Row] = {}
+        prepared = [self._prepare(order, new) for order in orders]
         indexes = self._append(new)
-        return [self._answer(item, indexes) if isinstance(item, _Prepared) else item for item in results]
+        return [self._answer(item, indexes) if isinstance(item, _Prepared) else item for item in prepared]
 
     def tls_leaf(self, spki: bytes) -> tuple[bytes, ...]:
         """Issue the proxy's own TLS certificate, of 24 hours at most.
@@ -152,18 +142,26 @@ class Issuer:
             UnavailableError: `authority.*`.
         """
         _check_key(spki)
-        now = self.authority.now()
         issuing = self.authority.active
         own_id = self.authority.settings.server_id
-        plan = self._plan(issuing.ca, now, (), spki=spki, names=self._tls_names, own_id=own_id)
-        finished = finish(plan, EntryKind.PROXY_TLS, self._serial(), None, None)
+        plan = self._plan(issuing.ca, self.authority.now(), (), spki=spki, names=self._tls_names, own_id=own_id)
+        row = leaf_row(EntryKind.PROXY_TLS, plan, self._serial())
         with self.authority.ledger.transaction():
-            self.authority.ledger.append([leaf_row(finished.entry, finished.tbs)])
+            self.authority.ledger.append([row])
         self.authority.saw(plan.not_before)
-        return _sign(issuing, finished.tbs)
+        return _sign(issuing, row)
 
-    def _prepare(self, order: IssueOrder, sessions: dict[bytes, Row]) -> _Prepared:
-        authority = self.authority
+    def _prepare(self, order: IssueOrder, new: dict[bytes, Row]) -> _Prepared | ProxyAttestationError:
+        """Judge one order; put its row, by its session, to the new ones."""
+        try:
+            return self._judge(order, new)
+        except ProxyAttestationError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - one order's bug must not cost the others their answer
+            return _bug(error)
+
+    def _judge(self, order: IssueOrder, new: dict[bytes, Row]) -> _Prepared:
+        authority, claims = self.authority, order.claims
         now = authority.now()
         # 1. Token.
         token = open_token(authority.token_keys, order.token, datetime.fromtimestamp(now, UTC))
@@ -171,47 +169,45 @@ class Issuer:
         if issuing is None:
             raise RequestError(Code.CHALLENGE_CA, "the challenge names an issuing CA that signs no more")
         # 2. Session.
-        used = self._used(order, token, issuing, sessions)
+        used = self._used(order, token, issuing, new)
         if used is not None:
             return used
         # 3. Form.
         request = decode_request(order.request)
-        if not token.tee is request.tee is order.claims.tee:
-            raise RequestError(Code.REQUEST_TEE, f"token {token.tee}, request {request.tee}, claims {order.claims.tee}")
+        if not token.tee is request.tee is claims.tee:
+            raise RequestError(Code.REQUEST_TEE, f"token {token.tee}, request {request.tee}, claims {claims.tee}")
         _check_key(order.spki)
         # 4. Policy in force.
         if order.policy_digest != authority.policy_digest:
             raise UnavailableError(Code.POLICY_STALE, f"the worker knows {order.policy_digest.hex()}")
         # 5. Binder.
-        _check_binder(order, token)
+        wanted = binder.bind(
+            ca_id=token.ca_id, session_id=token.session_id, nonce=token.nonce, spki=order.spki, request=order.request
+        )
+        if not wanted.is_in(token.tee, claims.bound):
+            raise RequestError(Code.BINDER_MISMATCH, "what was attested is not this session, key and request")
         # 6. Anchor and collateral.
-        if order.claims.anchor not in authority.roots.intel:
-            raise AppraisalError(_ANCHOR_CODES[request.tee], f"anchor {order.claims.anchor.hex()}")
-        if order.claims.tcb is None:
-            raise AppraisalError(_ANCHOR_CODES[request.tee], "claims without a TCB")
-        floors.check_use(authority.floors, request.tee, order.claims.tcb.fmspc, order.collateral_floor)
+        if claims.anchor not in authority.roots.of(token.tee):
+            raise AppraisalError(Code(f"{token.tee}.root"), f"anchor {claims.anchor.hex()}")
+        floors.check_use(authority.floors, claims, order.collateral_floor)
         # 7. Decision.
-        decision = decide(order.claims, request, authority.policy)
+        decision = decide(claims, request, authority.policy)
         if not decision.accepted:
             raise PolicyError(decision.mismatches)
         # 8. Life.
-        limits = (now + decision.lifetime, int(order.claims.valid_until.timestamp()))
+        limits = (now + decision.lifetime, int(claims.valid_until.timestamp()))
         own_id = spiffe_id(authority.settings.trust_domain, request.workload)
         plan = self._plan(issuing.ca, now, limits, spki=order.spki, names=decision.names, own_id=own_id)
         left, minimum = plan.not_after - now, authority.policy.min_lifetime
         if left < minimum:
             raise UnavailableError(Code.AUTHORITY_LIFETIME, f"{left} s would be left, at least {minimum} are demanded")
         # 9. Bytes.
-        row = self._build(order, token, request, decision, plan)
-        sessions[token.session_id] = row
-        return _Prepared(row, issuing, None)
+        row = new[token.session_id] = self._build(order, token, request, decision, plan)
+        return _Prepared(token.session_id, row, issuing, None)
 
-    def _used(
-        self, order: IssueOrder, token: Token, issuing: cas.IssuingCa, sessions: dict[bytes, Row]
-    ) -> _Prepared | None:
+    def _used(self, order: IssueOrder, token: Token, issuing: cas.IssuingCa, new: dict[bytes, Row]) -> _Prepared | None:
         """Return what a session was used for before, in the ledger or in this batch."""
-        index: int | None = None
-        row = sessions.get(token.session_id)
+        index, row = None, new.get(token.session_id)
         if row is None:
             found = self.authority.ledger.find_session(token.session_id)
             if found is None:
@@ -220,91 +216,67 @@ class Issuer:
         same = (row.spki_sha256, row.request_sha256) == (spki_sha256(order.spki), _sha256(order.request))
         if not same or decode_entry(row.entry).issuer_spki_sha256 != issuing.ca.ca_id:
             raise RequestError(Code.CHALLENGE_SPENT, "this session got a certificate for another key or request")
-        return _Prepared(row, issuing, index)
+        return _Prepared(token.session_id, row, issuing, index)
 
     def _build(self, order: IssueOrder, token: Token, request: Request, decision: Decision, plan: Plan) -> Row:
-        settings = self.authority.settings
-        claims = leaf_claims(
-            order.claims,
-            decision,
-            Origin(settings.ledger_origin, settings.simulated, plan.policy_digest),
-            key_origin=request.runtime.key_origin,
-            nonce=token.nonce,
-            spki=order.spki,
-            validity=(plan.now, plan.not_after),
-        )
-        claims_set = encode_claims_set(claims)
+        claims, settings = order.claims, self.authority.settings
+        said = leaf_claims(
+            claims, request, decision, plan,
+            nonce=token.nonce, ledger=settings.ledger_origin, simulated=settings.simulated,
+        )  # fmt: skip
+        claims_set = encode_claims_set(said)
         expected = ExpectedClaims(
-            tee=str(token.tee),
-            nonce=token.nonce,
-            policy_digest=plan.policy_digest,
-            debug=order.claims.debug,
-            application_sha256=decision.application_sha256,
-            simulated=settings.simulated,
-        )
-        finished = finish(plan, EntryKind.LEAF, self._serial(), claims_set, expected)
-        request_sha256 = _sha256(order.request)
-        entry = replace(
-            finished.entry,
-            tee=str(token.tee),
-            evidence_sha256=order.claims.evidence_sha256,
-            status=claims.status,
-            measurements=code_measurements(order.claims),
-            tcb_evaluation_number=None if order.claims.tcb is None else order.claims.tcb.evaluation_number,
-            claims_sha256=_sha256(claims_set),
-            request_sha256=request_sha256,
-        )
-        return leaf_row(entry, finished.tbs, token.session_id, request_sha256, claims_set)
+            tee=str(token.tee), nonce=token.nonce, policy_digest=plan.policy_digest, debug=claims.debug,
+            application_sha256=decision.application_sha256, simulated=settings.simulated,
+        )  # fmt: skip
+        return leaf_row(
+            EntryKind.LEAF, plan, self._serial(), expected, claims_set, session_id=token.session_id,
+            tee=expected.tee, evidence_sha256=claims.evidence_sha256, status=said.status,
+            measurements=code_measurements(claims), tcb_evaluation_number=None if claims.tcb is None else claims.tcb.evaluation_number,
+            claims_sha256=_sha256(claims_set), request_sha256=_sha256(order.request),
+        )  # fmt: skip
 
     def _plan(
         self, issuing: cas.Ca, now: int, limits: tuple[int, ...], *, spki: bytes, names: Names, own_id: str
     ) -> Plan:
-        return Plan(
-            issuing=issuing,
-            now=now,
-            limits=limits,
-            spki=spki,
-            names=names,
-            spiffe_id=own_id,
-            permitted_dns=self.authority.settings.dns,
-            policy_digest=self.authority.policy_digest,
-        )
+        authority = self.authority
+        return Plan(issuing, now, limits, spki, names, own_id, authority.settings.dns, authority.policy_digest)
 
     def _serial(self) -> bytes:
         return profile.new_serial(self._random(profile.SERIAL_BYTES))
 
-    def _append(self, rows: list[Row]) -> dict[Row, int | ProxyAttestationError]:
-        """Commit new entries; give each its index, or the error that kept it out."""
-        if not rows:
+    def _append(self, new: dict[bytes, Row]) -> dict[bytes, int | ProxyAttestationError]:
+        """Commit new entries; give each session its index, or the error that kept it out."""
+        if not new:
             return {}
+        rows = list(new.values())
         try:
             with self.authority.ledger.transaction():
                 first = self.authority.ledger.append(rows)
         except InternalError as error:
             # A constraint of the schema: one entry is to blame, and the others must not pay for it.
-            if len(rows) == 1:
-                return {rows[0]: error}
-            outcomes: dict[Row, int | ProxyAttestationError] = {}
-            for row in rows:
-                outcomes.update(self._append([row]))
+            if len(new) == 1:
+                return dict.fromkeys(new, error)
+            outcomes: dict[bytes, int | ProxyAttestationError] = {}
+            for session, row in new.items():
+                outcomes |= self._append({session: row})
             return outcomes
         except UnavailableError as error:
-            return dict.fromkeys(rows, error)
-        for row in rows:
-            self.authority.saw(row.not_before or 0)
-        return {row: first + offset for offset, row in enumerate(rows)}
+            return dict.fromkeys(new, error)
+        self.authority.saw(max([row.not_before or 0 for row in rows]))
+        return {session: first + offset for offset, session in enumerate(new)}
 
     def _answer(
-        self, prepared: _Prepared, outcomes: dict[Row, int | ProxyAttestationError]
+        self, prepared: _Prepared, outcomes: dict[bytes, int | ProxyAttestationError]
     ) -> Issued | ProxyAttestationError:
-        row = prepared.row
-        index = outcomes[row] if prepared.index is None else prepared.index
+        session, row, issuing, found = prepared
+        index = outcomes[session] if found is None else found
         if isinstance(index, ProxyAttestationError):
             return index
-        if row.tbs is None or row.not_before is None or row.not_after is None or row.claims_set is None:
+        if row.not_before is None or row.not_after is None or row.claims_set is None:
             return InternalError("a row of the ledger without a certificate")
         try:
-            chain = _sign(prepared.issuing, row.tbs)
+            chain = _sign(issuing, row)
         except Exception as error:  # noqa: BLE001 - one order's bug must not cost the others their answer
             return _bug(error)
         return Issued(chain, index, row.not_before, row.not_after, row.claims_set, self.authority.generation)
@@ -316,18 +288,10 @@ def _check_key(spki: bytes) -> None:
         raise RequestError(Code.CSR_KEY, "not a P-256 or P-384 key in its usual encoding")
 
 
-def _check_binder(order: IssueOrder, token: Token) -> None:
-    wanted = binder.bind(
-        ca_id=token.ca_id, session_id=token.session_id, nonce=token.nonce, spki=order.spki, request=order.request
-    )
-    if not wanted.is_in(token.tee, order.claims.bound):
-        raise RequestError(Code.BINDER_MISMATCH, "what was attested is not this session, key and request")
-
-
-def _sign(issuing: cas.IssuingCa, tbs: bytes) -> tuple[bytes, ...]:
-    if issuing.signer is None:
-        raise InternalError("an issuing CA without a key was asked to sign")
-    return (profile.assemble(tbs, issuing.signer.sign(tbs)), issuing.ca.certificate)
+def _sign(issuing: cas.IssuingCa, row: Row) -> tuple[bytes, ...]:
+    if issuing.signer is None or row.tbs is None:
+        raise InternalError("an issuing CA without a key, or a row without a certificate, was to be signed")
+    return (profile.assemble(row.tbs, issuing.signer.sign(row.tbs)), issuing.ca.certificate)
 
 
 def _sha256(data: bytes) -> bytes:

@@ -16,7 +16,7 @@ from proxy_attestation.errors import ConfigurationError, UnavailableError
 from proxy_attestation.formats.csr import spki_of
 
 KEY_FILE_MAX: Final = 4096
-ROOT_KEY: Final = "root.key"
+ROOT_NUMBER: Final = 0
 
 # RFC 6979: the same bytes get the same signature, so a repeated call gets the same certificate and not only the same
 # to-be-signed bytes.
@@ -38,25 +38,19 @@ class Signer:
 
 
 class KeyStore(Protocol):
-    """Makes and finds the authority's keys."""
+    """Makes and finds the authority's keys, by number: 0 the root's, from 1 the issuing CAs'."""
 
     @property
     def origin(self) -> str:
         """`file` and, one day, others."""
 
-    def root(self) -> Signer:
-        """Return the root's key."""
+    def load(self, number: int) -> Signer:
+        """Return a key."""
 
-    def issuing(self, number: int) -> Signer:
-        """Return the key of an issuing CA."""
+    def make(self, number: int) -> Signer:
+        """Make the key of a CA that stands in no ledger yet; one of a start that failed is replaced."""
 
-    def make_root(self) -> Signer:
-        """Make the root's key; it must not exist."""
-
-    def make_issuing(self, number: int) -> Signer:
-        """Make the key of an issuing CA that stands in no ledger yet; one of a start that failed is replaced."""
-
-    def destroy_issuing(self, number: int) -> None:
+    def destroy(self, number: int) -> None:
         """Destroy the key of a retired issuing CA; nothing happens where it is gone."""
 
 
@@ -68,40 +62,16 @@ class FileKeys:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def root(self) -> Signer:
-        """Return the root's key.
+    def load(self, number: int) -> Signer:
+        """Return a key.
 
         Raises:
-            ConfigurationError: `authority.state`, and so in every method that reads.
+            ConfigurationError: `authority.state`.
         """
-        return self._load(ROOT_KEY)
-
-    def issuing(self, number: int) -> Signer:
-        """Return the key of an issuing CA."""
-        return self._load(_issuing_file(number))
-
-    def make_root(self) -> Signer:
-        """Make the root's key.
-
-        Raises:
-            UnavailableError: `authority.unavailable`, when it cannot be written, and so in every method that makes.
-        """
-        return self._make(ROOT_KEY)
-
-    def make_issuing(self, number: int) -> Signer:
-        """Make the key of an issuing CA."""
-        return self._make(_issuing_file(number))
-
-    def destroy_issuing(self, number: int) -> None:
-        """Remove the file. What the disk keeps of it is beyond us."""
-        (self._directory / _issuing_file(number)).unlink(missing_ok=True)
-
-    def _load(self, name: str) -> Signer:
-        path = self._directory / name
+        path = self._path(number)
         try:
             check_private(self._directory, directory=True)
-            data = read_private(path, KEY_FILE_MAX)
-            key = serialization.load_pem_private_key(data, password=None)
+            key = serialization.load_pem_private_key(read_private(path, KEY_FILE_MAX), password=None)
         except OSError as error:
             raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: {error.strerror}") from error
         except (ValueError, TypeError) as error:
@@ -110,16 +80,28 @@ class FileKeys:
             raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: not a P-256 key")
         return Signer(key)
 
-    def _make(self, name: str) -> Signer:
-        key = ec.generate_private_key(ec.SECP256R1())
+    def make(self, number: int) -> Signer:
+        """Make a key.
+
+        Raises:
+            UnavailableError: `authority.unavailable`, when it cannot be written.
+        """
+        path, key = self._path(number), ec.generate_private_key(ec.SECP256R1())
         pem = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         try:
-            write_private(self._directory / name, pem)
+            write_private(path, pem)
         except OSError as error:
-            raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, f"{self._directory / name}: {error}") from error
+            raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, f"{path}: {error}") from error
         return Signer(key)
+
+    def destroy(self, number: int) -> None:
+        """Remove the file. What the disk keeps of it is beyond us."""
+        self._path(number).unlink(missing_ok=True)
+
+    def _path(self, number: int) -> Path:
+        return self._directory / ("root.key" if number == ROOT_NUMBER else f"issuing-{number}.key")
 
 
 class MemoryKeys:
@@ -128,31 +110,20 @@ class MemoryKeys:
     origin = "file"
 
     def __init__(self) -> None:
-        self._keys: dict[str, Signer] = {}
+        self._keys: dict[int, Signer] = {}
 
-    def root(self) -> Signer:
-        """Return the root's key."""
-        return self._keys[ROOT_KEY]
+    def load(self, number: int) -> Signer:
+        """Return a key."""
+        return self._keys[number]
 
-    def issuing(self, number: int) -> Signer:
-        """Return the key of an issuing CA."""
-        return self._keys[_issuing_file(number)]
+    def make(self, number: int) -> Signer:
+        """Make a key."""
+        self._keys[number] = Signer(ec.generate_private_key(ec.SECP256R1()))
+        return self._keys[number]
 
-    def make_root(self) -> Signer:
-        """Make the root's key."""
-        return self._make(ROOT_KEY)
-
-    def make_issuing(self, number: int) -> Signer:
-        """Make the key of an issuing CA."""
-        return self._make(_issuing_file(number))
-
-    def destroy_issuing(self, number: int) -> None:
-        """Forget the key."""
-        self._keys.pop(_issuing_file(number), None)
-
-    def _make(self, name: str) -> Signer:
-        self._keys[name] = Signer(ec.generate_private_key(ec.SECP256R1()))
-        return self._keys[name]
+    def destroy(self, number: int) -> None:
+        """Forget a key."""
+        self._keys.pop(number, None)
 
 
 def check_private(path: Path, *, directory: bool = False) -> None:
@@ -212,15 +183,13 @@ def sync_directory(path: Path) -> None:
 
 
 def _check_mode(path: Path, status: os.stat_result, *, directory: bool) -> None:
-    kind = stat.S_ISDIR if directory else stat.S_ISREG
+    kind, name, mode = (stat.S_ISDIR, "directory", "0700") if directory else (stat.S_ISREG, "plain file", "0600")
+    problem = None
     if not kind(status.st_mode):
-        raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: not a {'directory' if directory else 'plain file'}")
-    if status.st_uid != os.geteuid():
-        raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: belongs to another user")
-    if status.st_mode & 0o077:
-        mode = "0700" if directory else "0600"
-        raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: open to others, must have mode {mode}")
-
-
-def _issuing_file(number: int) -> str:
-    return f"issuing-{number}.key"
+        problem = f"not a {name}"
+    elif status.st_uid != os.geteuid():
+        problem = "belongs to another user"
+    elif status.st_mode & 0o077:
+        problem = f"open to others, must have mode {mode}"
+    if problem is not None:
+        raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: {problem}")

@@ -9,9 +9,8 @@ oldest collateral that may be used; `token_key` the keys of session tokens; `met
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from proxy_attestation.appraisal.endorsements import Floor
 from proxy_attestation.authority.ledger_schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
@@ -21,22 +20,12 @@ from proxy_attestation.errors import ConfigurationError, InternalError, Unavaila
 from proxy_attestation.formats.ledger_entry import EntryKind
 from proxy_attestation.formats.tee import Tee
 
-CRL_NUMBER_BYTES: Final = 20
-
+_CRL_NUMBER_BYTES: Final = 20
 _BUSY_TIMEOUT_MS: Final = 5000
 _ISSUER: Final = "intel"
-_INSERT: Final = (
-    "INSERT INTO entry (idx, kind, entry, tbs, not_before, not_after, spki_sha256, session_id, request_sha256,"
-    " claims_set) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_BY_SESSION: Final = (
-    "SELECT idx, kind, entry, tbs, not_before, not_after, spki_sha256, session_id, request_sha256, claims_set"
-    " FROM entry WHERE session_id = ?"
-)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One entry to append, or one that was found. What a kind does not have is None.
 
     Attributes:
@@ -60,6 +49,20 @@ class Row:
     session_id: bytes | None = None
     request_sha256: bytes | None = None
     claims_set: bytes | None = None
+
+
+# The columns of `entry` have the names of the fields.
+_COLUMNS: Final = ", ".join(("idx", *Row._fields))
+_INSERT: Final = "INSERT INTO entry (" + _COLUMNS + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - constants
+_BY_SESSION: Final = "SELECT " + _COLUMNS + " FROM entry WHERE session_id = ?"  # noqa: S608 - constants
+_SET_FLOOR: Final = (
+    "INSERT INTO floor VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+    " evaluation_number = excluded.evaluation_number, issue_date = excluded.issue_date,"
+    " pck_crl_number = excluded.pck_crl_number, root_crl_number = excluded.root_crl_number"
+)
+_FLOORS: Final = (
+    "SELECT tee, fmspc, evaluation_number, issue_date, pck_crl_number, root_crl_number FROM floor WHERE issuer = ?"
+)
 
 
 class Ledger:
@@ -101,13 +104,16 @@ class Ledger:
                 if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
                     raise
                 raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: not a ledger") from error
+            problem = None
             if (application, version) != (APPLICATION_ID, SCHEMA_VERSION):
+                problem = f"not a ledger of version {SCHEMA_VERSION}"
+            else:
+                count, last = connection.execute("SELECT count(*), max(idx) FROM entry").fetchone()
+                if last is None or last + 1 != count:
+                    problem = f"{count} entries, the last has index {last}"
+            if problem is not None:
                 connection.close()
-                raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: not a ledger of version {SCHEMA_VERSION}")
-            count, last = connection.execute("SELECT count(*), max(idx) FROM entry").fetchone()
-            if last is None or last + 1 != count:
-                connection.close()
-                raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: {count} entries, the last has index {last}")
+                raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: {problem}")
         return cls(connection, count)
 
     def close(self) -> None:
@@ -137,22 +143,15 @@ class Ledger:
     def append(self, rows: Sequence[Row]) -> int:
         """Append entries, inside a transaction; return the first one's index, from which the others count on."""
         first = self._size
-        values = [
-            (
-                first + offset, int(row.kind), row.entry, row.tbs, row.not_before, row.not_after, row.spki_sha256,
-                row.session_id, row.request_sha256, row.claims_set,
-            )
-            for offset, row in enumerate(rows)
-        ]  # fmt: skip
-        self._connection.executemany(_INSERT, values)
-        self._size += len(values)
+        self._connection.executemany(_INSERT, [(index, *row) for index, row in enumerate(rows, first)])
+        self._size += len(rows)
         return first
 
     def find_session(self, session_id: bytes) -> tuple[int, Row] | None:
         """Return the index and entry of a session that was used."""
-        with _TRANSLATED:
-            found = self._connection.execute(_BY_SESSION, (session_id,)).fetchone()
-        return None if found is None else (found[0], Row(EntryKind(found[1]), *found[2:]))
+        for index, kind, *rest in self._select(_BY_SESSION, session_id):
+            return index, Row(EntryKind(kind), *rest)
+        return None
 
     def size(self) -> int:
         """Return how many entries there are."""
@@ -160,22 +159,18 @@ class Ledger:
 
     def entry(self, index: int) -> bytes | None:
         """Return the bytes of one entry."""
-        with _TRANSLATED:
-            found = self._connection.execute("SELECT entry FROM entry WHERE idx = ?", (index,)).fetchone()
-        return None if found is None else bytes(found[0])
+        return next((entry for (entry,) in self._select("SELECT entry FROM entry WHERE idx = ?", index)), None)
 
     def latest_time(self) -> int:
         """Return the latest time that the authority has seen signed: a notBefore, or an issue date of collateral."""
-        with _TRANSLATED:
-            (entries,) = self._connection.execute("SELECT max(not_before) FROM entry").fetchone()
-            (floors,) = self._connection.execute("SELECT max(issue_date) FROM floor").fetchone()
+        ((entries, floors),) = self._select(
+            "SELECT (SELECT max(not_before) FROM entry), (SELECT max(issue_date) FROM floor)"
+        )
         return max(entries or 0, floors or 0)
 
     def meta(self, name: str) -> bytes | None:
         """Return a single value."""
-        with _TRANSLATED:
-            found = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return None if found is None else bytes(found[0])
+        return next((value for (value,) in self._select("SELECT value FROM meta WHERE name = ?", name)), None)
 
     def set_meta(self, name: str, value: bytes) -> None:
         """Set a single value, inside a transaction."""
@@ -183,67 +178,50 @@ class Ledger:
 
     def cas(self) -> list[tuple[int, bytes]]:
         """Return (number, DER) of every CA certificate: 0 the root, from 1 the issuing CAs."""
-        with _TRANSLATED:
-            rows = self._connection.execute("SELECT number, certificate FROM ca ORDER BY number").fetchall()
-        return [(number, bytes(certificate)) for number, certificate in rows]
+        return self._select("SELECT number, certificate FROM ca ORDER BY number")
 
     def add_ca(self, number: int, index: int, certificate: bytes) -> None:
         """Record a CA certificate whose event is the entry `index`, inside a transaction."""
-        self._connection.execute(
-            "INSERT INTO ca (number, idx, certificate) VALUES (?, ?, ?)", (number, index, certificate)
-        )
+        self._connection.execute("INSERT INTO ca VALUES (?, ?, ?)", (number, index, certificate))
 
     def floors(self) -> dict[tuple[Tee, bytes], Floor]:
         """Return every floor by (tee, FMSPC)."""
-        with _TRANSLATED:
-            rows = self._connection.execute(
-                "SELECT tee, fmspc, evaluation_number, issue_date, pck_crl_number, root_crl_number"
-                " FROM floor WHERE issuer = ? ORDER BY tee, fmspc",
-                (_ISSUER,),
-            ).fetchall()
         return {
-            (Tee(tee), bytes(fmspc)): Floor(number, date, int.from_bytes(pck, "big"), int.from_bytes(root, "big"))
-            for tee, fmspc, number, date, pck, root in rows
+            (Tee(tee), fmspc): Floor(number, date, int.from_bytes(pck, "big"), int.from_bytes(root, "big"))
+            for tee, fmspc, number, date, pck, root in self._select(_FLOORS, _ISSUER)
         }
 
     def set_floor(self, tee: Tee, fmspc: bytes, floor: Floor) -> None:
         """Set a floor, inside a transaction; the schema refuses one that sinks."""
-        numbers = [number.to_bytes(CRL_NUMBER_BYTES, "big") for number in (floor.pck_crl_number, floor.root_crl_number)]
-        self._connection.execute(
-            "INSERT INTO floor VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-            " evaluation_number = excluded.evaluation_number, issue_date = excluded.issue_date,"
-            " pck_crl_number = excluded.pck_crl_number, root_crl_number = excluded.root_crl_number",
-            (_ISSUER, str(tee), fmspc, floor.evaluation_number, floor.issue_date, *numbers),
-        )
+        numbers = [
+            number.to_bytes(_CRL_NUMBER_BYTES, "big") for number in (floor.pck_crl_number, floor.root_crl_number)
+        ]
+        values = (_ISSUER, str(tee), fmspc, floor.evaluation_number, floor.issue_date, *numbers)
+        self._connection.execute(_SET_FLOOR, values)
 
     def token_keys(self) -> tuple[TokenKey, ...]:
         """Return the keys of session tokens, the newest first."""
-        with _TRANSLATED:
-            rows = self._connection.execute(
-                "SELECT key_id, key, not_after FROM token_key ORDER BY not_after DESC, key_id"
-            ).fetchall()
-        return tuple(TokenKey(bytes(key_id), bytes(key), not_after) for key_id, key, not_after in rows)
+        found = self._select("SELECT key_id, key, not_after FROM token_key ORDER BY not_after DESC, key_id")
+        return tuple(TokenKey(*values) for values in found)
 
     def replace_token_keys(self, keys: Sequence[TokenKey]) -> None:
         """Keep exactly these keys, inside a transaction."""
         self._connection.execute("DELETE FROM token_key")
-        self._connection.executemany(
-            "INSERT INTO token_key (key_id, key, not_after) VALUES (?, ?, ?)",
-            [(key.key_id, key.key, key.not_after) for key in keys],
-        )
+        values = [(key.key_id, key.key, key.not_after) for key in keys]
+        self._connection.executemany("INSERT INTO token_key (key_id, key, not_after) VALUES (?, ?, ?)", values)
+
+    def _select(self, query: str, *values: object) -> list[Any]:
+        with _TRANSLATED:
+            return self._connection.execute(query, values).fetchall()
 
 
 def _connect(path: Path | None) -> sqlite3.Connection:
     # isolation_level=None: transactions begin and end where `transaction` says so.
     connection = sqlite3.connect(":memory:" if path is None else path, isolation_level=None)
     pragmas = (
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        "foreign_keys = ON",
-        "trusted_schema = OFF",
-        "secure_delete = ON",
+        "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF", "secure_delete = ON",
         f"busy_timeout = {_BUSY_TIMEOUT_MS}",
-    )
+    )  # fmt: skip
     try:
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")

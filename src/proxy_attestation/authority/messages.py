@@ -89,7 +89,7 @@ class IssueOrder:
         request: the request's exact bytes.
         spki: DER of the CSR's SubjectPublicKeyInfo.
         claims: the appraised claims.
-        collateral_floor: the numbers of the collateral that the claims rest on.
+        collateral_floor: the numbers of the collateral that the claims rest on; None for a TEE without any.
         policy_digest: 32 bytes: the policy that the worker was told of.
         owner_kind: of the owner proof, or empty.
         owner_proof: its bytes, or empty.
@@ -99,7 +99,7 @@ class IssueOrder:
     request: Annotated[bytes, Size(0, REQUEST_MAX)]
     spki: Spki
     claims: Claims
-    collateral_floor: Floor
+    collateral_floor: Floor | None
     policy_digest: Digest
     owner_kind: Annotated[str, Size(0, 64)] = ""
     owner_proof: Annotated[bytes, Size(0, 4096)] = b""

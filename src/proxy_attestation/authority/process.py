@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from proxy_attestation.authority import log
+from proxy_attestation import log
 from proxy_attestation.authority import state as layout
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.server import Server, bind
@@ -180,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--socket", type=Path, help="where to listen (default: STATE/run/authority.sock)")
     parser.add_argument("--tls-name", action="append", default=[], help="a name of the proxy's own TLS certificate")
     options = parser.parse_args(arguments)
-    log.configure()
+    log.configure("authority")
     try:
         run_authority(options.state, options.socket, options.tls_name)
     except ProxyAttestationError as error:

@@ -23,12 +23,12 @@ Extensions stand in the order of this table.
 """
 
 import hashlib
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
+from cryptography.hazmat import asn1
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from proxy_attestation.formats.csr import ID_PE_CMW
@@ -58,105 +58,35 @@ def tlv(tag: int, *parts: bytes) -> bytes:
     return bytes((tag, 0x80 | len(size))) + size + content
 
 
-def _oid(dotted: str) -> bytes:
-    first, second, *rest = (int(arc) for arc in dotted.split("."))
-    content = bytearray((40 * first + second,))
-    for arc in rest:
-        groups = [(arc >> shift) & 0x7F for shift in range(0, max(arc.bit_length(), 1), 7)]
-        content += bytes(group | 0x80 for group in groups[:0:-1]) + bytes(groups[:1])
-    return tlv(0x06, bytes(content))
-
-
 def _header(oid: x509.ObjectIdentifier, *, critical: bool) -> bytes:
-    return _oid(oid.dotted_string) + (b"\x01\x01\xff" if critical else b"")
+    """Return what stands before the value in an Extension: the OID and, where critical, TRUE."""
+    return asn1.encode_der(oid) + (b"\x01\x01\xff" if critical else b"")
 
 
 def _standard(extension: x509.ExtensionType, *, critical: bool) -> bytes:
     return tlv(0x30, _header(extension.oid, critical=critical), tlv(0x04, extension.public_bytes()))
 
 
-def _key_usage(*, certificates: bool) -> bytes:
-    usage = x509.KeyUsage(
-        digital_signature=not certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=certificates,
-        crl_sign=certificates,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    return _standard(usage, critical=True)
+def _key_usage(*set_: str) -> bytes:
+    bits = (
+        "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+        "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+    )  # fmt: skip
+    return _standard(x509.KeyUsage(**{bit: bit in set_ for bit in bits}), critical=True)
 
 
 _VERSION_3: Final = tlv(0xA0, b"\x02\x01\x02")
-ECDSA_WITH_SHA256: Final = tlv(0x30, _oid("1.2.840.10045.4.3.2"))
+ECDSA_WITH_SHA256: Final = tlv(0x30, asn1.encode_der(x509.ObjectIdentifier("1.2.840.10045.4.3.2")))
 EMPTY_NAME: Final = b"\x30\x00"
-# What stands before the value in an Extension: the OID and, where critical, TRUE.
 _NAMES_HEADER: Final = _header(x509.SubjectAlternativeName.oid, critical=True)
 _CLAIMS_HEADER: Final = _header(ID_PE_CMW, critical=False)
-_CA_USAGE: Final = _key_usage(certificates=True)
+_CA_USAGE: Final = _key_usage("key_cert_sign", "crl_sign")
+_PURPOSES: Final = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
 _LEAF_FIXED: Final = (
     _standard(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-    + _key_usage(certificates=False)
-    + _standard(
-        x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
-        critical=False,
-    )
+    + _key_usage("digital_signature")
+    + _standard(_PURPOSES, critical=False)
 )
-
-
-@dataclass(frozen=True, slots=True)
-class CaProfile:
-    """A CA certificate to be: a root, an issuing CA, or a root signed by its predecessor.
-
-    Attributes:
-        serial: 20 bytes, big-endian, the top bit clear.
-        issuer: DER of the issuer's name.
-        subject: DER of its own name.
-        not_before: seconds since the epoch.
-        not_after: seconds since the epoch.
-        spki: DER of its key.
-        path_length: how many CAs may follow.
-        authority_key_id: the issuer's key identifier, or None in a self-signed root.
-        permitted_dns: suffixes for a critical name constraint; empty for none.
-    """
-
-    serial: bytes
-    issuer: bytes
-    subject: bytes
-    not_before: int
-    not_after: int
-    spki: bytes
-    path_length: int
-    authority_key_id: bytes | None
-    permitted_dns: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LeafProfile:
-    """A leaf to be.
-
-    Attributes:
-        serial: 20 bytes, big-endian, the top bit clear.
-        issuer: DER of the issuing CA's name.
-        authority_key_id: the issuing CA's key identifier, 20 bytes.
-        not_before: seconds since the epoch.
-        not_after: seconds since the epoch.
-        spki: DER of its key.
-        names: all of them.
-        claims_extension: the value of id-pe-cmw, or None for the proxy's own leaf.
-    """
-
-    serial: bytes
-    issuer: bytes
-    authority_key_id: bytes
-    not_before: int
-    not_after: int
-    spki: bytes
-    names: Names
-    claims_extension: bytes | None
 
 
 def ca_name(trust_domain: str, role: str, organization: str) -> bytes:
@@ -179,28 +109,64 @@ def new_serial(random: bytes) -> bytes:
     return bytes((random[0] & 0x7F,)) + random[1:SERIAL_BYTES]
 
 
-def ca_tbs(profile: CaProfile) -> bytes:
-    """Return the to-be-signed bytes of a CA certificate."""
-    constraints = x509.BasicConstraints(ca=True, path_length=profile.path_length)
-    extensions = [
-        _standard(constraints, critical=True),
-        _CA_USAGE,
-        _standard(x509.SubjectKeyIdentifier(key_identifier(profile.spki)), critical=False),
-    ]
-    if profile.authority_key_id is not None:
-        extensions.append(authority_key(profile.authority_key_id))
-    if profile.permitted_dns:
-        permitted = [x509.DNSName(suffix) for suffix in profile.permitted_dns]
-        extensions.append(_standard(x509.NameConstraints(permitted, None), critical=True))
-    return _tbs(profile, profile.subject, b"".join(extensions))
+def ca_tbs(
+    *,
+    serial: bytes,
+    issuer: bytes,
+    subject: bytes,
+    validity: tuple[int, int],
+    spki: bytes,
+    path_length: int,
+    authority_key_id: bytes | None,
+    permitted_dns: tuple[str, ...],
+) -> bytes:
+    """Return the to-be-signed bytes of a root, an issuing CA, or a root signed by its predecessor.
+
+    Args:
+        serial: 20 bytes, big-endian, the top bit clear.
+        issuer: DER of the issuer's name.
+        subject: DER of its own name.
+        validity: notBefore and notAfter, seconds since the epoch.
+        spki: DER of its key.
+        path_length: how many CAs may follow.
+        authority_key_id: the issuer's key identifier, or None in a self-signed root.
+        permitted_dns: suffixes for a critical name constraint; empty for none.
+    """
+    extensions = _standard(x509.BasicConstraints(ca=True, path_length=path_length), critical=True) + _CA_USAGE
+    extensions += _standard(x509.SubjectKeyIdentifier(key_identifier(spki)), critical=False)
+    if authority_key_id is not None:
+        extensions += authority_key(authority_key_id)
+    if permitted_dns:
+        permitted = [x509.DNSName(suffix) for suffix in permitted_dns]
+        extensions += _standard(x509.NameConstraints(permitted, None), critical=True)
+    return _tbs(serial, issuer, validity, subject=subject, spki=spki, extensions=extensions)
 
 
-def leaf_tbs(profile: LeafProfile) -> bytes:
-    """Return the to-be-signed bytes of a leaf."""
-    extensions = _LEAF_FIXED + authority_key(profile.authority_key_id) + _alternative_names(profile.names)
-    if profile.claims_extension is not None:
-        extensions += tlv(0x30, _CLAIMS_HEADER, tlv(0x04, profile.claims_extension))
-    return _tbs(profile, EMPTY_NAME, extensions)
+def leaf_tbs(
+    *,
+    serial: bytes,
+    issuer: bytes,
+    authority_key_id: bytes,
+    validity: tuple[int, int],
+    spki: bytes,
+    names: Names,
+    extension: bytes | None,
+) -> bytes:
+    """Return the to-be-signed bytes of a leaf.
+
+    Args:
+        serial: 20 bytes, big-endian, the top bit clear.
+        issuer: DER of the issuing CA's name.
+        authority_key_id: the issuing CA's key identifier, 20 bytes.
+        validity: notBefore and notAfter, seconds since the epoch.
+        spki: DER of its key.
+        names: all of them.
+        extension: the value of id-pe-cmw, or None for the proxy's own leaf.
+    """
+    extensions = _leaf_fixed(authority_key_id, names)
+    if extension is not None:
+        extensions += tlv(0x30, _CLAIMS_HEADER, tlv(0x04, extension))
+    return _tbs(serial, issuer, validity, subject=EMPTY_NAME, spki=spki, extensions=extensions)
 
 
 def assemble(tbs: bytes, signature: bytes) -> bytes:
@@ -220,38 +186,26 @@ def authority_key(key_id: bytes) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _alternative_names(names: Names) -> bytes:
+def _leaf_fixed(authority_key_id: bytes, names: Names) -> bytes:
+    """Return the extensions that all leaves of one CA with the same names have in common."""
     # GeneralName (RFC 5280 section 4.2.1.6): dNSName [2], iPAddress [7], uniformResourceIdentifier [6].
     general = [tlv(0x82, name.encode("ascii")) for name in names.dns]
     general += [tlv(0x87, address) for address in names.ip]
     general += [tlv(0x86, uri.encode("ascii")) for uri in names.uri]
     # Critical because the subject is empty (same section).
-    return tlv(0x30, _NAMES_HEADER, tlv(0x04, tlv(0x30, *general)))
+    return _LEAF_FIXED + authority_key(authority_key_id) + tlv(0x30, _NAMES_HEADER, tlv(0x04, tlv(0x30, *general)))
 
 
-def _tbs(profile: CaProfile | LeafProfile, subject: bytes, extensions: bytes) -> bytes:
+def _tbs(
+    serial: bytes, issuer: bytes, validity: tuple[int, int], *, subject: bytes, spki: bytes, extensions: bytes
+) -> bytes:
     return tlv(
-        0x30,
-        _VERSION_3,
-        _integer(profile.serial),
-        ECDSA_WITH_SHA256,
-        profile.issuer,
-        tlv(0x30, _time(profile.not_before), _time(profile.not_after)),
-        subject,
-        profile.spki,
-        tlv(0xA3, tlv(0x30, extensions)),
-    )
-
-
-def _integer(value: bytes) -> bytes:
-    # DER wants the shortest form; a byte of zeros stays where the next one has its top bit set.
-    stripped = value.lstrip(b"\x00") or b"\x00"
-    return tlv(0x02, b"\x00" + stripped if stripped[0] & 0x80 else stripped)
+        0x30, _VERSION_3, asn1.encode_der(int.from_bytes(serial, "big")), ECDSA_WITH_SHA256, issuer,
+        tlv(0x30, *map(_time, validity)), subject, spki, tlv(0xA3, tlv(0x30, extensions)),
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=1024)
 def _time(seconds: int) -> bytes:
-    moment = datetime.fromtimestamp(seconds, UTC)
-    if seconds < _UTC_TIME_END:
-        return tlv(0x17, moment.strftime("%y%m%d%H%M%SZ").encode("ascii"))
-    return tlv(0x18, moment.strftime("%Y%m%d%H%M%SZ").encode("ascii"))
+    moment, short = datetime.fromtimestamp(seconds, UTC), seconds < _UTC_TIME_END
+    return tlv(0x17 if short else 0x18, moment.strftime("%y%m%d%H%M%SZ" if short else "%Y%m%d%H%M%SZ").encode("ascii"))

@@ -9,7 +9,8 @@ from collections import deque
 from pathlib import Path
 from typing import Final
 
-from proxy_attestation.authority import log, wire
+from proxy_attestation import log
+from proxy_attestation.authority import wire
 from proxy_attestation.authority import wire_messages as messages
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.messages import Issued, IssueOrder

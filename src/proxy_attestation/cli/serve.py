@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from proxy_attestation import log
 from proxy_attestation.cli.output import json_option, print_json
-from proxy_attestation.service import log
 from proxy_attestation.service.config import DEFAULTS, load_config
 from proxy_attestation.service.supervisor import Started, Supervisor
 

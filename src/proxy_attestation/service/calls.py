@@ -8,10 +8,10 @@ from typing import Any, Final, TypeAlias
 
 from google.protobuf.message import DecodeError, Message
 
+from proxy_attestation import log
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError, InternalError, PolicyError, ProxyAttestationError, UnavailableError
 from proxy_attestation.formats.bounds import MESSAGE_MAX
-from proxy_attestation.service import log
 from proxy_attestation.service.core import Core
 from proxy_attestation.service.errors_wire import WireError, to_wire
 from proxy_attestation.service.limits import Admission, Bucket

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from proxy_attestation import log
 from proxy_attestation.errors import InternalError
-from proxy_attestation.service import log
 
 START_SECONDS: Final = 60.0
 """How long a child may take to become ready."""

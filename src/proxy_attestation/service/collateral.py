@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from proxy_attestation import log
 from proxy_attestation.appraisal.dcap_collateral import DcapCollateral, verify_collateral
 from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
 from proxy_attestation.appraisal.roots import Roots
@@ -20,7 +21,6 @@ from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.load import load_endorsements
 from proxy_attestation.errors import ProxyAttestationError, UnavailableError
 from proxy_attestation.formats.tee import Tee
-from proxy_attestation.service import log
 from proxy_attestation.service.core import AuthorityPort
 
 FILES_MAX: Final = 4096

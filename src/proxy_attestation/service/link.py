@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
 
+from proxy_attestation import log
 from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
 from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ProxyAttestationError, UnavailableError
-from proxy_attestation.service import log
 from proxy_attestation.service.core import AuthorityPort
 
 HELLO_SECONDS: Final = 30.0

@@ -20,12 +20,12 @@ from typing import Any, Final, TypeVar
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from proxy_attestation import log
 from proxy_attestation.authority.client import AuthorityClient
 from proxy_attestation.authority.messages import AuthorityInfo
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ProxyAttestationError, UnavailableError, UsageError
 from proxy_attestation.formats.csr import spki_sha256
-from proxy_attestation.service import log
 from proxy_attestation.service.admin import Admin
 from proxy_attestation.service.children import ChildEndedError, Command, Keeper
 from proxy_attestation.service.config import Address, ServeConfig

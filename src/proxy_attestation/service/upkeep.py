@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from proxy_attestation import log
 from proxy_attestation.appraisal.dcap import DcapAppraiser
 from proxy_attestation.appraisal.roots import Roots
 from proxy_attestation.authority.messages import AuthorityInfo
 from proxy_attestation.errors import ProxyAttestationError
-from proxy_attestation.service import log
 from proxy_attestation.service.collateral import CollateralStore
 from proxy_attestation.service.core import Core, Serving
 from proxy_attestation.service.metrics import Metrics

@@ -21,8 +21,8 @@ from granian.constants import Interfaces, SSLProtocols
 from granian.http import HTTP1Settings, HTTP2Settings
 from granian.server.embed import Server
 
+from proxy_attestation import log
 from proxy_attestation.authority.client import AuthorityClient
-from proxy_attestation.service import log
 from proxy_attestation.service.calls import Calls
 from proxy_attestation.service.collateral import CollateralStore
 from proxy_attestation.service.config import Address, parse_address

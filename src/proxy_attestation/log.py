@@ -11,7 +11,7 @@ import traceback
 from datetime import UTC, datetime
 from typing import Any, Final
 
-LOGGER: Final = logging.getLogger("proxy_attestation.service")
+LOGGER: Final = logging.getLogger("proxy_attestation")
 
 
 class JsonFormatter(logging.Formatter):
@@ -29,15 +29,12 @@ class JsonFormatter(logging.Formatter):
             "process": self._process,
             "pid": record.process,
             "event": record.getMessage(),
+            **getattr(record, "fields", {}),
         }
-        fields = getattr(record, "fields", None)
-        if isinstance(fields, dict):
-            line.update(fields)
         if record.exc_info and record.exc_info[0] is not None:
             line["exception"] = record.exc_info[0].__name__
-            line["traceback"] = [
-                f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(record.exc_info[2])
-            ]
+            frames = traceback.extract_tb(record.exc_info[2])
+            line["traceback"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
@@ -45,7 +42,7 @@ def configure(process: str) -> None:
     """Send everything that this process logs to standard error, as JSON.
 
     Args:
-        process: `supervisor` or `worker`.
+        process: `supervisor`, `authority` or `worker`.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(process))
@@ -67,3 +64,8 @@ def warning(event: str, **fields: object) -> None:
 def failure(event: str, error: BaseException, **fields: object) -> None:
     """Log a bug of ours: the exception's type and the places it passed through."""
     LOGGER.error(event, exc_info=(type(error), error, error.__traceback__), extra={"fields": fields})
+
+
+def bug(error: BaseException, **fields: object) -> None:
+    """Log a bug of ours that one call ran into."""
+    failure("bug", error, **fields)
