@@ -6,6 +6,7 @@ orders, floats and simple values, keys other than integers and text, tags anywhe
 that turn into Python objects.
 """
 
+from collections.abc import Iterable
 from typing import Final, NoReturn, TypeAlias
 
 import cbor2
@@ -43,20 +44,37 @@ def _ordered(value: object) -> object:
 def _require_ours(value: object) -> None:
     """Refuse types that `encode` does not write, and maps in another order than its own.
 
+    Args:
+        value: a container, or something that has no place here.
+
     Raises:
         ValueError: or TypeError.
     """
+    items: Iterable[object]
     if isinstance(value, dict):
-        keys = list(value)
-        if keys != sorted(keys, key=rank):
-            raise ValueError("map keys in another order")
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            if type(item) not in _LEAVES:
-                _require_ours(item)
-    elif type(value) not in _LEAVES:
+        _require_order(value)
+        items = value.values()
+    elif isinstance(value, list):
+        items = value
+    else:
         raise TypeError(f"a {type(value).__name__}")
+    for item in items:
+        if type(item) not in _LEAVES:
+            _require_ours(item)
+
+
+def _require_order(keys: Iterable[object]) -> None:
+    last = -1
+    for key in keys:
+        # Numbers that ascend, which most maps of ours have, need no ranks.
+        if type(key) is not int or key <= last:
+            break
+        last = key
+    else:
+        return
+    found = list(keys)
+    if found != sorted(found, key=rank):
+        raise ValueError("map keys in another order")
 
 
 def _thawed(value: object) -> object:
@@ -97,9 +115,12 @@ def decode(data: bytes, code: Code, limit: int) -> Value:
             allow_duplicate_keys=False,
             semantic_decoders=_NO_TAGS,
         )
+        content: object = value
         if isinstance(value, cbor2.CBORTag):
-            value = cbor2.CBORTag(value.tag, _thawed(value.value))
-        _require_ours(value.value if isinstance(value, cbor2.CBORTag) else value)
+            content = _thawed(value.value)
+            value = cbor2.CBORTag(value.tag, content)
+        if type(content) not in _LEAVES:
+            _require_ours(content)
         # Maps keep the order in which they came: what is written back shows every other liberty of the encoder.
         exact = cbor2.dumps(value) == data
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
