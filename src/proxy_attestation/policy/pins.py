@@ -9,11 +9,12 @@ migration) can reach into the TD: one that is bound must be pinned.
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from proxy_attestation.appraisal.claims import Body, SgxClaims, TdxClaims
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import Mismatch
+from proxy_attestation.formats.bounds import POLICY_WORKLOADS_MAX
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.model import MaskedBytes, Pins, SgxPins, TdxPins
 from proxy_attestation.policy.reader import TableReader
@@ -55,6 +56,10 @@ _VALUE: Final[Mapping[str, Callable[[Any], PinValue | None]]] = {
     name: _ELSEWHERE.get(name, attrgetter(name)) for keys in PINS.values() for name in keys
 }
 
+_Demand: TypeAlias = tuple[PinKey, PinValue, Callable[[Any], Any]]
+# By the identity of pins, which are kept so that no others can have it.
+_REMEMBERED: Final[dict[int, tuple[Pins, list[_Demand]]]] = {}
+
 
 def parse_pins(tee: Tee, reader: TableReader) -> Pins | None:
     """Read the pins of an entry; None, with every problem noted, where they are wrong or below the minimum."""
@@ -75,15 +80,20 @@ def match_pins(pins: Pins, body: Body) -> tuple[Mismatch, ...]:
     expected = _BODIES[_tee_of(pins)]
     if not isinstance(body, expected):
         return (Mismatch(Code.POLICY_TEE, "tee", expected.__name__, type(body).__name__),)
-    results = [compare(key, wanted, _claim(body, key.claim)) for key, wanted in _demands(pins)]
-    return tuple(mismatch for mismatch in results if mismatch is not None)
+    found = []
+    for key, wanted, claim in _demands(pins):
+        actual = claim(body)
+        # What is equal agrees, whatever the kind of pin; that is most of them.
+        if actual != wanted and (mismatch := compare(key, wanted, actual)) is not None:
+            found.append(mismatch)
+    return tuple(found)
 
 
 def pins_readable(pins: Pins) -> dict[str, tuple[str, ...]]:
     """Return what pins demand, for people: by key name, one text for each accepted value."""
     return {
         key.name: tuple(readable(key, item) for item in (wanted if isinstance(wanted, tuple) else (wanted,)))
-        for key, wanted in _demands(pins)
+        for key, wanted, _ in _demands(pins)
     }
 
 
@@ -109,20 +119,36 @@ def _tdx_pins(values: dict[str, Any]) -> TdxPins:
     return TdxPins(rtmr={number: accepted for number, accepted in registers.items() if accepted}, **values)
 
 
-def _demands(pins: Pins) -> Iterator[tuple[PinKey, PinValue]]:
-    """Yield what the pins demand, by the vocabulary. An empty tuple is met by nothing."""
+def _demands(pins: Pins) -> list[_Demand]:
+    """Return what the pins demand, by the vocabulary: key, value, and what gets the claim. A policy asks each time."""
+    known = _REMEMBERED.get(id(pins))
+    if known is not None and known[0] is pins:
+        return known[1]
+    demands = list(_read_demands(pins))
+    if len(_REMEMBERED) >= POLICY_WORKLOADS_MAX:
+        _REMEMBERED.clear()
+    _REMEMBERED[id(pins)] = pins, demands
+    return demands
+
+
+def _read_demands(pins: Pins) -> Iterator[_Demand]:
+    """Yield the demands. An empty tuple is met by nothing."""
     tee = _tee_of(pins)
     minimum = _form(tee, lambda name: bool(_VALUE[name](pins)))
     for name, key in PINS[tee].items():
+        claim = _CLAIMS.get(key.claim, attrgetter(key.claim))
         value = _VALUE[name](pins)
         if value is None or (isinstance(value, tuple) and not value):
             # No file can be below the minimum. Pins made in another way can: what they lack then matches nothing.
             if name in minimum:
-                yield key, ()
+                yield key, (), claim
         else:
-            yield key, value
+            yield key, value, claim
 
 
-def _claim(body: Body, name: str) -> bytes | int | None:
-    value: bytes | int | None = getattr(body, name)
-    return _NONE_BOUND if value is None and name == "mr_service_td" else value
+def _service_td(body: Any) -> bytes:
+    value: bytes | None = body.mr_service_td
+    return _NONE_BOUND if value is None else value
+
+
+_CLAIMS: Final[Mapping[str, Callable[[Any], Any]]] = {"mr_service_td": _service_td}
