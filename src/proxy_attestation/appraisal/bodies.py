@@ -1,5 +1,6 @@
 """Report bodies as claims, and what no TD can be."""
 
+import struct
 from typing import Final
 
 from proxy_attestation.appraisal.claims import DcapBody, SgxClaims, TdxClaims
@@ -17,6 +18,11 @@ _XFAM_FIXED_1: Final = 0x3
 _XFAM_ALLOWED: Final = 0x0006DBE7
 """Bits that may be set at all."""
 
+# In the order of memory; what is left out is reserved, or the report data at the end.
+_SGX: Final = struct.Struct("<16s4s12x16s8s8s32s32x32s32x64sHHH42x16s64x")
+_TDX: Final = struct.Struct("<16s48s48s8s8s8s48s48s48s48s48s48s48s48s64x")
+_TDX_15: Final = struct.Struct("<16s48s")
+
 
 def parse_body(quote: Quote) -> DcapBody:
     """Return the quote's report body as claims."""
@@ -26,41 +32,47 @@ def parse_body(quote: Quote) -> DcapBody:
 
 
 def _sgx(body: bytes) -> SgxClaims:
+    cpu_svn, misc, ext_prod_id, flags, xfrm, enclave, signer, config_id, prod_id, svn, config_svn, family_id = (
+        _SGX.unpack(body)
+    )
     return SgxClaims(
-        cpu_svn=body[0:16],
-        misc_select=body[16:20],
-        attributes_flags=body[48:56],
-        xfrm=body[56:64],
-        mr_enclave=body[64:96],
-        mr_signer=body[128:160],
-        isv_prod_id=int.from_bytes(body[256:258], "little"),
-        isv_svn=int.from_bytes(body[258:260], "little"),
-        isv_ext_prod_id=body[32:48],
-        config_id=body[192:256],
-        config_svn=int.from_bytes(body[260:262], "little"),
-        isv_family_id=body[304:320],
+        cpu_svn=cpu_svn,
+        misc_select=misc,
+        attributes_flags=flags,
+        xfrm=xfrm,
+        mr_enclave=enclave,
+        mr_signer=signer,
+        isv_prod_id=prod_id,
+        isv_svn=svn,
+        isv_ext_prod_id=ext_prod_id,
+        config_id=config_id,
+        config_svn=config_svn,
+        isv_family_id=family_id,
     )
 
 
 def _tdx(body: bytes) -> TdxClaims:
-    is_15 = len(body) == TD_REPORT_15_LENGTH
+    svn, seam, signer_seam, seam_attributes, attributes, xfam, mr_td, config_id, owner, owner_config, *rtmr = (
+        _TDX.unpack_from(body)
+    )
+    svn_2, service_td = _TDX_15.unpack_from(body, _TDX.size) if len(body) == TD_REPORT_15_LENGTH else (None, None)
     return TdxClaims(
-        tee_tcb_svn=body[0:16],
-        mr_seam=body[16:64],
-        mr_signer_seam=body[64:112],
-        seam_attributes=body[112:120],
-        td_attributes=body[120:128],
-        xfam=body[128:136],
-        mr_td=body[136:184],
-        mr_config_id=body[184:232],
-        mr_owner=body[232:280],
-        mr_owner_config=body[280:328],
-        rtmr0=body[328:376],
-        rtmr1=body[376:424],
-        rtmr2=body[424:472],
-        rtmr3=body[472:520],
-        tee_tcb_svn_2=body[584:600] if is_15 else None,
-        mr_service_td=body[600:648] if is_15 else None,
+        tee_tcb_svn=svn,
+        mr_seam=seam,
+        mr_signer_seam=signer_seam,
+        seam_attributes=seam_attributes,
+        td_attributes=attributes,
+        xfam=xfam,
+        mr_td=mr_td,
+        mr_config_id=config_id,
+        mr_owner=owner,
+        mr_owner_config=owner_config,
+        rtmr0=rtmr[0],
+        rtmr1=rtmr[1],
+        rtmr2=rtmr[2],
+        rtmr3=rtmr[3],
+        tee_tcb_svn_2=svn_2,
+        mr_service_td=service_td,
     )
 
 

@@ -29,7 +29,8 @@ MRSERVICETD and the measurements. A quote without PCK chain ends in `endorsement
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Generic, NoReturn, TypeVar
 
@@ -117,30 +118,51 @@ def appraise(
     return make_claims(quote, body, chain, collateral, tcb)
 
 
+@dataclass(frozen=True, slots=True)
+class _Platform:
+    """What steps 2 to 5 established about the platform of a quote, and the collateral for it.
+
+    Attributes:
+        chain: its certificates.
+        key: the attestation key that its quoting enclave vouches for.
+        collateral: None where there is none.
+        floor: the collateral's own numbers.
+    """
+
+    chain: PckChain
+    key: ec.EllipticCurvePublicKey
+    collateral: DcapCollateral | None
+    floor: Floor
+
+
 class _Remembered(Generic[_V]):
-    """The results for the keys used last, at most `REMEMBERED_MAX`."""
+    """Values by the keys used last, at most `REMEMBERED_MAX`."""
 
     def __init__(self) -> None:
         self._values: dict[bytes, _V] = {}
 
-    def get(self, key: bytes, compute: Callable[[], _V]) -> _V:
-        """Return what is remembered for `key`, or compute it; what `compute` raises is not remembered."""
+    def get(self, key: bytes) -> _V | None:
+        """Return what is remembered for `key`, and count that as a use."""
         value = self._values.pop(key, None)
-        if value is None:
-            value = compute()
-            if len(self._values) >= REMEMBERED_MAX:
-                del self._values[next(iter(self._values))]
-        self._values[key] = value
+        if value is not None:
+            self._values[key] = value
         return value
+
+    def keep(self, key: bytes, value: _V) -> None:
+        """Remember a value; the one that was not used for longest makes room."""
+        if len(self._values) >= REMEMBERED_MAX:
+            del self._values[next(iter(self._values))]
+        self._values[key] = value
 
 
 class DcapAppraiser:
     """The same walk for many quotes, against one verified set of collateral for each (TEE, FMSPC).
 
-    What does not change from quote to quote is remembered: a platform's chain (steps 2 and 3), its quoting enclave's
-    report about an attestation key (4 and 5), and how the collateral judges them (9 to 12). The quote's own signature
-    is verified each time, and every date is compared with `now` each time. Refusals are never remembered. On refresh
-    of the collateral a new appraiser is made, and everything remembered is gone. Not for several threads at once.
+    What does not change from quote to quote is remembered: a platform's chain and its quoting enclave's report about an
+    attestation key (steps 2 to 5), and how the collateral judges them (9 to 12). The quote's own signature is verified
+    each time, and every date is compared with `now` each time. Refusals are never remembered, nor is a platform that
+    did not sign the quote in hand. On refresh of the collateral a new appraiser is made, and everything remembered is
+    gone. Not for several threads at once.
     """
 
     def __init__(self, roots: Roots, collateral: Mapping[tuple[Tee, bytes], DcapCollateral]) -> None:
@@ -148,8 +170,7 @@ class DcapAppraiser:
         self._collateral = dict(collateral)
         pool = {c.der: c for value in self._collateral.values() for c in (value.pck_ca, value.root)}
         self._pool = tuple(pool.values())
-        self._chains = _Remembered[PckChain]()
-        self._keys = _Remembered[ec.EllipticCurvePublicKey]()
+        self._platforms = _Remembered[_Platform]()
         self._judged = _Remembered[TcbClaims]()
 
     def appraise(
@@ -173,50 +194,53 @@ class DcapAppraiser:
         quote = evidence if isinstance(evidence, Quote) else decode_quote(evidence)
         if not quote.has_chain and not platform_certificates:
             _refuse_without_chain(quote)
-        # 2, 3
-        chain_id = _digest(quote.certification_data, *(() if quote.has_chain else platform_certificates))
-        chain = self._chains.get(chain_id, lambda: self._verify_chain(quote, platform_certificates, now))
+        # 2, 3, 4, 5
+        identity = _identity(quote, platform_certificates)
+        known = self._platforms.get(identity)
+        platform = known or self._verify_platform(quote, platform_certificates, now)
+        chain = platform.chain
         if not chain.valid_from <= now <= chain.valid_until:
             refuse(quote.tee, DcapFault.EXPIRED, f"the chain holds from {chain.valid_from} to {chain.valid_until}")
-        # 4, 5, 6
-        report_id = _digest(
-            chain_id,
-            quote.attestation_key,
-            quote.qe_report,
-            quote.qe_report_signature,
-            quote.qe_authentication_data,
-        )
-        verify_quote_signature(quote, self._keys.get(report_id, lambda: verify_qe_report(quote, chain.key)))
+        # 6
+        verify_quote_signature(quote, platform.key)
+        if known is None:
+            self._platforms.keep(identity, platform)
         body = parse_body(quote)
         try:
             # 7
             check_body(body)
             # 8
-            collateral = self._current_collateral(quote.tee, chain.extension.fmspc, now)
+            collateral = _current(platform, quote.tee, now)
             # 9 to 12
-            tcb = self._judged.get(report_id + _tdx_svns(body), lambda: _judge(quote, chain, collateral, body))
+            judged = identity + _tdx_svns(body)
+            tcb = self._judged.get(judged)
+            if tcb is None:
+                tcb = _judge(quote, chain, collateral, body)
+                self._judged.keep(judged, tcb)
         except AppraisalError as error:
             raise EvidenceRefusedError(error.code, error.detail, body) from error
-        return make_claims(quote, body, chain, collateral, tcb), collateral.floor
+        return make_claims(quote, body, chain, collateral, tcb), platform.floor
 
-    def _verify_chain(self, quote: Quote, platform_certificates: Sequence[bytes], now: datetime) -> PckChain:
+    def _verify_platform(self, quote: Quote, platform_certificates: Sequence[bytes], now: datetime) -> _Platform:
+        # 2, 3
         certificates = find_chain(quote, platform_certificates, None)
         chain = verify_pck_chain(certificates, quote.tee, self._roots, now, pool=self._pool, pool_verified=True)
         if chain.root is None:
             raise UnavailableError(Code.ENDORSEMENTS_UNAVAILABLE, "no collateral names the root of the chain")
-        return chain
+        # 4, 5
+        key = verify_qe_report(quote, chain.key)
+        collateral = self._collateral.get((quote.tee, chain.extension.fmspc))
+        return _Platform(chain, key, collateral, Floor() if collateral is None else collateral.floor)
 
-    def _current_collateral(self, tee: Tee, fmspc: bytes, now: datetime) -> DcapCollateral:
-        collateral = self._collateral.get((tee, fmspc))
-        if collateral is None:
-            raise UnavailableError(Code.ENDORSEMENTS_UNAVAILABLE, f"no collateral for {tee} and FMSPC {fmspc.hex()}")
-        if not collateral.valid_from <= now <= collateral.valid_until:
-            raise UnavailableError(
-                Code.ENDORSEMENTS_UNAVAILABLE,
-                f"collateral for {tee} and FMSPC {fmspc.hex()} holds from {collateral.valid_from} to "
-                f"{collateral.valid_until}",
-            )
+
+def _current(platform: _Platform, tee: Tee, now: datetime) -> DcapCollateral:
+    """Step 8 of a remembered set: there is one, and it holds."""
+    collateral = platform.collateral
+    if collateral is not None and collateral.valid_from <= now <= collateral.valid_until:
         return collateral
+    held = "is absent" if collateral is None else f"holds from {collateral.valid_from} to {collateral.valid_until}"
+    fmspc = platform.chain.extension.fmspc.hex()
+    raise UnavailableError(Code.ENDORSEMENTS_UNAVAILABLE, f"collateral for {tee} and FMSPC {fmspc} {held}")
 
 
 def _refuse_without_chain(quote: Quote) -> NoReturn:
@@ -242,9 +266,7 @@ def _tdx_svns(body: DcapBody) -> bytes:
     return body.tee_tcb_svn + body.mr_signer_seam + body.seam_attributes + (body.tee_tcb_svn_2 or b"")
 
 
-def _digest(*parts: bytes) -> bytes:
-    """SHA-256 over each part behind its u32 big-endian length."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(4) + part)
-    return digest.digest()
+def _identity(quote: Quote, platform_certificates: Sequence[bytes]) -> bytes:
+    """Return SHA-256 over all that steps 2 to 5 look at, each part behind its u32 big-endian length."""
+    parts = [bytes((quote.version,)), quote.certified, *(() if quote.has_chain else platform_certificates)]
+    return hashlib.sha256(b"".join([len(part).to_bytes(4) + part for part in parts])).digest()

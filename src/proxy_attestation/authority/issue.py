@@ -20,7 +20,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import astuple
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from proxy_attestation import log
 from proxy_attestation.appraisal.dcap_collateral import verify_collateral
@@ -51,7 +51,6 @@ from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.decide import decide
 from proxy_attestation.policy.model import Decision
 from proxy_attestation.policy.names import spiffe_id
-
 
 
 class _Prepared(NamedTuple):

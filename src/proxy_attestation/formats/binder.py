@@ -38,7 +38,7 @@ def issue_binder(*, ca_id: bytes, session_id: bytes, nonce: bytes, spki: bytes, 
         request: the request's exact bytes (hashed here).
     """
     parts = (ca_id, session_id, nonce, spki, hashlib.sha256(request).digest())
-    return LABEL + b"".join(length_prefixed(part) for part in parts)
+    return LABEL + b"".join([length_prefixed(part) for part in parts])
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ refuses everything else that `decode` refuses.
 """
 
 import io
-from typing import Final, NoReturn, TypeAlias
+from collections.abc import Iterable
+from typing import Any, Final, NoReturn, TypeAlias
 
 import cbor2
 
@@ -37,7 +38,11 @@ def _refuse_tag(*_: object) -> NoReturn:
     raise ValueError("tag not allowed")
 
 
-_NO_TAGS: Final = dict.fromkeys(_BUILT_IN_TAGS, _refuse_tag)
+_BOUNDS: Final[dict[str, Any]] = {
+    "max_depth": CBOR_DEPTH_MAX,
+    "allow_duplicate_keys": False,
+    "semantic_decoders": dict.fromkeys(_BUILT_IN_TAGS, _refuse_tag),
+}
 
 
 def _ordered(value: object) -> object:
@@ -51,21 +56,39 @@ def _ordered(value: object) -> object:
 def _require_ours(value: object, *, ordered: bool) -> None:
     """Refuse types that `encode` does not write, and maps in another order than its own.
 
+    Args:
+        value: a container, or something that has no place here.
+        ordered: whether the order counts.
+
     Raises:
         ValueError: or TypeError.
     """
+    items: Iterable[object]
     if isinstance(value, dict):
-        keys = list(value)
-        # `rank` raises for a key of another type, which sorting makes it see.
-        if keys != sorted(keys, key=rank) and ordered:
-            raise ValueError("map keys in another order")
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            if type(item) not in _LEAVES:
-                _require_ours(item, ordered=ordered)
-    elif type(value) not in _LEAVES:
+        _require_keys(value, ordered=ordered)
+        items = value.values()
+    elif isinstance(value, list):
+        items = value
+    else:
         raise TypeError(f"a {type(value).__name__}")
+    for item in items:
+        if type(item) not in _LEAVES:
+            _require_ours(item, ordered=ordered)
+
+
+def _require_keys(keys: Iterable[object], *, ordered: bool) -> None:
+    last = -1
+    for key in keys:
+        # Numbers that ascend, which most maps of ours have, need no ranks.
+        if type(key) is not int or key <= last:
+            break
+        last = key
+    else:
+        return
+    found = list(keys)
+    # `rank` raises for a key of another type.
+    if found != sorted(found, key=rank) and ordered:
+        raise ValueError("map keys in another order")
 
 
 def _thawed(value: object) -> object:
@@ -96,9 +119,15 @@ def decode(data: bytes, code: Code, limit: int) -> Value:
     Raises:
         FormatError: with `code`, for anything that `encode` would not have written.
     """
-    value = _read(data, code, limit, foreign=False)
-    # Maps keep the order in which they came: what is written back shows every other liberty of the encoder.
-    if cbor2.dumps(value) != data:
+    if len(data) > limit:
+        raise FormatError(code, f"{len(data)} bytes, at most {limit} allowed")
+    try:
+        value = _checked(cbor2.loads(data, allow_indefinite=False, **_BOUNDS), ordered=True)
+        # Maps keep the order in which they came: what is written back shows every other liberty of the encoder.
+        exact = cbor2.dumps(value) == data
+    except _DECODE_ERRORS as error:
+        raise FormatError(code, "not CBOR that we accept") from error
+    if not exact:
         raise FormatError(code, "not deterministic CBOR, or bytes after its end")
     return value
 
@@ -118,27 +147,24 @@ def decode_foreign(data: bytes, code: Code, limit: int) -> Value:
         FormatError: with `code`, for bytes after the end, duplicate keys, floats and simple values, keys other than
             integers and text, and tags anywhere but outermost.
     """
-    return _read(data, code, limit, foreign=True)
-
-
-def _read(data: bytes, code: Code, limit: int, *, foreign: bool) -> Value:
     if len(data) > limit:
         raise FormatError(code, f"{len(data)} bytes, at most {limit} allowed")
     stream = io.BytesIO(data)
     try:
-        value: Value = cbor2.load(
-            stream,
-            max_depth=CBOR_DEPTH_MAX,
-            allow_indefinite=foreign,
-            allow_duplicate_keys=False,
-            semantic_decoders=_NO_TAGS,
-        )
-        if isinstance(value, cbor2.CBORTag):
-            value = cbor2.CBORTag(value.tag, _thawed(value.value))
-        _require_ours(value.value if isinstance(value, cbor2.CBORTag) else value, ordered=not foreign)
+        value = _checked(cbor2.load(stream, allow_indefinite=True, **_BOUNDS), ordered=False)
     except _DECODE_ERRORS as error:
         raise FormatError(code, "not CBOR that we accept") from error
     # The decoder leaves the stream behind the last byte of the item, however much it has read ahead.
     if stream.tell() != len(data):
         raise FormatError(code, "bytes after the end")
+    return value
+
+
+def _checked(value: Value, *, ordered: bool) -> Value:
+    content: object = value
+    if isinstance(value, cbor2.CBORTag):
+        content = _thawed(value.value)
+        value = cbor2.CBORTag(value.tag, content)
+    if type(content) not in _LEAVES:
+        _require_ours(content, ordered=ordered)
     return value

@@ -17,7 +17,7 @@ Only zero bytes may follow the signature data: some platforms pad, and nothing t
 
 import struct
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import AppraisalError, FormatError
@@ -38,7 +38,8 @@ PCK_LEAF: Final = 4
 """Certification data: the PCK certificate alone, PEM."""
 PCK_CHAIN: Final = 5
 """Certification data: the PCK certificate and its issuers, PEM."""
-_QE_CERTIFICATION: Final = 6
+_ENCLOSING_TYPES: Final = range(6, 7)
+"""The certification of the quoting enclave, around all that follows."""
 _CERTIFICATION_TYPES: Final = range(1, 6)
 """1 to 3 name the platform (PPID, clear or encrypted) and hold no certificate; 4 and 5 hold certificates."""
 
@@ -50,7 +51,9 @@ _QE_REPORT: Final = struct.Struct("<384s64sH")
 _TEE_TYPE: Final = {0x00: Tee.SGX, 0x81: Tee.TDX}
 _BODY_TYPE_SGX: Final = 1
 _TD_REPORT_LENGTH: Final = {2: TD_REPORT_10_LENGTH, 3: TD_REPORT_15_LENGTH}
-_SGX_REPORT_RESERVED: Final = ((20, 32), (96, 128), (160, 192), (262, 304))
+# SGX REPORT: bytes 20 to 31, 96 to 127, 160 to 191 and 262 to 303.
+_SGX_REPORT_RESERVED: Final = struct.Struct("<20x12s64x32s32x32s70x42s80x")
+_NOTHING_RESERVED: Final = _SGX_REPORT_RESERVED.unpack(bytes(SGX_REPORT_LENGTH))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class Quote:
         report_data: 64 bytes of the body.
         signed: header and body, what the signature covers.
         signature: r and s, 64 bytes, big-endian.
+        certified: all of the signature data behind the signature: the attestation key and what certifies it.
         attestation_key: x and y, 64 bytes, big-endian.
         qe_report: 384 bytes, the quoting enclave's own report.
         qe_report_signature: 64 bytes, by the platform's PCK.
@@ -82,6 +86,7 @@ class Quote:
     report_data: bytes
     signed: bytes
     signature: bytes
+    certified: bytes
     attestation_key: bytes
     qe_report: bytes
     qe_report_signature: bytes
@@ -119,24 +124,23 @@ def decode_quote(data: bytes) -> Quote:
 
 
 def _decode(data: bytes, tee: Tee, version: int, user_data: bytes) -> Quote:
-    malformed = dcap_code(tee, DcapFault.MALFORMED)
     start, end = _body(data, tee, version)
     (size,) = _SIZE.unpack_from(data, end)
     section, padding = data[end + 4 : end + 4 + size], data[end + 4 + size :]
     if len(section) != size:
-        raise FormatError(malformed, f"{size} bytes of signature data declared, {len(section)} are there")
+        _malformed(tee, f"{size} bytes of signature data declared, {len(section)} are there")
     rest = section[128:]
     if version != 3:
-        rest = _enclosed(rest, tee, range(_QE_CERTIFICATION, _QE_CERTIFICATION + 1))
+        _, rest = _enclosed(rest, tee, _ENCLOSING_TYPES)
     qe_report, qe_report_signature, length = _QE_REPORT.unpack_from(rest)
-    authentication_data, rest = rest[_QE_REPORT.size :][:length], rest[_QE_REPORT.size + length :]
-    certification_data = _enclosed(rest, tee, _CERTIFICATION_TYPES)
-    if padding.strip(b"\0"):
-        raise FormatError(malformed, "bytes other than zero after the signature data")
+    rest = rest[_QE_REPORT.size :]
+    certification_type, certification_data = _enclosed(rest[length:], tee, _CERTIFICATION_TYPES)
+    if padding and padding.strip(b"\0"):
+        _malformed(tee, "bytes other than zero after the signature data")
     body = data[start:end]
     for report in (body, qe_report) if tee is Tee.SGX else (qe_report,):
-        if any(report[first:last].strip(b"\0") for first, last in _SGX_REPORT_RESERVED):
-            raise FormatError(malformed, "reserved bytes of an SGX report are not zero")
+        if _SGX_REPORT_RESERVED.unpack(report) != _NOTHING_RESERVED:
+            _malformed(tee, "reserved bytes of an SGX report are not zero")
     return Quote(
         data=data,
         tee=tee,
@@ -146,21 +150,23 @@ def _decode(data: bytes, tee: Tee, version: int, user_data: bytes) -> Quote:
         report_data=body[320:384] if tee is Tee.SGX else body[520:584],
         signed=data[:end],
         signature=section[:64],
+        certified=section[64:],
         attestation_key=section[64:128],
         qe_report=qe_report,
         qe_report_signature=qe_report_signature,
-        qe_authentication_data=authentication_data,
-        certification_type=_TYPE_AND_SIZE.unpack_from(rest)[0],
+        qe_authentication_data=rest[:length],
+        certification_type=certification_type,
         certification_data=certification_data,
     )
 
 
 def _identify(data: bytes) -> tuple[Tee, int, bytes]:
     """Return the TEE, the version, and the header's 20 bytes of user data."""
-    header = data[:HEADER_LENGTH].ljust(HEADER_LENGTH, b"\0")
-    version, key_type, tee_type, vendor, user_data = _HEADER.unpack(header)
+    if len(data) < HEADER_LENGTH:
+        raise FormatError(Code.EVIDENCE_UNKNOWN, "too short for a DCAP quote")
+    version, key_type, tee_type, vendor, user_data = _HEADER.unpack_from(data)
     tee = Tee.SGX if version == 3 else _TEE_TYPE.get(tee_type)
-    if len(data) < HEADER_LENGTH or version not in (3, 4, 5) or tee is None:
+    if version not in (3, 4, 5) or tee is None:
         raise FormatError(Code.EVIDENCE_UNKNOWN, "no header of a DCAP quote of version 3, 4 or 5")
     if version == 3 and tee_type != 0:
         raise FormatError(Code.SGX_MALFORMED, "version 3 with a TEE type other than SGX")
@@ -182,17 +188,21 @@ def _body(data: bytes, tee: Tee, version: int) -> tuple[int, int]:
     if not length and body_type != _BODY_TYPE_SGX:
         raise AppraisalError(dcap_code(tee, DcapFault.VERSION), f"a report body of unknown type {body_type}")
     if not length or size != length:
-        raise FormatError(dcap_code(tee, DcapFault.MALFORMED), f"body type {body_type} of {size} bytes")
+        _malformed(tee, f"body type {body_type} of {size} bytes")
     start = HEADER_LENGTH + _TYPE_AND_SIZE.size
     return start, start + length
 
 
-def _enclosed(part: bytes, tee: Tee, types: range) -> bytes:
-    """Return the data of a certification: u16 type, u32 size, and data of that size, which is all there is."""
+def _enclosed(part: bytes, tee: Tee, types: range) -> tuple[int, bytes]:
+    """Return type and data of a certification: u16 type, u32 size, and data of that size, which is all there is."""
     found, size = _TYPE_AND_SIZE.unpack_from(part)
     if found not in types:
         raise AppraisalError(dcap_code(tee, DcapFault.CERTIFICATION_DATA), f"certification data of type {found}")
     data = part[_TYPE_AND_SIZE.size :]
     if len(data) != size or not data:
-        raise FormatError(dcap_code(tee, DcapFault.MALFORMED), "certification data is empty or does not fill its place")
-    return data
+        _malformed(tee, "certification data is empty or does not fill its place")
+    return found, data
+
+
+def _malformed(tee: Tee, detail: str) -> NoReturn:
+    raise FormatError(dcap_code(tee, DcapFault.MALFORMED), detail)

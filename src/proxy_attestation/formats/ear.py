@@ -5,9 +5,10 @@ The bytes are fixed by `proto/ear.cddl`: extension id-pe-cmw holds ``OCTET STRIN
 carries it exactly once, never critical, in at most 2 KiB; it holds no chip id and no raw evidence.
 """
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import cbor2
 from cryptography.hazmat import asn1
@@ -168,6 +169,9 @@ class LeafClaims:
 
 
 _SUBMODULE: Final = Record(LeafClaims, tcb=Item(-70017, _tcb))
+_KEYS: Final = [(name, item.key) for name, item in _SUBMODULE.items]
+# The encoder asks for whatever JSON does not have, which is bytes.
+_JSON: Final = json.JSONEncoder(default=bytes.hex)
 
 
 def encode_claims_set(claims: LeafClaims) -> bytes:
@@ -241,39 +245,33 @@ def decode_claims_set(data: bytes) -> LeafClaims:
     )
 
 
-def describe_claims_set(data: bytes) -> dict[str, object]:
-    """Return a claims set of our own making for people, as JSON values under the names of `LeafClaims`.
+def claims_set_to_json(data: bytes) -> str:
+    """Return a claims set of our own making for people: one JSON object under the names of `LeafClaims`.
 
     Bytes are in hex, times in RFC 3339, absent claims left out. Nothing is checked: what somebody else made goes
     through `decode_claims_set` first.
     """
     top = cbor2.loads(data.removeprefix(_TAG))
     ((tee, submodule),) = top[_SUBMODS].items()
-    values = [(name, submodule.get(item.key)) for name, item in _SUBMODULE.items]
-    described = {name: _readable(value) for name, value in values if value is not None}
+    described = {name: submodule[key] for name, key in _KEYS if key in submodule}
     status, date, number, advisories = described.pop("tcb")
-    return {
-        "issued_at": _readable_time(top[_IAT]),
-        "expires_at": _readable_time(top[_EXP]),
-        "nonce": top[_NONCE].hex(),
-        "build": top[_VERIFIER][1],
-        "tee": tee,
-        **described,
-        "policy_digest": described["policy_digest"][0].removeprefix(_POLICY_ID),
-        "spki": described["spki"][_KEY],
-        "key_origin": KeyOrigin(described["key_origin"]).name.lower(),
-        "tcb_status": status,
-        "tcb_date": _readable_time(date),
-        "tcb_evaluation_number": number,
-        "advisories": advisories,
-    }
-
-
-def _readable(value: Any) -> Any:
-    """Return bytes in hex, and so the values of a map, whose keys become text."""
-    if isinstance(value, dict):
-        return {str(key): _readable(item) for key, item in value.items()}
-    return value.hex() if isinstance(value, bytes) else value
+    described["policy_digest"] = described["policy_digest"][0].removeprefix(_POLICY_ID)
+    described["spki"] = described["spki"][_KEY]
+    described["key_origin"] = KeyOrigin(described["key_origin"]).name.lower()
+    return _JSON.encode(
+        {
+            "issued_at": _readable_time(top[_IAT]),
+            "expires_at": _readable_time(top[_EXP]),
+            "nonce": top[_NONCE],
+            "build": top[_VERIFIER][1],
+            "tee": tee,
+            **described,
+            "tcb_status": status,
+            "tcb_date": _readable_time(date),
+            "tcb_evaluation_number": number,
+            "advisories": advisories,
+        }
+    )
 
 
 def _readable_time(seconds: int) -> str:

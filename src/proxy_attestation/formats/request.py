@@ -10,7 +10,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import lru_cache
+from itertools import pairwise
 from typing import Annotated, Final
 
 from proxy_attestation.codes import Code
@@ -22,7 +22,8 @@ from proxy_attestation.formats.values import Item, Record, as_bytes, as_list, as
 
 LIFETIME_MAX: Final = 366 * 24 * 3600
 _ENTRY: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?\Z")
-_LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+_LABEL: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_DNS: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*\Z")
 # RFC 3986, as much as a SPIFFE ID or an https URI needs: no user information, no query, no fragment.
 _URI: Final = re.compile(r"[a-z][a-z0-9+.-]{0,31}://[a-z0-9._-]{1,255}(:[0-9]{1,5})?(/[A-Za-z0-9._~-]{1,255}){0,16}\Z")
 
@@ -61,12 +62,16 @@ class Names:
     def encoded(self) -> list[str | bytes]:
         """Return all names in the order of the request."""
         everything: list[str | bytes] = [*self.dns, *self.uri, *self.ip]
-        # The order of the encodings: byte strings before text, then by length, then by content, all of it ASCII.
-        return sorted(everything, key=lambda name: (isinstance(name, str), len(name), name))
+        return sorted(everything, key=_rank)
 
     def readable(self) -> tuple[str, ...]:
         """Return all names as text, for people."""
         return (*self.dns, *(str(ipaddress.ip_address(raw)) for raw in self.ip), *self.uri)
+
+
+def _rank(name: str | bytes) -> tuple[bool, int, str | bytes]:
+    """Return what puts names into the order of their encodings: byte strings, then text, which is all of it ASCII."""
+    return (isinstance(name, str), len(name), name)
 
 
 def is_workload_name(text: str) -> bool:
@@ -76,9 +81,8 @@ def is_workload_name(text: str) -> bool:
 
 def is_dns_name(text: str) -> bool:
     """Tell whether `text` is a DNS name as certificates carry it: A-labels, lower case, no wildcard, no final dot."""
-    labels = text.split(".")
     # A name whose last label is all digits could be read as an IPv4 address by someone else.
-    return len(text) <= 253 and all(_LABEL.match(label) for label in labels) and not labels[-1].isdigit()
+    return len(text) <= 253 and _DNS.match(text) is not None and not text.rpartition(".")[2].isdigit()
 
 
 def is_uri_name(text: str) -> bool:
@@ -112,7 +116,8 @@ def _names(value: object, code: Code) -> Names:
     dns: list[str] = []
     ip: list[bytes] = []
     uri: list[str] = []
-    for item in as_list(value, code, NAMES_MAX):
+    items = as_list(value, code, NAMES_MAX)
+    for item in items:
         if isinstance(item, bytes) and len(item) in (4, 16):
             ip.append(item)
         elif isinstance(item, str) and is_dns_name(item):
@@ -121,11 +126,11 @@ def _names(value: object, code: Code) -> Names:
             uri.append(item)
         else:
             raise FormatError(code, "not a name that a certificate can carry")
-    names = Names(tuple(sorted(dns)), tuple(sorted(ip)), tuple(sorted(uri)))
-    encoded = names.encoded()
-    if encoded != value or len(set(encoded)) != len(encoded):
-        raise FormatError(code, "not sorted, or repeated")
-    return names
+    if len(items) > 1:
+        ranks = [_rank(item) for item in items]
+        if any(one >= other for one, other in pairwise(ranks)):
+            raise FormatError(code, "not sorted, or repeated")
+    return Names(tuple(sorted(dns)), tuple(sorted(ip)), tuple(sorted(uri)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +185,6 @@ def encode_request(request: Request) -> bytes:
     return cbor.encode_ordered(_REQUEST.write(request))
 
 
-# Pure, and each renewal of a workload sends the bytes of the last. Refusals are not kept.
-@lru_cache(maxsize=256)
 def decode_request(data: bytes) -> Request:
     """Decode a request from exactly its bytes.
 

@@ -7,6 +7,8 @@ or raises FormatError with the code that its format has for bytes which are not 
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
+from operator import attrgetter
 from typing import Any, Final, TypeVar, get_type_hints
 
 from proxy_attestation.codes import Code
@@ -115,10 +117,15 @@ def as_member(value: object, code: Code, kind: type[_Member]) -> _Member:
     """
     if type(value) not in (int, str):
         raise FormatError(code, f"a {kind.__name__} was expected")
-    try:
-        return kind(value)
-    except ValueError as error:
-        raise FormatError(code, f"unknown {kind.__name__}") from error
+    member: _Member | None = _members(kind).get(value)
+    if member is None:
+        raise FormatError(code, f"unknown {kind.__name__}")
+    return member
+
+
+@cache
+def _members(kind: type[_Member]) -> dict[Any, _Member]:
+    return {member.value: member for member in kind}
 
 
 def as_list(value: object, code: Code, maximum: int, minimum: int = 0) -> list[Any]:
@@ -183,6 +190,9 @@ class Record:
         self.items: Final = sorted(items.items(), key=lambda pair: rank(pair[1].key))
         self._required: Final = frozenset(item.key for _, item in self.items if item.absent is ...)
         self._known: Final = None if extensible else frozenset(item.key for _, item in self.items)
+        # What the two loops below need, taken out of the items once.
+        self._readers: Final = [(name, i.key, i.read, i.arguments, i.absent) for name, i in self.items]
+        self._writers: Final = [(attrgetter(name), i.key, i.write, i.absent) for name, i in self.items]
 
     def read(self, value: object, code: Code) -> dict[str, Any]:
         """Return what each field holds, by its name.
@@ -196,19 +206,19 @@ class Record:
         if not self._required <= value.keys() or (self._known is not None and not value.keys() <= self._known):
             raise FormatError(code, f"map keys {sorted(map(str, value))}, expected {sorted(map(str, self._required))}")
         fields = {}
-        for name, item in self.items:
-            try:
-                present = item.key in value
-                fields[name] = item.read(value[item.key], code, *item.arguments) if present else item.absent
-            except FormatError as error:
-                raise FormatError(error.code, f"{name}: {error.detail}") from error
+        name = ""
+        try:
+            for name, key, read, arguments, absent in self._readers:
+                fields[name] = read(value[key], code, *arguments) if key in value else absent
+        except FormatError as error:
+            raise FormatError(error.code, f"{name}: {error.detail}") from error
         return fields
 
     def write(self, holder: object) -> dict[int | str, object]:
         """Return the map for an object that has the fields, its keys in the order of deterministic CBOR."""
-        values = [(item, getattr(holder, name)) for name, item in self.items]
-        return {
-            item.key: value if item.write is None else item.write(value)
-            for item, value in values
-            if value != item.absent
-        }
+        found = {}
+        for get, key, write, absent in self._writers:
+            value = get(holder)
+            if value != absent:
+                found[key] = value if write is None else write(value)
+        return found

@@ -114,13 +114,13 @@ def _mismatches(claims: Claims, request: Request, workload: Workload, own_id: st
     if workload.owner not in _OWNERS_WITHOUT_PROOF:
         yield Mismatch(Code.POLICY_OWNER, "owner", str(workload.owner), "no proof")
     # 10. Names.
-    refused = Names(
-        dns=tuple([name for name in request.names.dns if name not in workload.names.dns]),
-        ip=tuple([name for name in request.names.ip if name not in workload.names.ip]),
-        uri=tuple([name for name in request.names.uri if name != own_id]),
-    )
-    for name in refused.readable():
-        yield Mismatch(Code.POLICY_NAME, "names", ", ".join((*workload.names.readable(), own_id)), name)
+    wanted, granted = request.names, workload.names
+    dns = [name for name in wanted.dns if name not in granted.dns]
+    ip = [name for name in wanted.ip if name not in granted.ip]
+    uri = [name for name in wanted.uri if name != own_id]
+    if dns or ip or uri:
+        for name in Names(tuple(dns), tuple(ip), tuple(uri)).readable():
+            yield Mismatch(Code.POLICY_NAME, "names", ", ".join((*granted.readable(), own_id)), name)
     if workload.name == RESERVED_ENTRY:
         # No policy that was read from a file has such an entry. The proxy's own ids are worth a second look.
         yield Mismatch(Code.POLICY_NAME, "name", "an entry that is not the proxy's own", workload.name)

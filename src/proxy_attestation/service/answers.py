@@ -1,9 +1,7 @@
 """What the core answers, as messages of the wire."""
 
-import json
-
 from proxy_attestation.authority.messages import AuthorityInfo, Issued
-from proxy_attestation.formats.ear import describe_claims_set
+from proxy_attestation.formats.ear import claims_set_to_json
 from proxy_attestation.service.challenge import Challenge
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
 
@@ -36,7 +34,7 @@ def signed_answer(issued: Issued) -> pb.GetSignedCertificateResponse:
     life = issued.not_after - issued.not_before
     return pb.GetSignedCertificateResponse(
         chain=issued.chain,
-        claims_json=json.dumps(describe_claims_set(issued.claims_set)),
+        claims_json=claims_set_to_json(issued.claims_set),
         ledger_index=issued.index,
         renewal=pb.RenewalInformation(start=issued.not_before + life * 2 // 3, end=issued.not_before + life * 5 // 6),
     )
