@@ -231,7 +231,7 @@ class Issuer:
         return leaf_row(
             EntryKind.LEAF, plan, self._serial(), expected, claims_set, session_id=token.session_id,
             tee=expected.tee, evidence_sha256=claims.evidence_sha256, status=said.status,
-            measurements=code_measurements(claims), tcb_evaluation_number=None if claims.tcb is None else claims.tcb.evaluation_number,
+            measurements=code_measurements(claims), tcb_evaluation_number=said.tcb_evaluation_number,
             claims_sha256=_sha256(claims_set), request_sha256=_sha256(order.request),
         )  # fmt: skip
 

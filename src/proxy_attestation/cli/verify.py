@@ -87,11 +87,14 @@ def _lines(peer: Peer) -> list[tuple[str, str]]:
         lines.append(("mr_signer", claims.signer.hex()))
     if claims.product_id is not None and claims.svn is not None:
         lines.append(("product", f"isv_prod_id {claims.product_id}, isv_svn {claims.svn}"))
-    # The format allows years that datetime does not know; a level cannot be younger than its use.
-    date = datetime.fromtimestamp(min(claims.tcb_date, claims.issued_at), UTC)
+    if claims.tcb_date is not None:
+        # The format allows years that datetime does not know; a level cannot be younger than its use.
+        date = datetime.fromtimestamp(min(claims.tcb_date, claims.issued_at), UTC)
+        lines += [
+            ("tcb", f"{claims.tcb_status} of {date:%Y-%m-%d}, evaluation {claims.tcb_evaluation_number}"),
+            ("advisories", ", ".join(claims.advisories) or "none"),
+        ]
     lines += [
-        ("tcb", f"{claims.tcb_status} of {date:%Y-%m-%d}, evaluation {claims.tcb_evaluation_number}"),
-        ("advisories", ", ".join(claims.advisories) or "none"),
         ("application", "no claim" if claims.application_sha256 is None else claims.application_sha256.hex()),
         ("key", f"made in: {claims.key_origin.name.lower()}"),
         ("owner", claims.owner),

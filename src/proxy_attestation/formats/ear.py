@@ -125,7 +125,7 @@ class LeafClaims:
         product_id: ISVPRODID, or None.
         svn: ISVSVN, or None.
         debug: whether the TEE can be debugged.
-        tcb_status: the vendor's word.
+        tcb_status: the vendor's word, or None where the vendor has no such words; then the next three are empty too.
         tcb_date: seconds since the epoch.
         tcb_evaluation_number: of the TCB info that was used.
         advisories: of the matched level, sorted.
@@ -152,9 +152,9 @@ class LeafClaims:
     product_id: Annotated[int | None, Item(-70014, as_uint, _U16, absent=None)]
     svn: Annotated[int | None, Item(-70015, as_uint, _U16, absent=None)]
     debug: Annotated[bool, Item(-70016, as_bool)]
-    tcb_status: str
-    tcb_date: int
-    tcb_evaluation_number: int
+    tcb_status: str | None
+    tcb_date: int | None
+    tcb_evaluation_number: int | None
     advisories: tuple[str, ...]
     application_sha256: Annotated[bytes | None, Item(-70018, as_bytes, _DIGEST, absent=None)]
     owner: Annotated[str, Item(-70019, as_text, (16,))]
@@ -163,12 +163,14 @@ class LeafClaims:
     simulated: Annotated[bool, Item(-70022, as_bool)]
 
     @property
-    def tcb(self) -> tuple[str, int, int, tuple[str, ...]]:
+    def tcb(self) -> tuple[str, int | None, int | None, tuple[str, ...]] | None:
         """The four TCB fields, which are one list in the claims set."""
+        if self.tcb_status is None:
+            return None
         return self.tcb_status, self.tcb_date, self.tcb_evaluation_number, self.advisories
 
 
-_SUBMODULE: Final = Record(LeafClaims, tcb=Item(-70017, _tcb))
+_SUBMODULE: Final = Record(LeafClaims, tcb=Item(-70017, _tcb, absent=None))
 _KEYS: Final = [(name, item.key) for name, item in _SUBMODULE.items]
 # The encoder asks for whatever JSON does not have, which is bytes.
 _JSON: Final = json.JSONEncoder(default=bytes.hex)
@@ -228,7 +230,7 @@ def decode_claims_set(data: bytes) -> LeafClaims:
     verifier = as_map(top[_VERIFIER], code, frozenset({0, 1}))
     as_text(verifier[0], code, 64)
     fields = _SUBMODULE.read(submodule, code)
-    status, date, number, advisories = fields.pop("tcb")
+    status, date, number, advisories = fields.pop("tcb") or (None, None, None, ())
     if fields["status"] == CONTRAINDICATED and not fields["debug"]:
         raise FormatError(code, "contraindicated, and not because of debug")
     return LeafClaims(
@@ -254,7 +256,7 @@ def claims_set_to_json(data: bytes) -> str:
     top = cbor2.loads(data.removeprefix(_TAG))
     ((tee, submodule),) = top[_SUBMODS].items()
     described = {name: submodule[key] for name, key in _KEYS if key in submodule}
-    status, date, number, advisories = described.pop("tcb")
+    tcb = described.pop("tcb", None)
     described["policy_digest"] = described["policy_digest"][0].removeprefix(_POLICY_ID)
     described["spki"] = described["spki"][_KEY]
     described["key_origin"] = KeyOrigin(described["key_origin"]).name.lower()
@@ -266,12 +268,18 @@ def claims_set_to_json(data: bytes) -> str:
             "build": top[_VERIFIER][1],
             "tee": tee,
             **described,
-            "tcb_status": status,
-            "tcb_date": _readable_time(date),
-            "tcb_evaluation_number": number,
-            "advisories": advisories,
+            **({} if tcb is None else _readable_tcb(*tcb)),
         }
     )
+
+
+def _readable_tcb(status: str, date: int, number: int, advisories: list[str]) -> dict[str, object]:
+    return {
+        "tcb_status": status,
+        "tcb_date": _readable_time(date),
+        "tcb_evaluation_number": number,
+        "advisories": advisories,
+    }
 
 
 def _readable_time(seconds: int) -> str:

@@ -6,7 +6,7 @@ from typing import Final
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import Mismatch
 from proxy_attestation.formats.ear import AFFIRMING, WARNING, LeafClaims
-from proxy_attestation.formats.pins import UP_TO_DATE
+from proxy_attestation.formats.pins import TCB_STATUS, UP_TO_DATE
 from proxy_attestation.formats.request import Names
 from proxy_attestation.formats.tee import debug_code, tcb_status_code
 from proxy_attestation.relying_party.expectation import Expectation
@@ -96,8 +96,8 @@ def _compare_code(e: Expectation, claims: LeafClaims) -> Iterator[Mismatch]:
 def _compare_platform(e: Expectation, claims: LeafClaims) -> Iterator[Mismatch]:
     if claims.debug and not e.allow_debug:
         yield Mismatch(debug_code(claims.tee), "debug", "false", "true")
-    if claims.tcb_status not in e.tcb:
-        yield Mismatch(tcb_status_code(claims.tee), "tcb", " or ".join(e.tcb), claims.tcb_status)
+    if TCB_STATUS[claims.tee] and claims.tcb_status not in e.tcb:
+        yield Mismatch(tcb_status_code(claims.tee), "tcb", " or ".join(e.tcb), claims.tcb_status or "none")
     unlisted = [advisory for advisory in claims.advisories if advisory not in e.advisories]
     if unlisted:
         yield Mismatch(Code.POLICY_ADVISORY, "advisories", ", ".join(e.advisories) or "none", ", ".join(unlisted))
@@ -108,7 +108,7 @@ def _compare_platform(e: Expectation, claims: LeafClaims) -> Iterator[Mismatch]:
 
 def _compare_vector(e: Expectation, claims: LeafClaims) -> Iterator[Mismatch]:
     # A warning tier is what an accepted status other than UpToDate looks like; nothing else may cause one.
-    warned = claims.tcb_status != UP_TO_DATE and claims.tcb_status in e.tcb
+    warned = claims.tcb_status not in (None, UP_TO_DATE) and claims.tcb_status in e.tcb
     debugged = claims.debug and e.allow_debug
     if claims.status != AFFIRMING and not (warned and claims.status == WARNING) and not debugged:
         yield Mismatch(Code.POLICY_CLAIM, "ear_status", str(AFFIRMING), str(claims.status))

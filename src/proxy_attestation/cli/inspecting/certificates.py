@@ -63,6 +63,19 @@ def crl_tree(crl: x509.CertificateRevocationList) -> tuple[Node, ...]:
     )
 
 
+def _tcb(claims: LeafClaims) -> tuple[Node, ...]:
+    if claims.tcb_date is None:
+        return ()
+    # The format allows years that datetime does not know; a level cannot be younger than its use.
+    date = datetime.fromtimestamp(min(claims.tcb_date, claims.issued_at), UTC)
+    return (
+        Node("tcb_status", claims.tcb_status, "the vendor's word on the platform"),
+        Node("tcb_date", _time(date)),
+        Node("tcb_evaluation_data_number", claims.tcb_evaluation_number),
+        Node("advisory_ids", list(claims.advisories)),
+    )
+
+
 def claims_tree(claims: LeafClaims) -> tuple[Node, ...]:
     """Return what a proxy vouches for in one of its certificates."""
     application = claims.application_sha256
@@ -74,10 +87,7 @@ def claims_tree(claims: LeafClaims) -> tuple[Node, ...]:
         Node("signer", None if claims.signer is None else claims.signer.hex(), "who signed the code"),
         Node("product_id", claims.product_id),
         Node("svn", claims.svn, "security version of the code"),
-        Node("tcb_status", claims.tcb_status, "the vendor's word on the platform"),
-        Node("tcb_date", _time(datetime.fromtimestamp(claims.tcb_date, UTC))),
-        Node("tcb_evaluation_data_number", claims.tcb_evaluation_number),
-        Node("advisory_ids", list(claims.advisories)),
+        *_tcb(claims),
         Node("application_sha256", None if application is None else application.hex(), "what runs behind the loader"),
         Node("key_origin", claims.key_origin.name.lower(), "where the certificate's key was made"),
         Node("attested_key_sha256", hashlib.sha256(claims.spki).hexdigest(), "must be the certificate's spki_sha256"),
