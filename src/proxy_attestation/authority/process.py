@@ -11,6 +11,7 @@ exit 0. SIGHUP: the policy is read again.
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -29,6 +30,9 @@ from proxy_attestation.errors import InternalError, ProxyAttestationError, Usage
 
 MAINTENANCE_SECONDS: Final = 60.0
 """How often it is looked whether a CA or key is to be replaced."""
+
+GARBAGE_THRESHOLD: Final = 20_000
+"""New containers after which the youngest of them are collected; Python's own 700 are a few orders' worth."""
 
 _STDIN: Final = 0
 
@@ -71,6 +75,7 @@ async def serve_authority(
             server = Server(issuer)
             listening = await server.listen(bind(path))
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, issuer, state)
+            _settle()
             ready(issuer, path)
             try:
                 await _maintain(issuer, stop)
@@ -97,6 +102,16 @@ def run_authority(state: Path, socket: Path | None, tls_names: Sequence[str]) ->
     if not stat.S_ISFIFO(mode) and not stat.S_ISSOCK(mode):
         raise UsageError("standard input must be a pipe that the parent holds: its end tells that the parent is gone")
     asyncio.run(_run(state, socket, tls_names))
+
+
+def _settle() -> None:
+    """Keep what the start made out of garbage collection, which then has little to look at, and collect less often.
+
+    Orders leave no cycles behind; a tenth of their time was spent on looking for some.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD)
 
 
 async def _run(state: Path, socket: Path | None, tls_names: Sequence[str]) -> None:
