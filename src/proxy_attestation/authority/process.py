@@ -75,7 +75,6 @@ async def serve_authority(
             server = Server(issuer)
             listening = await server.listen(bind(path))
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, issuer, state)
-            _settle()
             ready(issuer, path)
             try:
                 await _maintain(issuer, stop)
@@ -137,6 +136,7 @@ async def _run(state: Path, socket: Path | None, tls_names: Sequence[str]) -> No
 
 
 def _say_ready(issuer: Issuer, path: Path) -> None:
+    _settle()
     told = issuer.hello()
     fields = {
         "socket": str(path),
