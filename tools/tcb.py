@@ -19,6 +19,8 @@ from proxy_attestation_simulator.harness import make_proxy
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "proxy_attestation"
 ROOMS = ("formats", "appraisal", "policy", "authority", "service")
+SHARED = ("log.py",)
+"""Modules below the rooms that only they use."""
 BUDGET = 6000
 _NO_CODE = {
     tokenize.COMMENT,
@@ -44,8 +46,8 @@ def code_lines(source: str) -> int:
 def count() -> int:
     """Print the table of rooms and return the total."""
     total = 0
-    for room in ROOMS:
-        files = sorted((PACKAGE / room).glob("*.py"))
+    for room in (*ROOMS, *SHARED):
+        files = sorted((PACKAGE / room).glob("*.py")) if room in ROOMS else [PACKAGE / room]
         lines = sum(code_lines(path.read_text()) for path in files)
         total += lines
         print(f"{room:<12} {lines:>6} lines of code in {len(files):>2} files")

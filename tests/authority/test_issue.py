@@ -445,13 +445,13 @@ class TestBatches:
     ) -> None:
         info = issuer.hello()
         orders = [world.order(info) for _ in range(3)]
-        build = Issuer._build
+        build = Issuer._row
 
-        def broken(self: Issuer, *arguments: Any) -> Any:
-            row = build(self, *arguments)
-            return row._replace(session_id=b"short") if arguments[0] is orders[1] else row
+        def broken(self: Issuer, *arguments: Any, **said: Any) -> Any:
+            row = build(self, *arguments, **said)
+            return row._replace(session_id=b"short") if row.session_id == orders[1].token[5:21] else row
 
-        monkeypatch.setattr(Issuer, "_build", broken)
+        monkeypatch.setattr(Issuer, "_row", broken)
         outcomes = issuer.issue_batch(orders)
         assert [type(outcome) for outcome in outcomes] == [Issued, InternalError, Issued]
         indexes = [outcome.index for outcome in outcomes if isinstance(outcome, Issued)]

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
-from proxy_attestation.authority import wire
-from proxy_attestation.authority import wire_messages as messages
+from proxy_attestation.authority import messages, wire
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.messages import Issued
 from proxy_attestation.codes import Code

@@ -4,7 +4,8 @@
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
 
@@ -164,12 +165,11 @@ class Authority:
         if floors.check_raise(self.floors, tee, fmspc, floor, now):
             raised = {**self.floors, (tee, fmspc): floor}
             digest = self._digest(self.policy, raised)
-            with self.ledger.transaction():
+            with self._change():
                 self.ledger.set_floor(tee, fmspc, floor)
                 self._record_policy(digest)
-                generation = self._next_generation()
-            self.floors, self.policy_digest, self.generation = raised, digest, generation
-            self.latest = max(self.latest, floor.issue_date)
+            self.floors, self.policy_digest = raised, digest
+            self.saw(floor.issue_date)
         return floor
 
     def reload_policy(self, policy: Policy) -> bool:
@@ -200,13 +200,12 @@ class Authority:
 
     def _rotate(self, now: int) -> None:
         number = self._numbers[-1] + 1
-        with self.ledger.transaction():
+        with self._change():
             new = cas.make_issuing(
                 self.settings, self.root, self._keys, self.ledger, number=number, now=now, random=self._random
             )
-            generation = self._next_generation()
         self._numbers.append(number)
-        self.issuing, self.generation = (new, *self.issuing), generation
+        self.issuing = (new, *self.issuing)
         self.saw(new.ca.not_before)
 
     def _retire(self, now: int) -> None:
@@ -216,17 +215,16 @@ class Authority:
                 self._keys.destroy(retired.ca.number)
         live = tuple(issuing for issuing in self.issuing if issuing.ca.not_after > now)
         if live != self.issuing:
-            with self.ledger.transaction():
-                generation = self._next_generation()
-            self.issuing, self.generation = live, generation
+            with self._change():
+                pass
+            self.issuing = live
 
     def _new_token_key(self, now: int) -> None:
         key = TokenKey(self._random(4), self._random(32), now + TOKEN_KEY_ACTIVE + TOKEN_KEY_GRACE)
         kept = (key, *(old for old in self.token_keys if old.not_after > now and old.key_id != key.key_id))
-        with self.ledger.transaction():
+        with self._change():
             self.ledger.replace_token_keys(kept)
-            generation = self._next_generation()
-        self.token_keys, self.generation = kept, generation
+        self.token_keys = kept
 
     def _adopt(self, policy: Policy) -> None:
         """Put a policy in force, and record it."""
@@ -239,13 +237,12 @@ class Authority:
             detail = f"version {policy.version} was not raised: {version} has been in force with other contents"
             raise ConfigurationError(Code.POLICY_STALE, detail)
         digest = self._digest(policy, self.floors)
-        with self.ledger.transaction():
+        with self._change():
             self.ledger.set_meta(_POLICY_VERSION, policy.version.to_bytes(8, "big"))
             self.ledger.set_meta(_POLICY_CONTENT, content)
             self.ledger.set_meta(_POLICY_SOFTWARE, __version__.encode())
             self._record_policy(digest)
-            generation = self._next_generation()
-        self.policy, self.policy_digest, self.generation = policy, digest, generation
+        self.policy, self.policy_digest = policy, digest
 
     def _digest(self, policy: Policy, recorded: dict[tuple[Tee, bytes], Floor]) -> bytes:
         return policy_digest(policy, self.roots, recorded, __version__)
@@ -257,7 +254,10 @@ class Authority:
             self.ledger.append([Row(EntryKind.POLICY, encode_entry(entry))])
             self.ledger.set_meta(_POLICY_DIGEST, digest)
 
-    def _next_generation(self) -> int:
-        """Write the next generation, inside a transaction; in force once that is committed."""
-        self.ledger.set_meta(_GENERATION, (self.generation + 1).to_bytes(8, "big"))
-        return self.generation + 1
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """Change what workers are told, in one transaction; in force once that is committed."""
+        with self.ledger.transaction():
+            yield
+            self.ledger.set_meta(_GENERATION, (self.generation + 1).to_bytes(8, "big"))
+        self.generation += 1

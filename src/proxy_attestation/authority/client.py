@@ -4,12 +4,12 @@ import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import astuple
+from functools import partial
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
 from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
-from proxy_attestation.authority import wire
-from proxy_attestation.authority import wire_messages as messages
+from proxy_attestation.authority import messages, wire
 from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
 from proxy_attestation.authority.sockets import unix_address
 from proxy_attestation.authority.wire import Method
@@ -24,7 +24,7 @@ CALL_TIMEOUT: Final = 10.0
 """Seconds after which a call is given up; the authority may still have issued, and the same call finds out."""
 
 
-class AuthorityClient:
+class AuthorityClient(asyncio.Protocol):
     """One connection to the authority. When it breaks, every open call fails, and the owner connects anew."""
 
     def __init__(self, call_timeout: float) -> None:
@@ -53,7 +53,7 @@ class AuthorityClient:
             with unix_address(path) as address:
                 async with asyncio.timeout(call_timeout):
                     await loop.sock_connect(sock, address)
-                    await loop.create_unix_connection(lambda: _Protocol(client), sock=sock)
+                    await loop.create_unix_connection(lambda: client, sock=sock)
         except (OSError, TimeoutError) as error:
             sock.close()
             raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, f"{path}: {error}") from error
@@ -137,19 +137,28 @@ class AuthorityClient:
         except FormatError as error:
             raise InternalError(f"the authority's answer: {error.detail}") from error
 
-    def _connected(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note what to write to; asyncio calls this, and so the next two."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what asyncio gives to a stream protocol
         self._transport = transport
 
-    def _received(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:
+        """Give each answer that is whole now to its call."""
         try:
             for frame in self._reader.feed(data):
                 self._answer(wire.decode_answer(frame))
         except FormatError as error:
             # The stream cannot be trusted any further.
-            detail = f"the authority's answer: {error.detail}"
-            self._fail(lambda: InternalError(detail))
+            self._fail(InternalError, f"the authority's answer: {error.detail}")
             if self._transport is not None:
                 self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Fail every open call."""
+        del exc
+        self._fail(partial(UnavailableError, Code.AUTHORITY_UNAVAILABLE), "the connection to the authority broke")
+        if not self._lost.done():
+            self._lost.set_result(None)
 
     def _answer(self, answer: wire.Answer) -> None:
         future = self._calls.get(answer.call_id)
@@ -160,28 +169,7 @@ class AuthorityClient:
         else:
             future.set_result(answer.body)
 
-    def _disconnected(self) -> None:
-        self._fail(lambda: UnavailableError(Code.AUTHORITY_UNAVAILABLE, "the connection to the authority broke"))
-        if not self._lost.done():
-            self._lost.set_result(None)
-
-    def _fail(self, error: Callable[[], ProxyAttestationError]) -> None:
+    def _fail(self, error: Callable[[str], ProxyAttestationError], detail: str) -> None:
         for future in self._calls.values():
             if not future.done():
-                future.set_exception(error())
-
-
-class _Protocol(asyncio.Protocol):
-    def __init__(self, client: AuthorityClient) -> None:
-        self._client = client
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what asyncio gives to a stream protocol
-        self._client._connected(transport)
-
-    def data_received(self, data: bytes) -> None:
-        self._client._received(data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        del exc
-        self._client._disconnected()
+                future.set_exception(error(detail))

@@ -75,28 +75,25 @@ def init_state(
         UnavailableError: `authority.unavailable`, when something cannot be written. STATE is then as it was.
     """
     if not rules.is_authority_domain(trust_domain):
-        raise UsageError(
-            f"--trust-domain {trust_domain!r}: at most {rules.TRUST_DOMAIN_MAX} of a-z, 0-9, '.', '-' and '_'"
-        )
+        limit = rules.TRUST_DOMAIN_MAX
+        raise UsageError(f"--trust-domain {trust_domain!r}: at most {limit} of a-z, 0-9, '.', '-' and '_'")
     suffixes = tuple(sorted(set(dns)))
     if not rules.are_suffixes(suffixes):
         raise UsageError(f"--dns: 1 to {rules.DNS_SUFFIXES_MAX} DNS names in lower case, without a dot in front")
-    anchor = None if simulated_root is None else _simulated_anchor(simulated_root)
+    anchors = {} if simulated_root is None else dict([layout.read_anchor(simulated_root, "--simulated")])
+    if not VENDOR_ROOTS.intel.isdisjoint(anchors.values()):
+        raise UsageError("--simulated: this is a real vendor's root; use --real")
     settings = Settings(
-        simulated=anchor is not None,
-        trust_domain=trust_domain,
-        key_origin=FileKeys.origin,
-        dns=suffixes,
-        root_spki_sha256=bytes(32),
-        anchors=frozenset() if anchor is None else frozenset({anchor[1]}),
-    )
+        simulated=simulated_root is not None, trust_domain=trust_domain, key_origin=FileKeys.origin, dns=suffixes,
+        root_spki_sha256=bytes(32), anchors=frozenset(anchors.values()),
+    )  # fmt: skip
     loaded = load_policy(policy)
     settings.check_policy(loaded)
     files = _policy_files(policy)
     existed = state.exists()
     _require_empty(state)
     try:
-        complete, root = _write(state, settings, files, None if anchor is None else anchor[0], int(now.timestamp()))
+        complete, root = _write(state, settings, files, tuple(anchors), int(now.timestamp()))
         _require_same(load_policy(state / layout.POLICY), loaded)
     except OSError as error:
         _clear(state, keep=existed)
@@ -139,7 +136,7 @@ def memory_issuer(
 
 
 def _write(
-    state: Path, settings: Settings, files: dict[str, bytes], anchor: bytes | None, now: int
+    state: Path, settings: Settings, files: dict[str, bytes], anchors: tuple[bytes, ...], now: int
 ) -> tuple[Settings, bytes]:
     """Fill STATE; authority.toml comes last, and without it there is no authority."""
     state.mkdir(mode=0o700, exist_ok=True)
@@ -149,7 +146,7 @@ def _write(
     for name, content in files.items():
         (state / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(state / name, content)
-    if anchor is not None:
+    for anchor in anchors:
         write_private(state / layout.ANCHORS / "simulated-root.der", anchor)
     write_private(state / layout.LEDGER, b"")
     ledger = Ledger.create(state / layout.LEDGER)
@@ -167,13 +164,6 @@ def _write(
     write_private(state / layout.SETTINGS, text)
     sync_directory(state)
     return complete, root
-
-
-def _simulated_anchor(data: bytes) -> tuple[bytes, bytes]:
-    der, pin = layout.read_anchor(data, "--simulated")
-    if pin in VENDOR_ROOTS.intel:
-        raise UsageError("--simulated: this is a real vendor's root; use --real")
-    return der, pin
 
 
 def _policy_files(policy: Path) -> dict[str, bytes]:
@@ -217,11 +207,8 @@ def _require_empty(state: Path) -> None:
 
 def _clear(state: Path, *, keep: bool) -> None:
     """Take back what was written into a directory that was empty or not there."""
-    if not keep:
-        shutil.rmtree(state, ignore_errors=True)
-        return
-    for path in state.iterdir():
+    for path in state.iterdir() if keep else (state,):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
-            path.unlink()
+            path.unlink(missing_ok=True)

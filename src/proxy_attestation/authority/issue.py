@@ -20,15 +20,15 @@ import os
 from collections.abc import Sequence
 from dataclasses import astuple
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from proxy_attestation import log
 from proxy_attestation.appraisal.dcap_collateral import verify_collateral
 from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
 from proxy_attestation.authority import cas, floors, profile
 from proxy_attestation.authority.authority import Authority
-from proxy_attestation.authority.check import ExpectedClaims, is_usual_key
-from proxy_attestation.authority.leaf import Plan, code_measurements, leaf_claims, leaf_row
+from proxy_attestation.authority.check import Expected, ExpectedClaims, is_usual_key
+from proxy_attestation.authority.leaf import code_measurements, leaf_claims, leaf_row, life
 from proxy_attestation.authority.ledger import Row
 from proxy_attestation.authority.messages import FLOORS_MAX, AuthorityInfo, Issued, IssueOrder
 from proxy_attestation.authority.token import Token, open_token
@@ -46,10 +46,9 @@ from proxy_attestation.formats import binder, cbor
 from proxy_attestation.formats.csr import spki_sha256
 from proxy_attestation.formats.ear import encode_claims_set
 from proxy_attestation.formats.ledger_entry import EntryKind, decode_entry
-from proxy_attestation.formats.request import Names, Request, decode_request
+from proxy_attestation.formats.request import Names, decode_request
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.decide import decide
-from proxy_attestation.policy.model import Decision
 from proxy_attestation.policy.names import spiffe_id
 
 
@@ -141,13 +140,12 @@ class Issuer:
             UnavailableError: `authority.*`.
         """
         _check_key(spki)
-        issuing = self.authority.active
-        own_id = self.authority.settings.server_id
-        plan = self._plan(issuing.ca, self.authority.now(), (), spki=spki, names=self._tls_names, own_id=own_id)
-        row = leaf_row(EntryKind.PROXY_TLS, plan, self._serial())
+        issuing, own_id = self.authority.active, self.authority.settings.server_id
+        expected = self._expected(issuing.ca, self.authority.now(), spki=spki, names=self._tls_names, spiffe_id=own_id)
+        row = self._row(EntryKind.PROXY_TLS, issuing, expected, None, None)
         with self.authority.ledger.transaction():
             self.authority.ledger.append([row])
-        self.authority.saw(plan.not_before)
+        self.authority.saw(row.not_before or 0)
         return _sign(issuing, row)
 
     def _prepare(self, order: IssueOrder, new: dict[bytes, Row]) -> _Prepared | ProxyAttestationError:
@@ -194,14 +192,29 @@ class Issuer:
         if not decision.accepted:
             raise PolicyError(decision.mismatches)
         # 8. Life.
+        settings = authority.settings
+        what = ExpectedClaims(
+            tee=str(token.tee), nonce=token.nonce, policy_digest=authority.policy_digest, debug=claims.debug,
+            application_sha256=decision.application_sha256, simulated=settings.simulated,
+        )  # fmt: skip
         limits = (now + decision.lifetime, int(claims.valid_until.timestamp()))
-        own_id = spiffe_id(authority.settings.trust_domain, request.workload)
-        plan = self._plan(issuing.ca, now, limits, spki=order.spki, names=decision.names, own_id=own_id)
-        left, minimum = plan.not_after - now, authority.policy.min_lifetime
+        own_id = spiffe_id(settings.trust_domain, request.workload)
+        expected = self._expected(
+            issuing.ca, now, limits, what, spki=order.spki, names=decision.names, spiffe_id=own_id
+        )
+        left, minimum = life(expected)[1] - now, authority.policy.min_lifetime
         if left < minimum:
             raise UnavailableError(Code.AUTHORITY_LIFETIME, f"{left} s would be left, at least {minimum} are demanded")
         # 9. Bytes.
-        row = new[token.session_id] = self._build(order, token, request, decision, plan)
+        owner = "" if decision.workload is None else str(decision.workload.owner)
+        said = leaf_claims(claims, request, expected, what, owner=owner, ledger=settings.ledger_origin)
+        claims_set = encode_claims_set(said)
+        row = new[token.session_id] = self._row(
+            EntryKind.LEAF, issuing, expected, claims_set, token.session_id, tee=what.tee, status=said.status,
+            evidence_sha256=claims.evidence_sha256, measurements=code_measurements(claims),
+            tcb_evaluation_number=said.tcb_evaluation_number, claims_sha256=_sha256(claims_set),
+            request_sha256=_sha256(order.request),
+        )  # fmt: skip
         return _Prepared(token.session_id, row, issuing, None)
 
     def _used(self, order: IssueOrder, token: Token, issuing: cas.IssuingCa, new: dict[bytes, Row]) -> _Prepared | None:
@@ -217,32 +230,23 @@ class Issuer:
             raise RequestError(Code.CHALLENGE_SPENT, "this session got a certificate for another key or request")
         return _Prepared(token.session_id, row, issuing, index)
 
-    def _build(self, order: IssueOrder, token: Token, request: Request, decision: Decision, plan: Plan) -> Row:
-        claims, settings = order.claims, self.authority.settings
-        said = leaf_claims(
-            claims, request, decision, plan,
-            nonce=token.nonce, ledger=settings.ledger_origin, simulated=settings.simulated,
-        )  # fmt: skip
-        claims_set = encode_claims_set(said)
-        expected = ExpectedClaims(
-            tee=str(token.tee), nonce=token.nonce, policy_digest=plan.policy_digest, debug=claims.debug,
-            application_sha256=decision.application_sha256, simulated=settings.simulated,
-        )  # fmt: skip
-        return leaf_row(
-            EntryKind.LEAF, plan, self._serial(), expected, claims_set, session_id=token.session_id,
-            tee=expected.tee, evidence_sha256=claims.evidence_sha256, status=said.status,
-            measurements=code_measurements(claims), tcb_evaluation_number=said.tcb_evaluation_number,
-            claims_sha256=_sha256(claims_set), request_sha256=_sha256(order.request),
+    def _expected(
+        self, ca: cas.Ca, now: int, limits: tuple[int, ...] = (), claims: ExpectedClaims | None = None, **chosen: Any
+    ) -> Expected:
+        """Return the leaf as it is decided; spki, names and SPIFFE ID are given."""
+        return Expected(
+            issuer=ca.name, authority_key_id=ca.key_id, issuer_not_before=ca.not_before, now=now,
+            not_after_limits=(*limits, ca.not_after), permitted_dns=self.authority.settings.dns, claims=claims,
+            **chosen,
         )  # fmt: skip
 
-    def _plan(
-        self, issuing: cas.Ca, now: int, limits: tuple[int, ...], *, spki: bytes, names: Names, own_id: str
-    ) -> Plan:
-        authority = self.authority
-        return Plan(issuing, now, limits, spki, names, own_id, authority.settings.dns, authority.policy_digest)
-
-    def _serial(self) -> bytes:
-        return profile.new_serial(self._random(profile.SERIAL_BYTES))
+    def _row(
+        self, kind: EntryKind, issuing: cas.IssuingCa, expected: Expected, claims: bytes | None, session: bytes | None,
+        **said: Any,
+    ) -> Row:  # fmt: skip
+        serial, digest = profile.new_serial(self._random(profile.SERIAL_BYTES)), self.authority.policy_digest
+        more = {"issuer_spki_sha256": issuing.ca.ca_id, "policy_digest": digest, **said}
+        return leaf_row(kind, serial, expected, claims, session, **more)
 
     def _append(self, new: dict[bytes, Row]) -> dict[bytes, int | ProxyAttestationError]:
         """Commit new entries; give each session its index, or the error that kept it out."""

@@ -3,14 +3,18 @@
 The annotations are the whole wire: what is within their bounds arrives as it was sent, anything else is refused.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Final, NamedTuple, TypeAlias
+from typing import Annotated, Final, NamedTuple, TypeAlias, TypeVar
 
 from proxy_attestation.appraisal.claims import Claims
-from proxy_attestation.appraisal.endorsements import Floor
-from proxy_attestation.formats.arrays import TIME_MAX, Size, exactly
+from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
+from proxy_attestation.authority.wire import MALFORMED
+from proxy_attestation.formats.arrays import TIME_MAX, Array, Size, exactly
 from proxy_attestation.formats.bounds import CERTIFICATE_MAX, CLAIMS_MAX, REQUEST_MAX
 from proxy_attestation.formats.tee import Tee
+
+_T = TypeVar("_T")
 
 FLOORS_MAX: Final = 4096
 """Platforms (tee and FMSPC) whose collateral the authority remembers."""
@@ -124,3 +128,18 @@ class Issued:
     not_after: Seconds
     claims_set: Annotated[bytes, Size(1, CLAIMS_MAX)]
     generation: Count
+
+
+def _body(kind: type[_T]) -> tuple[Callable[[_T], object], Callable[[object], _T]]:
+    array = Array[_T](kind, MALFORMED)
+    return array.write, array.read
+
+
+# One encoder and one strict decoder for each body, which raises FormatError, `proxy.protocol`.
+encode_info, decode_info = _body(AuthorityInfo)
+encode_order, decode_order = _body(IssueOrder)
+encode_issued, decode_issued = _body(Issued)
+encode_endorsements, decode_endorsements = _body(DcapEndorsements)
+encode_floor, decode_floor = _body(Floor)
+decode_spki = Array[bytes](Spki, MALFORMED).read
+decode_chain = Array[tuple[bytes, ...]](Certificates, MALFORMED).read

@@ -11,6 +11,7 @@ exit 0. SIGHUP: the policy is read again.
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -29,6 +30,9 @@ from proxy_attestation.errors import InternalError, ProxyAttestationError, Usage
 
 MAINTENANCE_SECONDS: Final = 60.0
 """How often it is looked whether a CA or key is to be replaced."""
+
+GARBAGE_THRESHOLD: Final = 20_000
+"""New containers after which the youngest of them are collected; Python's own 700 are a few orders' worth."""
 
 _STDIN: Final = 0
 
@@ -99,6 +103,16 @@ def run_authority(state: Path, socket: Path | None, tls_names: Sequence[str]) ->
     asyncio.run(_run(state, socket, tls_names))
 
 
+def _settle() -> None:
+    """Keep what the start made out of garbage collection, which then has little to look at, and collect less often.
+
+    Orders leave no cycles behind; a tenth of their time was spent on looking for some.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD)
+
+
 async def _run(state: Path, socket: Path | None, tls_names: Sequence[str]) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -122,6 +136,7 @@ async def _run(state: Path, socket: Path | None, tls_names: Sequence[str]) -> No
 
 
 def _say_ready(issuer: Issuer, path: Path) -> None:
+    _settle()
     told = issuer.hello()
     fields = {
         "socket": str(path),

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from proxy_attestation import log
-from proxy_attestation.authority import wire
-from proxy_attestation.authority import wire_messages as messages
+from proxy_attestation.authority import messages, wire
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.messages import Issued, IssueOrder
 from proxy_attestation.authority.sockets import unix_address

@@ -5,25 +5,14 @@ A frame is u32 big-endian length, then one item. A call is ``[id, method, body]`
 answers come in any order. `wire_messages.py` has the bodies. Decoders take any bytes and give a value or a FormatError.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass
 from enum import IntEnum
 from typing import Annotated, Final, TypeAlias
 
+from proxy_attestation import errors
 from proxy_attestation.codes import Code
-from proxy_attestation.errors import (
-    AppraisalError,
-    ConfigurationError,
-    FormatError,
-    InternalError,
-    Mismatch,
-    PeerError,
-    PolicyError,
-    ProxyAttestationError,
-    RefusedError,
-    RequestError,
-    UnavailableError,
-    UsageError,
-)
+from proxy_attestation.errors import FormatError, Mismatch, ProxyAttestationError
 from proxy_attestation.formats import cbor
 from proxy_attestation.formats.arrays import Array, Size
 from proxy_attestation.formats.bounds import AUTHORITY_FRAME_MAX
@@ -38,9 +27,17 @@ _MISMATCH_TEXT_MAX: Final = 512
 
 # By their number, from 1. Most specific first: an error is sent as the first class that it is an instance of.
 _CLASSES: Final[tuple[type[ProxyAttestationError], ...]] = (
-    FormatError, ConfigurationError, UsageError, AppraisalError, PolicyError, RequestError, PeerError, RefusedError,
-    UnavailableError, InternalError,
+    errors.FormatError, errors.ConfigurationError, errors.UsageError, errors.AppraisalError, errors.PolicyError,
+    errors.RequestError, errors.PeerError, errors.RefusedError, errors.UnavailableError, errors.InternalError,
 )  # fmt: skip
+
+# Which of code, detail and mismatches each is made of, where not of the first two.
+_ARGUMENTS: Final[Mapping[type, slice]] = {
+    errors.UsageError: slice(1, 2),
+    errors.InternalError: slice(1, 2),
+    errors.PolicyError: slice(2, 3),
+    errors.PeerError: slice(0, 3),
+}
 
 _Text: TypeAlias = Annotated[str, Size(0, _DETAIL_MAX)]
 
@@ -174,15 +171,10 @@ def decode_answer(frame: bytes) -> Answer:
 def _decode_error(value: object) -> ProxyAttestationError:
     error = _ERROR.read(value)
     cls, mismatches = _CLASSES[error.kind - 1], tuple(Mismatch(*astuple(item)) for item in error.mismatches)
-    if cls is PolicyError:
-        if not mismatches:
-            raise FormatError(MALFORMED, "a policy error without mismatches")
-        return PolicyError(mismatches)
-    if cls is PeerError:
-        return PeerError(error.code, error.detail, mismatches)
-    if cls in (InternalError, UsageError):
-        return InternalError(error.detail) if cls is InternalError else UsageError(error.detail)
-    return cls(error.code, error.detail)
+    if cls is errors.PolicyError and not mismatches:
+        raise FormatError(MALFORMED, "a policy error without mismatches")
+    make: Callable[..., ProxyAttestationError] = cls
+    return make(*(error.code, error.detail, mismatches)[_ARGUMENTS.get(cls, slice(0, 2))])
 
 
 def _cut(text: str, maximum: int) -> str:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from operator import attrgetter
 from types import NoneType
 from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
@@ -53,19 +54,19 @@ class Chosen(NamedTuple):
 
 
 class _Codec(NamedTuple):
-    """How one type is read (value, code, arguments) and written."""
+    """How one type is read (value, code, arguments), and written: None where it is written as it is."""
 
     read: Callable[..., Any]
     arguments: tuple[Any, ...] = ()
-    write: Callable[[Any], Any] = lambda value: value
+    write: Callable[[Any], Any] | None = None
 
 
 class _Place(NamedTuple):
-    """One field: its name, the field that chooses its codec or None, the codec for each choice or for None."""
+    """One field of a record: its name, its codec, and the one length that it has as bytes or -1."""
 
     name: str
-    chooser: str | None
-    codecs: Mapping[Any, _Codec]
+    codec: _Codec
+    length: int
 
 
 class Array(Generic[_T]):
@@ -95,7 +96,7 @@ class Array(Generic[_T]):
 
     def write(self, value: _T) -> object:
         """Return lists, integers, bytes, text, booleans and None."""
-        return self._codec.write(value)
+        return value if self._codec.write is None else self._codec.write(value)
 
 
 def _codec(hint: Any, size: Size | None = None) -> _Codec:
@@ -104,10 +105,10 @@ def _codec(hint: Any, size: Size | None = None) -> _Codec:
         return _codec(hint.__origin__, next((mark for mark in marks if isinstance(mark, Size)), None))
     if parts[1:] == (NoneType,):
         read, more, write = _codec(parts[0], size)
-        return _Codec(_optional, (read, *more), lambda value: None if value is None else write(value))
+        return _Codec(_optional, (read, *more), _unless_none(write))
     if get_origin(hint) is tuple and parts[1:] == (...,) and size is not None:
         read, more, write = _codec(parts[0])
-        return _Codec(as_tuple, (*size, read, *more), lambda value: [write(item) for item in value])
+        return _Codec(as_tuple, (*size, read, *more), list if write is None else lambda value: [*map(write, value)])
     if hint is int and size is not None and size.maximum.bit_length() > _PLAIN_BITS:
         length = (size.maximum.bit_length() + 7) // 8
         return _Codec(_large, (*size, length), lambda value: value.to_bytes(length, "big"))
@@ -125,36 +126,65 @@ def _codec(hint: Any, size: Size | None = None) -> _Codec:
 
 
 def _record(kind: type) -> _Codec:
-    places = []
-    for name, hint in get_type_hints(kind, include_extras=True).items():
-        if get_origin(hint) is ClassVar:
-            continue
-        choice = next((mark for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, Chosen)), None)
-        if choice is None:
-            places.append(_Place(name, None, {None: _codec(hint)}))
-        else:
-            places.append(_Place(name, choice.field, {key: _record(kind) for key, kind in choice.table.items()}))
+    found = get_type_hints(kind, include_extras=True).items()
+    hints = {name: hint for name, hint in found if get_origin(hint) is not ClassVar}
+    codecs = [_choice(hint, [*hints]) or _codec(hint) for hint in hints.values()]
+    places = [_Place(name, codec, _length(codec)) for name, codec in zip(hints, codecs, strict=True)]
+    changed = [(index, codec.write) for index, codec in enumerate(codecs) if codec.write is not None]
+    values = attrgetter(*hints) if len(hints) > 1 else lambda holder: [getattr(holder, name) for name in hints]
 
     def write(holder: object) -> list[object]:
-        return [
-            codecs[None if chooser is None else getattr(holder, chooser)].write(getattr(holder, name))
-            for name, chooser, codecs in places
-        ]
+        items = list(values(holder))
+        for index, write in changed:
+            items[index] = write(items[index])
+        return items
 
     return _Codec(_read_record, (kind, places), write)
 
 
+def _choice(hint: Any, names: list[str]) -> _Codec | None:
+    mark = next((mark for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, Chosen)), None)
+    if mark is None:
+        return None
+    codecs = {key: _record(kind) for key, kind in mark.table.items()}
+    writers = {kind: codecs[key].write for key, kind in mark.table.items()}
+    return _Codec(_chosen, (names.index(mark.field), codecs), lambda value: (writers[type(value)] or list)(value))
+
+
 def _read_record(value: object, code: Code, kind: type, places: list[_Place]) -> object:
-    found: dict[Any, Any] = {}
-    for (name, chooser, codecs), item in zip(places, as_list(value, code, len(places), len(places)), strict=True):
-        codec = codecs.get(found.get(chooser))
-        if codec is None:
-            raise FormatError(code, f"{name}: nothing stands here for {found[chooser]}")
+    found: list[Any] = []
+    items = as_list(value, code, len(places), len(places))
+    for (name, (read, arguments, _), length), item in zip(places, items, strict=True):
+        if type(item) is bytes and len(item) == length:
+            found.append(item)  # what most fields are, and all that their reader would ask
+            continue
         try:
-            found[name] = codec.read(item, code, *codec.arguments)
+            if read is _chosen:
+                codec = _chosen(found, code, *arguments)
+                found.append(codec.read(item, code, *codec.arguments))
+            else:
+                found.append(read(item, code, *arguments))
         except FormatError as error:
             raise FormatError(code, f"{name}: {error.detail}") from error
-    return kind(**found)
+    return kind(*found)
+
+
+def _length(codec: _Codec) -> int:
+    """Return the one length that bytes have here, or -1."""
+    exact = codec.read is as_bytes and len(set(codec.arguments)) == 1
+    return codec.arguments[0] if exact else -1
+
+
+def _unless_none(write: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
+    return None if write is None else lambda value: None if value is None else write(value)
+
+
+def _chosen(found: list[Any], code: Code, index: int, codecs: Mapping[Any, _Codec]) -> _Codec:
+    """Return how to read what an earlier field, the one at this index, has chosen."""
+    codec = codecs.get(found[index])
+    if codec is None:
+        raise FormatError(code, f"nothing stands here for {found[index]}")
+    return codec
 
 
 def _optional(value: object, code: Code, read: Callable[..., Any], *arguments: object) -> object:
