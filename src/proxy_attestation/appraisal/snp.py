@@ -42,7 +42,7 @@ from proxy_attestation.appraisal.snp_certificate import (
 from proxy_attestation.appraisal.snp_chain import ArkPins, SnpFloor, check_revocation, verify_vek_chain
 from proxy_attestation.appraisal.snp_claims import SnpClaims, snp_claims
 from proxy_attestation.codes import Code
-from proxy_attestation.errors import AppraisalError
+from proxy_attestation.errors import AppraisalError, ProxyAttestationError
 from proxy_attestation.formats.bounds import SNP_CERTIFICATES_MAX
 from proxy_attestation.formats.snp_certificates import VekExtensions, decode_vek_extensions
 from proxy_attestation.formats.snp_report import TCB_LAYOUT, VCEK, VLEK, Product, SnpReport, decode_snp_report
@@ -140,11 +140,9 @@ def appraise_snp(
     # 2
     body = snp_claims(report)
     _check_report(body)
-    # 3
+    # 3, 4
     pool = _read_pool(*report.certificates.certificates, *platform_certificates, *endorsements.certificates)
-    vek, extensions = _find_vek(body, pool)
-    # 4
-    product = _check_vek(body, extensions)
+    vek, extensions, product = _find_vek(body, pool)
     body = replace(body, product=product, csp_id=extensions.csp_id)
     # 5
     if not isinstance(vek.key, ec.EllipticCurvePublicKey):
@@ -177,6 +175,29 @@ def appraise_snp(
     )
 
 
+def appraise_vek(
+    endorsements: SnpEndorsements, roots: ArkPins, now: datetime, *, crl_required: bool
+) -> tuple[VekExtensions, bytes]:
+    """Appraise the first VCEK or VLEK by itself, without any report: steps 3, 7 and 8 of the walk.
+
+    Returns:
+        What AMD certified, and SHA-256 of the ARK's SubjectPublicKeyInfo (32 bytes).
+
+    Raises:
+        FormatError, AppraisalError: with a code of those steps, or `snp.product`.
+    """
+    pool = _read_pool(*endorsements.certificates)
+    veks = ((vek, kind) for kind, name in _VEK_NAMES.items() for vek in pool if vek.common_name.endswith(name))
+    vek, kind = next(veks, (None, ""))
+    if vek is None:
+        refuse(Code.SNP_ENDORSEMENTS_MISSING, "absent: a VCEK or a VLEK")
+    extensions = decode_vek_extensions(vek.extensions)
+    product = _check_extensions(kind, extensions)
+    issuer, ark = verify_vek_chain(vek, kind, product, pool=pool, pins=roots, now=now)
+    check_revocation(issuer, ark, endorsements.crls, now, required=crl_required)
+    return extensions, ark.spki_sha256
+
+
 def _check_report(body: SnpClaims) -> None:
     """Step 2."""
     if body.policy_bits & ~_POLICY_DEFINED or not body.policy_bits & _POLICY_ONE:
@@ -195,33 +216,39 @@ def _read_pool(*ders: bytes) -> list[AmdCertificate]:
     return [read_amd_certificate(der) for der in dict.fromkeys(ders)]
 
 
-def _find_vek(body: SnpClaims, pool: Sequence[AmdCertificate]) -> tuple[AmdCertificate, VekExtensions]:
-    """Step 3: the certificate of the right kind, for this chip and TCB if there is one, or else the first."""
-    name = _VEK_NAMES[body.signing_key]
-    found = [certificate for certificate in pool if certificate.common_name.endswith(name)]
-    if not found:
-        refuse(Code.SNP_ENDORSEMENTS_MISSING, f"absent: the {body.signing_key}")
-    read = [(certificate, decode_vek_extensions(certificate.extensions)) for certificate in found]
-    for certificate, extensions in read:
-        try:
-            _check_vek(body, extensions)
-        except AppraisalError:
-            continue
-        return certificate, extensions
-    return read[0]
+def _find_vek(body: SnpClaims, pool: Sequence[AmdCertificate]) -> tuple[AmdCertificate, VekExtensions, Product]:
+    """Steps 3 and 4: the first certificate that is for this report; where none is, what is wrong with the first."""
+    refusal: ProxyAttestationError | None = None
+    for certificate in pool:
+        if certificate.common_name.endswith(_VEK_NAMES[body.signing_key]):
+            try:
+                extensions = decode_vek_extensions(certificate.extensions)
+                return certificate, extensions, _check_vek(body, extensions)
+            except ProxyAttestationError as error:
+                refusal = refusal or error
+    raise refusal or AppraisalError(Code.SNP_ENDORSEMENTS_MISSING, f"absent: the {body.signing_key}")
 
 
-def _check_vek(body: SnpClaims, vek: VekExtensions) -> Product:
-    """Step 4."""
-    if (vek.hw_id is None) is (body.signing_key == VCEK) or (vek.csp_id is None) is (body.signing_key == VLEK):
-        refuse(Code.SNP_VEK, f"a {body.signing_key} with or without a chip id or a cloud provider")
+def _check_extensions(kind: str, vek: VekExtensions) -> Product:
+    """Return the processor line of a VCEK or VLEK that has everything which such a certificate of that line has."""
+    if (vek.hw_id is None) is (kind == VCEK) or (vek.csp_id is None) is (kind == VLEK):
+        refuse(Code.SNP_VEK, f"a {kind} with or without a chip id or a cloud provider")
     product = _LINES.get(vek.product_name.split("-")[0])
-    if product is None or body.product not in (None, product):
-        refuse(Code.SNP_PRODUCT, f"a certificate for {vek.product_name!r}, a report of {body.product}")
+    if product is None:
+        refuse(Code.SNP_PRODUCT, f"a certificate for {vek.product_name!r}")
     layout = TCB_LAYOUT[product]
     missing = {spl for spl in layout if not spl.startswith("spl")} - vek.spls.keys()
     if missing or any(spl for name, spl in vek.spls.items() if name not in layout):
         refuse(Code.SNP_VEK, f"security patch levels {sorted(vek.spls)} for {product}")
+    return product
+
+
+def _check_vek(body: SnpClaims, vek: VekExtensions) -> Product:
+    """Step 4."""
+    product = _check_extensions(body.signing_key, vek)
+    if body.product not in (None, product):
+        refuse(Code.SNP_PRODUCT, f"a certificate for {vek.product_name!r}, a report of {body.product}")
+    layout = TCB_LAYOUT[product]
     if bytes(vek.spls.get(name, 0) for name in layout) != body.reported_tcb:
         refuse(Code.SNP_TCB_MISMATCH, f"a certificate for {dict(vek.spls)}, reported {body.reported_tcb.hex()}")
     # A masked chip id is zero: then the signature alone ties the certificate to the report.

@@ -31,6 +31,8 @@ _SHA384: Final = hashes.SHA384()
 _PSS: Final = padding.PSS(padding.MGF1(_SHA384), salt_length=48)
 _RSA_BITS: Final = 4096
 _RSA_EXPONENT: Final = 65537
+_HEADER: Final = 4
+"""Bytes of tag and length before 256 to 65535 bytes of content, which everything with such a signature has."""
 _SERIAL_WARNING: Final = "Parsed a serial number which wasn't positive"
 # What `cryptography` raises on bytes that are no acceptable certificate or list, eagerly or on first use.
 _PARSE_ERRORS: Final = (
@@ -126,7 +128,7 @@ def _read(certificate: x509.Certificate) -> AmdCertificate:
         refuse(Code.SNP_CHAIN, "a key that is neither RSA of 4096 bits nor P-384")
     if certificate.version is not x509.Version.v3 or certificate.serial_number < 0:
         refuse(Code.SNP_CHAIN, "a certificate of another version than 3, or its serial number")
-    _require_pss(certificate, Code.SNP_CHAIN)
+    _require_pss(certificate, certificate.tbs_certificate_bytes, Code.SNP_CHAIN)
     constraints = usage = None
     extensions: dict[str, bytes] = {}
     for extension in certificate.extensions:
@@ -162,10 +164,14 @@ def _read(certificate: x509.Certificate) -> AmdCertificate:
     )
 
 
-def _require_pss(signed: x509.Certificate | x509.CertificateRevocationList, code: Code) -> None:
+def _require_pss(signed: x509.Certificate | x509.CertificateRevocationList, tbs: bytes, code: Code) -> None:
     algorithm = signed.signature_algorithm_oid
     if algorithm != SignatureAlgorithmOID.RSASSA_PSS or not isinstance(signed.signature_hash_algorithm, hashes.SHA384):
         refuse(code, "a signature other than RSASSA-PSS with SHA-384")
+    # The algorithm stands inside what is signed and once more behind it, and must be the same (RFC 5280, 4.1.1.2).
+    outer = signed.public_bytes(Encoding.DER)[_HEADER + len(tbs) : -_HEADER - 1 - len(signed.signature)]
+    if len(signed.signature) != _RSA_BITS // 8 or outer not in tbs:
+        refuse(code, "a signature of another length, or of another algorithm than was signed")
 
 
 def signed_by(issuer: AmdCertificate, signature: bytes, tbs: bytes) -> bool:
@@ -220,7 +226,7 @@ def read_amd_crl(der: bytes, serials: Collection[int]) -> AmdCrl:
     try:
         with expecting_serial_zero():
             crl = x509.load_der_x509_crl(der)
-            _require_pss(crl, Code.SNP_CRL)
+            _require_pss(crl, crl.tbs_certlist_bytes, Code.SNP_CRL)
             number = None
             for extension in crl.extensions:
                 if isinstance(extension.value, x509.CRLNumber):

@@ -6,6 +6,7 @@ Fields carry the vendor's names in snake_case; byte strings are in memory order,
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
+from proxy_attestation.formats.snp_certificates import VekExtensions
 from proxy_attestation.formats.snp_report import Product, SnpReport, product_of, tcb_components
 
 _AUTHOR_KEY_EN: Final = 1 << 0
@@ -144,6 +145,13 @@ def snp_claims(report: SnpReport) -> SnpClaims:
         product=None if cpuid is None else product_of(cpuid),
         **values,
     )
+
+
+def vek_to_json(vek: VekExtensions) -> dict[str, object]:
+    """Return what AMD certified by the extensions' own names."""
+    named = {"hwID": None if vek.hw_id is None else vek.hw_id.hex(), "cspID": vek.csp_id}
+    found = {name: value for name, value in named.items() if value is not None}
+    return {"structVersion": vek.struct_version, "productName": vek.product_name, **vek.spls, **found}
 
 
 def snp_to_json(body: SnpClaims) -> dict[str, object]:

@@ -74,6 +74,11 @@ class VekExtensions:
     csp_id: str | None
 
 
+def looks_like_certificate_table(data: bytes) -> bool:
+    """Tell whether bytes begin with an entry that AMD has named."""
+    return data[:16] in (*_CERTIFICATES, _CRL)
+
+
 def decode_certificate_table(data: bytes) -> CertificateTable:
     """Decode a table: entries of GUID, offset and length, ended by a zero one, and the blobs somewhere behind them.
 

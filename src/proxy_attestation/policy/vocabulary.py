@@ -152,10 +152,11 @@ def read_pins(tee: Tee, reader: TableReader) -> dict[str, Any]:
         For every key its value, or what it stands for where the table does not have it: `PinKey.absent`, or an empty
         tuple for an `ANY_OF` key.
     """
-    return {key.name: _read_pin(key, reader) for key in PINS[tee].values()}
+    return {key.name: read_pin(key, reader) for key in PINS[tee].values()}
 
 
-def _read_pin(key: PinKey, reader: TableReader) -> PinValue | None:
+def read_pin(key: PinKey, reader: TableReader) -> PinValue | None:
+    """Read one pin: its value, or what stands for it where the table has none (`PinKey.absent`, or an empty tuple)."""
     read = partial(hex_from, size=key.size, zero=key.zero)
     if key.kind is PinKind.ANY_OF:
         return reader.values(key.name, PIN_VALUES_MAX, read)
