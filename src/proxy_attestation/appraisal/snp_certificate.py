@@ -169,8 +169,9 @@ def _require_pss(signed: x509.Certificate | x509.CertificateRevocationList, tbs:
     if algorithm != SignatureAlgorithmOID.RSASSA_PSS or not isinstance(signed.signature_hash_algorithm, hashes.SHA384):
         refuse(code, "a signature other than RSASSA-PSS with SHA-384")
     # The algorithm stands inside what is signed and once more behind it, and must be the same (RFC 5280, 4.1.1.2).
-    outer = signed.public_bytes(Encoding.DER)[_HEADER + len(tbs) : -_HEADER - 1 - len(signed.signature)]
-    if len(signed.signature) != _RSA_BITS // 8 or outer not in tbs:
+    outer, rest = signed.public_bytes(Encoding.DER)[_HEADER + len(tbs) :], _HEADER + 1 + _RSA_BITS // 8
+    # The byte before the signature counts the unused bits of its BIT STRING.
+    if len(signed.signature) != _RSA_BITS // 8 or outer[:-rest] not in tbs or outer[_HEADER - rest]:
         refuse(code, "a signature of another length, or of another algorithm than was signed")
 
 
