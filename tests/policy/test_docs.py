@@ -11,6 +11,7 @@ from proxy_attestation.policy.load import load_policy, parse_policy
 from proxy_attestation.policy.vocabulary import (
     APPLICATION_KEYS,
     DANGER_KEYS,
+    LATER_TEES,
     PINS,
     POLICY_KEYS,
     TCB_STATUS,
@@ -20,7 +21,8 @@ from proxy_attestation.policy.vocabulary import (
 
 PROJECT = Path(__file__).parents[2]
 POLICIES = PROJECT / "examples" / "policies"
-EXAMPLES = sorted(POLICIES.glob("*.toml"))
+# The examples of kinds that policies cannot name yet have tests of their own.
+EXAMPLES = sorted(path for path in POLICIES.glob("*.toml") if path.stem not in LATER_TEES)
 REFERENCE = (PROJECT / "docs" / "policy.md").read_text()
 BLOCKS = re.findall(r"^```toml\n(.*?)^```$", REFERENCE, re.DOTALL | re.MULTILINE)
 HEAD = 'version = 1\ntrust_domain = "example.org"\n'

@@ -17,7 +17,7 @@ from proxy_attestation.appraisal.snp import (
 from proxy_attestation.appraisal.snp_chain import AMD_ARKS
 from proxy_attestation.appraisal.snp_claims import snp_claims, snp_to_json, vek_to_json
 from proxy_attestation.codes import Code
-from proxy_attestation.endorsements.detect_snp import SnpKind, detect_snp, load_arks, snp_endorsements
+from proxy_attestation.endorsements.detect_snp import SnpKind, SnpPiece, detect_snp, load_arks, snp_endorsements
 from proxy_attestation.errors import ProxyAttestationError
 from proxy_attestation.formats.snp_report import Product, decode_snp_report, looks_like_snp_report
 from proxy_attestation.policy.snp_pins import production_mismatches
@@ -37,7 +37,7 @@ _REASONS = (
 
 
 def _endorsements(vectors_dir: Path, case: dict[str, Any]) -> SnpEndorsements:
-    pieces = []
+    pieces: list[SnpPiece] = []
     for role in ("vek", "chain"):
         found = detect_snp((vectors_dir / case["files"][role]).read_bytes(), role)
         assert found is not None
@@ -85,7 +85,7 @@ def test_verdict_and_claims(name: str, vectors_dir: Path) -> None:
         assert result.bound == (bytes.fromhex(case["claims"]["report_data"]),)
         assert (result.instance_id is None) is (body.chip_id == bytes(64))
         assert result.floor is None
-        assert result.anchor in AMD_ARKS[Product(found["product"])]
+        assert result.anchor in AMD_ARKS[Product(str(found["product"]))]
         assert result.body.csp_id == case["vek"]["extensions"].get("cspID")
         assert result.valid_until == datetime.fromisoformat(case["window"][1])
 
