@@ -23,6 +23,7 @@ from proxy_attestation.policy.snp_pins import (
     production_mismatches,
     snp_pins_readable,
 )
+from proxy_attestation.policy.vocabulary import PinKind
 from proxy_attestation_simulator.amd import AmdVendor
 from proxy_attestation_simulator.amd_faults import SNP_FAULTS
 
@@ -106,8 +107,10 @@ def test_each_pin_decides(name: str, amd: AmdVendor) -> None:
     key = next(key for key in SNP_PINS if key.name == name)
     value = getattr(body, key.claim)
     other = {"vmpl": 1, "min_guest_svn": 2, "policy": "0000020000000000", "platform_info": "2400000000000000"}
+    vectors = ("launch_mit_vector", "current_mit_vector")
+    other |= dict.fromkeys(vectors, "0300000000000000")
     wanted = other.get(name, ["11" * key.size])
-    changes = {name: wanted} | ({key.mask: "ff" * key.size} if name == "platform_info" else {})
+    changes = {name: wanted} | ({key.mask: "ff" * key.size} if key.kind is PinKind.MASKED else {})
     assert _found(match_snp_pins(_pins(_table(body, **changes)), body)) == [(key.code, name)]
     if isinstance(value, bytes) and (any(value) or key.zero):
         good = value.hex() if isinstance(wanted, str) else [value.hex(), "22" * key.size]
@@ -138,6 +141,12 @@ def test_each_component_of_each_tcb_decides(line: Product, name: str, byte: int,
 def test_the_current_tcb_is_no_minimum(amd: AmdVendor) -> None:
     body = replace(_body(amd), current_tcb=bytes(8))
     assert match_snp_pins(_pins(_table(body)), body) == ()
+
+
+def test_a_report_without_mitigation_vectors_has_none_that_are_pinned(amd: AmdVendor) -> None:
+    older = replace(_body(amd), launch_mit_vector=None)
+    pins = _pins(_table(older, launch_mit_vector="0000000000000000", launch_mit_vector_mask="0100000000000000"))
+    assert _found(match_snp_pins(pins, older)) == [(Code.POLICY_ATTRIBUTES, "launch_mit_vector")]
 
 
 def test_a_minimum_is_for_one_line(amd: AmdVendor) -> None:

@@ -1,19 +1,19 @@
 """Appraisal of AMD SEV-SNP reports. "Is it genuine?" Pure functions; the clock is a parameter.
 
-The walk; each step is tagged in the code, here or in the module named. ABI is AMD's 56860, KDS its 57230. Codes lack
-their `snp.` prefix here.
+The walk; each step is tagged in the code, here or in the module named. ABI is AMD's 56860, KDS its 57230;
+docs/evidence-snp.md says which structure each check is from. Codes lack their `snp.` prefix here.
 
 Without endorsements:
 
   1  parse; version, algorithm, signing key, reserved bytes  malformed, version, signature_algorithm, signing_key,
-     (formats.snp_report; ABI 7.3)                             certificate_table
+     (formats.snp_report; ABI)                                 certificate_table
   2  reserved bits; a privilege level that a guest has; a    policy, platform_info, vmpl, product
-     processor line that is known (ABI 4.3, 7.3)
+     processor line that is known (ABI)
   3  the VCEK or VLEK that KEY_INFO names, and AMD's         endorsements_missing, chain, vek
-     extensions in it (snp_certificate; KDS 3.1, 3.2)
-  4  it is for this line, this TCB, this chip (KDS 3.1)      product, tcb_mismatch, chip_id
-  5  it signed the report (ABI 7.3, 10)                      signature
-  6  TCB versions agree with one another (ABI 7.3)           tcb
+     extensions in it (snp_certificate; KDS)
+  4  it is for this line, this TCB, this chip (KDS)          product, tcb_mismatch, chip_id
+  5  it signed the report (ABI)                        signature
+  6  TCB versions agree with one another (ABI 2.2)           tcb
 
 With endorsements (snp_chain):
 

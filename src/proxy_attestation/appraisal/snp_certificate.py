@@ -1,7 +1,7 @@
 """AMD's certificates and revocation lists (RFC 5280), read one at a time.
 
 Everything in AMD's hierarchy is signed with RSASSA-PSS, SHA-384 and a salt of 48 bytes, by RSA keys of 4096 bits; the
-keys that sign reports are ECDSA P-384 (57230, chapter 2). Nothing else is accepted. Their certificates have serial
+keys that sign reports are ECDSA P-384 (AMD's 57230). Nothing else is accepted. Their certificates have serial
 number 0, which RFC 5280 forbids: `cryptography` warns of it, and exactly that warning is expected here.
 """
 

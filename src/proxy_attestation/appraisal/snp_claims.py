@@ -45,7 +45,7 @@ _KEY_INFO: Final = slice(0x048, 0x04C)
 
 @dataclass(frozen=True, slots=True)
 class SnpClaims:
-    """An attestation report (SEV-SNP firmware ABI, section 7.3), and what its certificate adds.
+    """An attestation report (SEV-SNP firmware ABI, ATTESTATION_REPORT), and what its certificate adds.
 
     Attributes:
         version: 2 to 5.

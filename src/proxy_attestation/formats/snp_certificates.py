@@ -1,7 +1,7 @@
 """What comes beside an SEV-SNP report: the host's certificate table, and AMD's extensions in a VCEK or VLEK.
 
-Source: SEV-ES GHCB Standardization (56421), section 4.1.8.1, cert_table; VCEK Certificate and KDS Interface
-Specification (57230, revision 1.00), sections 3.1 and 3.2.
+Source: SEV-ES GHCB Standardization (56421), SNP extended guest request, cert_table; VCEK Certificate and KDS Interface
+Specification (57230), the extensions of VCEK and VLEK.
 """
 
 import struct

@@ -1,6 +1,6 @@
 """AMD SEV-SNP attestation reports, versions 2 to 5, and the certificate table that an extended report ends with.
 
-Source: SEV Secure Nested Paging Firmware ABI Specification (56860, revision 1.58), section 7.3, ATTESTATION_REPORT and
+Source: SEV Secure Nested Paging Firmware ABI Specification (56860, revision 1.58), ATTESTATION_REPORT and
 TCB_VERSION. All integers are little-endian. What is read here is not yet believed: `appraisal.snp` checks the
 signature over exactly these bytes.
 

@@ -24,6 +24,8 @@ SNP_PINS: Final = (
     PinKey("vmpl", PinKind.NUMBER, 1, Code.POLICY_ATTRIBUTES),
     PinKey("policy", PinKind.MASKED, 8, Code.POLICY_ATTRIBUTES),
     PinKey("platform_info", PinKind.MASKED, 8, Code.POLICY_ATTRIBUTES),
+    PinKey("launch_mit_vector", PinKind.MASKED, 8, Code.POLICY_ATTRIBUTES),
+    PinKey("current_mit_vector", PinKind.MASKED, 8, Code.POLICY_ATTRIBUTES),
     PinKey("host_data", PinKind.ANY_OF, 32, Code.POLICY_CONFIG),
     PinKey("id_key_digest", PinKind.ANY_OF, 48, Code.POLICY_SIGNER, zero=False),
     PinKey("author_key_digest", PinKind.ANY_OF, 48, Code.POLICY_SIGNER, zero=False),
@@ -31,8 +33,8 @@ SNP_PINS: Final = (
     PinKey("image_id", PinKind.ANY_OF, 16, Code.POLICY_PRODUCT),
     PinKey("min_guest_svn", PinKind.AT_LEAST, 4, Code.POLICY_SVN),
 )
-"""SEV-SNP firmware ABI, section 7.3; lengths as in `appraisal.snp_claims.SnpClaims`. All but the first three may be
-absent, and then do not matter."""
+"""SEV-SNP firmware ABI, ATTESTATION_REPORT; lengths as in `appraisal.snp_claims.SnpClaims`. All but the first three may
+be absent, and then do not matter. A report before version 5 has no mitigation vectors, and so none that are pinned."""
 SNP_KEYS: Final = ("product", "min_tcb", "csp_id")
 """The keys beside those: the processor line, a table of minimum TCB components, and the cloud providers of VLEKs."""
 SNP_MINIMUM: Final = ("measurement", "vmpl", "policy", "product", "min_tcb")
