@@ -6,8 +6,9 @@ from pathlib import Path
 import cbor2
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from targets import NOW, aws, collateral, example_certificate, vendor
+from targets import NOW, amd, aws, collateral, example_certificate, snp_evidence, vendor
 
+from proxy_attestation.appraisal.snp_certificate import read_amd_certificate
 from proxy_attestation.formats.csr import build_csr
 from proxy_attestation.formats.evidence import Evidence, encode_evidence
 from proxy_attestation.formats.request import (
@@ -18,7 +19,9 @@ from proxy_attestation.formats.request import (
     encode_request,
     names_from,
 )
+from proxy_attestation.formats.snp_certificates import AMD_ARC
 from proxy_attestation.formats.tee import Tee
+from proxy_attestation_simulator.amd import TABLE_GUIDS, certificate_table
 from proxy_attestation_simulator.harness import default_policy
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,6 +74,32 @@ def _payload(document: bytes) -> bytes:
     value = cbor2.loads(document)
     payload = (value.value if isinstance(value, cbor2.CBORTag) else value)[2]
     return payload if isinstance(payload, bytes) else b""
+def _snp_reports() -> Iterator[bytes]:
+    for kind in ("VCEK", "VLEK"):
+        yield snp_evidence(kind).report
+        yield snp_evidence(kind).report + _snp_table(kind)
+    for version in (2, 3):
+        yield amd().platform("Turin").evidence(bytes(range(64)), version=version).report
+    yield from (path.read_bytes() for path in sorted(VECTORS.glob("snp/*/report.bin")))
+
+
+def _snp_table(kind: str) -> bytes:
+    names = (TABLE_GUIDS[kind], TABLE_GUIDS["issuer"], TABLE_GUIDS["ark"])
+    return certificate_table(dict(zip(names, snp_evidence(kind).certificates, strict=True)))
+
+
+def _snp_certificates() -> Iterator[bytes]:
+    good = snp_evidence("VCEK")
+    yield from (bytes([index]) + piece for index, piece in enumerate((*good.certificates, *good.crls)))
+    yield from (b"\0" + path.read_bytes() for path in sorted(VECTORS.glob("snp/*/vek.der")))
+
+
+def _vek_extensions() -> Iterator[bytes]:
+    for kind in ("VCEK", "VLEK"):
+        arc = f"{AMD_ARC}.1."
+        read = read_amd_certificate(snp_evidence(kind).certificates[0]).extensions
+        items = [(oid.removeprefix(arc).split("."), value) for oid, value in read.items()]
+        yield b"".join(bytes([16 * len(oid) - 16 + int(oid[-1]), len(value)]) + value for oid, value in items)
 
 
 def seeds_for(name: str) -> list[bytes]:
@@ -101,6 +130,16 @@ def seeds_for(name: str) -> list[bytes]:
             return [bytes([i]) + piece for i, key in enumerate(names) for piece in list(_collateral(key))[:2]]
         case "endorsement-file":
             return [piece for key in vendor().endorsements("sgx", NOW) for piece in list(_collateral(key))[:3]]
+        case "snp-report" | "snp-walk":
+            return list(_snp_reports())
+        case "snp-certificates":
+            return list(_snp_certificates())
+        case "snp-certificate-table":
+            return [_snp_table("VCEK"), _snp_table("VLEK"), bytes(24)]
+        case "snp-extensions":
+            return list(_vek_extensions())
+        case "snp-endorsement-file":
+            return [_snp_table("VCEK"), *(seed[1:] for seed in _snp_certificates())]
         case "certificate-path":
             return [example_certificate()]
         case "policy":

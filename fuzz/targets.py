@@ -19,11 +19,13 @@ from proxy_attestation.appraisal.dcap_collateral import verify_collateral
 from proxy_attestation.appraisal.endorsements import DcapEndorsements
 from proxy_attestation.appraisal.nitro import appraise_nitro
 from proxy_attestation.appraisal.roots import Roots
+from proxy_attestation.appraisal.snp import SnpEndorsements, appraise_snp
 from proxy_attestation.authority import wire
 from proxy_attestation.authority.messages import TokenKey
 from proxy_attestation.authority.token import open_token
 from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.detect import detect
+from proxy_attestation.endorsements.detect_snp import detect_snp
 from proxy_attestation.formats import (
     cbor,
     csr,
@@ -37,12 +39,17 @@ from proxy_attestation.formats import (
     pck,
     ra_tls,
     request,
+    snp_certificates,
+    snp_report,
 )
 from proxy_attestation.formats.signed_json import decode_signed_document
+from proxy_attestation.formats.snp_report import Product
 from proxy_attestation.loader.config_file import parse_config
 from proxy_attestation.policy.load import parse_policy
 from proxy_attestation.relying_party.expectation_file import parse_expectation
 from proxy_attestation_simulator.aws import Aws, derive_p384
+from proxy_attestation_simulator.amd import AmdVendor
+from proxy_attestation_simulator.amd_recipes import SnpEvidence
 from proxy_attestation_simulator.intel import Vendor
 
 NOW: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -131,6 +138,45 @@ def _ra_tls(data: bytes) -> None:
     for piece in ra_tls.decode_ra_tls(data):
         bound = (dcap_quote.decode_quote(piece.evidence).report_data,) if piece.kind == "quote" else (b"", b"", b"")
         ra_tls.require_bound(piece, bound)
+def amd() -> AmdVendor:
+    """Return a vendor of SEV-SNP machines that is the same in every run."""
+    return AmdVendor.fixed(NOW)
+
+
+@functools.cache
+def snp_evidence(kind: str) -> SnpEvidence:
+    """Return good evidence of a Milan machine."""
+    return amd().platform("Milan", kind).evidence(bytes(range(64)))
+
+
+def _appraise_snp(report: bytes, certificates: tuple[bytes, ...], crls: tuple[bytes, ...]) -> None:
+    pins = {product: frozenset({amd().ark_pin(product)}) for product in Product}
+    appraise_snp(report, SnpEndorsements(certificates, crls), pins, None, NOW, crl_required=True)
+
+
+def _snp_walk(data: bytes) -> None:
+    """Judge a report, or an extended one, against good endorsements of the kind that it names."""
+    good = snp_evidence("VLEK" if data[0x48:0x49] == b"\x04" else "VCEK")
+    _appraise_snp(data, good.certificates, good.crls)
+
+
+def _snp_certificates(data: bytes) -> None:
+    """Replace one good endorsement: the first byte says which."""
+    good = snp_evidence("VCEK")
+    pieces = [*good.certificates, *good.crls]
+    pieces[data[0] % len(pieces) if data else 0] = data[1:]
+    _appraise_snp(good.report, tuple(pieces[:-1]), tuple(pieces[-1:]))
+
+
+def _vek_extensions(data: bytes) -> None:
+    """Read up to 16 extensions: a byte of OID, a byte of length, the value."""
+    extensions: dict[str, bytes] = {}
+    rest = data
+    while len(rest) > 1 and len(extensions) < 16:
+        oid = f"3.{rest[0] - 16}" if rest[0] > 16 else str(rest[0])
+        extensions[f"{snp_certificates.AMD_ARC}.1.{oid}"] = rest[2 : 2 + rest[1]]
+        rest = rest[2 + rest[1] :]
+    snp_certificates.decode_vek_extensions(extensions)
 
 
 def _wire(data: bytes) -> None:
@@ -163,6 +209,12 @@ TARGETS: Final[dict[str, Target]] = {
     "qe-identity": Target(_qe_identity),
     "collateral-walk": Target(_collateral_walk, 16384),
     "endorsement-file": Target(lambda data: detect(data, "input"), 16384),
+    "snp-report": Target(snp_report.decode_snp_report, 8192),
+    "snp-walk": Target(_snp_walk, 16384),
+    "snp-certificates": Target(_snp_certificates),
+    "snp-certificate-table": Target(snp_certificates.decode_certificate_table, 8192),
+    "snp-extensions": Target(_vek_extensions, 1024),
+    "snp-endorsement-file": Target(lambda data: detect_snp(data, "input"), 16384),
     "certificate-path": Target(_certificate),
     "index": Target(lambda data: index.parse_index(data.decode("utf-8", "replace"), Code.POLICY_MALFORMED)),
     "policy": Target(lambda data: parse_policy(data.decode("utf-8", "replace"), Path("/nonexistent"))),

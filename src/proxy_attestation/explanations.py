@@ -8,6 +8,7 @@ from typing import Final
 from proxy_attestation.codes import Code, Explanation
 from proxy_attestation.explanations_appraisal import APPRAISAL
 from proxy_attestation.explanations_nitro import NITRO
+from proxy_attestation.explanations_snp import SNP
 
 # (cause, fix)
 _OTHER: Final[dict[Code, tuple[str, str]]] = {
@@ -269,4 +270,5 @@ EXPLANATIONS: Final[dict[Code, Explanation]] = {
     **{code: Explanation(cause, fix) for code, (cause, fix) in _OTHER.items()},
     **APPRAISAL,
     **NITRO,
+    **SNP,
 }

@@ -7,6 +7,9 @@ import pytest
 
 from proxy_attestation.appraisal.endorsements import DcapEndorsements
 from proxy_attestation.appraisal.roots import Roots
+from proxy_attestation.appraisal.snp_chain import ArkPins
+from proxy_attestation.formats.snp_report import Product
+from proxy_attestation_simulator.amd import AmdVendor
 from proxy_attestation_simulator.intel import Vendor
 
 
@@ -33,3 +36,13 @@ def endorsements(vendor: Vendor) -> Callable[..., DcapEndorsements]:
         return DcapEndorsements(**vendor.endorsements(tee, **options))  # type: ignore[arg-type]  # passed on as they are
 
     return make
+
+
+@pytest.fixture(scope="session")
+def amd(now: datetime) -> AmdVendor:
+    return AmdVendor.fixed(now)
+
+
+@pytest.fixture(scope="session")
+def ark_pins(amd: AmdVendor) -> ArkPins:
+    return {product: frozenset({amd.ark_pin(product)}) for product in Product}

@@ -172,7 +172,7 @@ def _binary_or_pem(data: bytes, source: str) -> tuple[Piece, ...]:
         data = urllib.parse.unquote_to_bytes(data)
     if pem.is_pem(data):
         return _pem(data, source)
-    return (_der(_from_text(data), source),)
+    return (_der(from_text(data), source),)
 
 
 def _pem(data: bytes, source: str) -> tuple[Piece, ...]:
@@ -186,7 +186,7 @@ def _pem(data: bytes, source: str) -> tuple[Piece, ...]:
     return tuple(_der(block, source) for block in blocks)
 
 
-def _from_text(data: bytes) -> bytes:
+def from_text(data: bytes) -> bytes:
     """Return the DER that hex or base64 text spells, or the bytes themselves where they are no text."""
     if data[:1] == b"\x30" and data[1:2] >= b"\x80":
         return data

@@ -47,3 +47,7 @@ AUTHORITY_FRAME_MAX: Final = 1024 * 1024
 EXPECTATION_FILE_MAX: Final = 64 * 1024
 ROOTS_MAX: Final = 8
 """Roots that one relying party trusts, or one root bundle holds."""
+SNP_CERTIFICATES_MAX: Final = 64
+"""Certificates of AMD's that one appraisal looks through: the proxy's own and the peer's."""
+SNP_TABLE_ENTRIES_MAX: Final = 16
+"""Entries of the certificate table of an extended SEV-SNP report. GHCB defines five."""
