@@ -74,6 +74,8 @@ def _payload(document: bytes) -> bytes:
     value = cbor2.loads(document)
     payload = (value.value if isinstance(value, cbor2.CBORTag) else value)[2]
     return payload if isinstance(payload, bytes) else b""
+
+
 def _snp_reports() -> Iterator[bytes]:
     for kind in ("VCEK", "VLEK"):
         yield snp_evidence(kind).report

@@ -18,7 +18,7 @@ from proxy_attestation.appraisal.dcap import appraise
 from proxy_attestation.appraisal.dcap_collateral import verify_collateral
 from proxy_attestation.appraisal.endorsements import DcapEndorsements
 from proxy_attestation.appraisal.nitro import appraise_nitro
-from proxy_attestation.appraisal.roots import Roots
+from proxy_attestation.appraisal.roots import Roots, same_for_all
 from proxy_attestation.appraisal.snp import SnpEndorsements, appraise_snp
 from proxy_attestation.authority import wire
 from proxy_attestation.authority.messages import TokenKey
@@ -47,9 +47,9 @@ from proxy_attestation.formats.snp_report import Product
 from proxy_attestation.loader.config_file import parse_config
 from proxy_attestation.policy.load import parse_policy
 from proxy_attestation.relying_party.expectation_file import parse_expectation
-from proxy_attestation_simulator.aws import Aws, derive_p384
 from proxy_attestation_simulator.amd import AmdVendor
 from proxy_attestation_simulator.amd_recipes import SnpEvidence
+from proxy_attestation_simulator.aws import Aws, derive_p384
 from proxy_attestation_simulator.intel import Vendor
 
 NOW: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -131,13 +131,15 @@ def _nitro_walk(payload: bytes) -> None:
     key = derive_p384(aws().secret, "enclave 0")
     r, s = decode_dss_signature(key.sign(signed, ec.ECDSA(hashes.SHA384(), deterministic_signing=True)))
     document = cbor2.dumps([protected, {}, payload, r.to_bytes(48, "big") + s.to_bytes(48, "big")])
-    appraise_nitro(nitro.decode_nitro(document), frozenset({aws().root_pin}), NOW)
+    appraise_nitro(nitro.decode_nitro(document), same_for_all({aws().root_pin}), NOW)
 
 
 def _ra_tls(data: bytes) -> None:
     for piece in ra_tls.decode_ra_tls(data):
         bound = (dcap_quote.decode_quote(piece.evidence).report_data,) if piece.kind == "quote" else (b"", b"", b"")
         ra_tls.require_bound(piece, bound)
+
+
 def amd() -> AmdVendor:
     """Return a vendor of SEV-SNP machines that is the same in every run."""
     return AmdVendor.fixed(NOW)

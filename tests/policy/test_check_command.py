@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from proxy_attestation import __version__
-from proxy_attestation.appraisal.roots import VENDOR_ROOTS, Roots
+from proxy_attestation.appraisal.roots import VENDOR_ROOTS, same_for_all
 from proxy_attestation.cli.main import group
 from proxy_attestation.cli.output import run
 from proxy_attestation.policy.digest import policy_digest
@@ -108,7 +108,7 @@ def test_other_roots_give_another_digest(
     for name, data in (("root.der", der), ("root.pem", pem)):
         (tmp_path / name).write_bytes(data)
         out = check(str(file), "--json", "--roots", str(tmp_path / name))[1]
-        expected = policy_digest(policy, Roots(frozenset({spki_sha256})), {}, __version__)
+        expected = policy_digest(policy, same_for_all({spki_sha256}), {}, __version__)
         assert json.loads(out)["policy_digest"] == expected.hex()
 
 

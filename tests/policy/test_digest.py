@@ -118,7 +118,7 @@ def test_roots_floors_and_version_change_the_digest(full: Policy) -> None:
     other = [
         digest_of(full, roots=Roots(frozenset())),
         digest_of(full, roots=Roots(frozenset({bytes(32)}))),
-        digest_of(full, roots=Roots(VENDOR_ROOTS.intel | {bytes(32)})),
+        digest_of(full, roots=replace(VENDOR_ROOTS, intel=VENDOR_ROOTS.intel | {bytes(32)})),
         digest_of(full, floors={}),
         *(digest_of(full, floors=floors) for floors in variants(FLOORS)),
         digest_of(full, floors={(Tee.TDX, bytes(6)): FLOORS[Tee.SGX, bytes(6)]}),
@@ -153,7 +153,7 @@ def test_the_spelling_of_a_file_does_not_count(render: Callable[..., str], tmp_p
 def test_the_digest_is_stable(policy_of: Callable[..., Policy]) -> None:
     # Recorded when the format was fixed. A change here changes what ledgers and clients refer to.
     assert digest_of(policy_of(), version="0").hex() == (
-        "21d51a049e073a1dcb988b84956232248c82f6b96aa4505494c1993efee73ca2"
+        "e69c78009ba6caf2137297709aee6424cef30b0f4994d9dcb81d8c0ceef364f1"
     )
 
 

@@ -10,8 +10,10 @@ from datetime import datetime
 from typing import Annotated, ClassVar, Final, TypeAlias
 
 from proxy_attestation.appraisal.nitro_claims import NitroClaims, nitro_to_json
+from proxy_attestation.appraisal.snp_claims import SnpClaims, snp_to_json
 from proxy_attestation.formats.arrays import Chosen, Size, exactly
 from proxy_attestation.formats.bounds import ADVISORIES_MAX
+from proxy_attestation.formats.pins import Claim
 from proxy_attestation.formats.tee import DCAP, Tee
 
 _U16: Final = Size(0, 0xFFFF)
@@ -109,14 +111,19 @@ class TdxClaims:
 
 
 DcapBody: TypeAlias = SgxClaims | TdxClaims
-Body: TypeAlias = DcapBody | NitroClaims
-BODIES: Final[Mapping[Tee, type[Body]]] = {Tee.SGX: SgxClaims, Tee.TDX: TdxClaims, Tee.NITRO: NitroClaims}
+Body: TypeAlias = DcapBody | SnpClaims | NitroClaims
+BODIES: Final[Mapping[Tee, type[Body]]] = {
+    Tee.SGX: SgxClaims,
+    Tee.TDX: TdxClaims,
+    Tee.SNP: SnpClaims,
+    Tee.NITRO: NitroClaims,
+}
 """What a TEE measures, by its kind."""
 
 
-def claim_of(body: Body, name: str) -> bytes | int | None:
+def claim_of(body: Body, name: str) -> Claim | None:
     """Return the claim of this name that can be pinned (`formats.pins`), or None where the body does not have it."""
-    value: bytes | int | None = getattr(body, name, None)
+    value: Claim | None = getattr(body, name, None)
     return getattr(body, "measurements", {}).get(name) if value is None else value
 
 
@@ -174,6 +181,8 @@ def body_to_json(body: Body) -> dict[str, object]:
     """Return a body by the vendor's field names: bytes in hex (memory order), numbers and booleans as they are."""
     if isinstance(body, NitroClaims):
         return nitro_to_json(body)
+    if isinstance(body, SnpClaims):
+        return snp_to_json(body)
     result: dict[str, object] = {}
     for field in fields(body):
         value = getattr(body, field.name)

@@ -21,12 +21,6 @@ from proxy_attestation.formats.snp_report import VCEK, VLEK, Product
 ArkPins: TypeAlias = Mapping[Product, frozenset[bytes]]
 """For each processor line the SPKI SHA-256 values, 32 bytes each, of the roots that may stand above it."""
 
-AMD_ARKS: Final[ArkPins] = {
-    Product.MILAN: frozenset({bytes.fromhex("9f056bee44377e29308cb5ffa895bdfb62d18881fa6bed8d6f075b0204089cb9")}),
-    Product.GENOA: frozenset({bytes.fromhex("429a69c9422aa258ee4d8db5fcda9c6470ef15f8cd5a9cebd6cbc7d90b863831")}),
-    Product.TURIN: frozenset({bytes.fromhex("4f125410563a2ab9a50356f9243f6fe0b6f73de98603f53f90339c70e9d7ad08")}),
-}
-"""ARK-Milan, ARK-Genoa (Bergamo and Siena too) and ARK-Turin."""
 ARK_NAME: Final = "ARK-"
 _ISSUER_NAME: Final = {VCEK: "SEV-", VLEK: "SEV-VLEK-"}
 

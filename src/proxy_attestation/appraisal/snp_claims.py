@@ -4,11 +4,21 @@ Fields carry the vendor's names in snake_case; byte strings are in memory order,
 """
 
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
+from proxy_attestation.formats.arrays import Size, exactly
 from proxy_attestation.formats.snp_certificates import VekExtensions
-from proxy_attestation.formats.snp_report import Product, SnpReport, product_of, tcb_components
+from proxy_attestation.formats.snp_report import (
+    CSP_ID_MAX,
+    TCB_COMPONENTS,
+    Product,
+    SnpReport,
+    product_of,
+    tcb_components,
+)
+from proxy_attestation.formats.tee import Tee
 
+_U32: Final = Size(0, 0xFFFFFFFF)
 _AUTHOR_KEY_EN: Final = 1 << 0
 _MASK_CHIP_KEY: Final = 1 << 1
 _SMT: Final = 1 << 16
@@ -80,36 +90,37 @@ class SnpClaims:
         csp_id: the cloud provider that a VLEK was made for; None with a VCEK.
     """
 
-    version: int
-    guest_svn: int
-    policy: bytes
-    family_id: bytes
-    image_id: bytes
-    vmpl: int
-    signature_algo: int
-    current_tcb: bytes
-    platform_info: bytes
+    tee: ClassVar[Tee] = Tee.SNP
+    version: Annotated[int, _U32]
+    guest_svn: Annotated[int, _U32]
+    policy: Annotated[bytes, exactly(8)]
+    family_id: Annotated[bytes, exactly(16)]
+    image_id: Annotated[bytes, exactly(16)]
+    vmpl: Annotated[int, _U32]
+    signature_algo: Annotated[int, _U32]
+    current_tcb: Annotated[bytes, exactly(8)]
+    platform_info: Annotated[bytes, exactly(8)]
     author_key_en: bool
     mask_chip_key: bool
-    signing_key: str
-    report_data: bytes
-    measurement: bytes
-    host_data: bytes
-    id_key_digest: bytes
-    author_key_digest: bytes
-    report_id: bytes
-    report_id_ma: bytes
-    reported_tcb: bytes
-    cpuid_fam_mod_step: bytes | None
-    chip_id: bytes
-    committed_tcb: bytes
-    current_build_abi: bytes
-    committed_build_abi: bytes
-    launch_tcb: bytes
-    launch_mit_vector: bytes | None
-    current_mit_vector: bytes | None
+    signing_key: Annotated[str, Size(4, 4)]
+    report_data: Annotated[bytes, exactly(64)]
+    measurement: Annotated[bytes, exactly(48)]
+    host_data: Annotated[bytes, exactly(32)]
+    id_key_digest: Annotated[bytes, exactly(48)]
+    author_key_digest: Annotated[bytes, exactly(48)]
+    report_id: Annotated[bytes, exactly(32)]
+    report_id_ma: Annotated[bytes, exactly(32)]
+    reported_tcb: Annotated[bytes, exactly(8)]
+    cpuid_fam_mod_step: Annotated[bytes | None, exactly(3)]
+    chip_id: Annotated[bytes, exactly(64)]
+    committed_tcb: Annotated[bytes, exactly(8)]
+    current_build_abi: Annotated[bytes, exactly(3)]
+    committed_build_abi: Annotated[bytes, exactly(3)]
+    launch_tcb: Annotated[bytes, exactly(8)]
+    launch_mit_vector: Annotated[bytes | None, exactly(8)]
+    current_mit_vector: Annotated[bytes | None, exactly(8)]
     product: Product | None = None
-    csp_id: str | None = None
+    csp_id: Annotated[str | None, Size(1, CSP_ID_MAX)] = None
 
     @property
     def policy_bits(self) -> int:
@@ -125,6 +136,22 @@ class SnpClaims:
     def migrate_ma(self) -> bool:
         """POLICY bit 18: the guest may be bound to a migration agent."""
         return bool(self.policy_bits & _MIGRATE_MA)
+
+    @property
+    def migration_agent(self) -> int:
+        """The same as a number, which a policy can pin."""
+        return int(self.migrate_ma)
+
+    @property
+    def measurements(self) -> dict[str, int]:
+        """The TCB's components as the least of reported, committed and launch TCB, by the names `tcb_<component>`."""
+        if self.product is None:
+            return {}
+        versions = [
+            tcb_components(self.product, tcb) for tcb in (self.reported_tcb, self.committed_tcb, self.launch_tcb)
+        ]
+        least = {name: min(version[name] for version in versions) for name in versions[0]}
+        return {f"tcb_{TCB_COMPONENTS[name]}": value for name, value in least.items()}
 
 
 def snp_claims(report: SnpReport) -> SnpClaims:

@@ -29,7 +29,7 @@ from proxy_attestation.errors import FormatError, UnavailableError
 from proxy_attestation.formats.csr import spki_sha256
 from proxy_attestation.formats.ear import AFFIRMING, CONTRAINDICATED, WARNING, LeafClaims, encode_extension
 from proxy_attestation.formats.ledger_entry import EntryKind, LedgerEntry, encode_entry, names_digest
-from proxy_attestation.formats.pins import PINS, UP_TO_DATE, PinKey
+from proxy_attestation.formats.pins import PINS, UP_TO_DATE, Claim, PinKey
 from proxy_attestation.formats.request import Request
 from proxy_attestation.formats.tee import Tee
 
@@ -73,16 +73,17 @@ def tier(vector: tuple[tuple[int, int], ...]) -> int:
 def body_measurements(claims: Claims) -> tuple[tuple[str, bytes], ...]:
     """Return what the leaf says of the TEE's body: (vendor field name, value), sorted by name.
 
-    Numbers are big-endian. What a body does not have (`mr_service_td` in TDX 1.0, a register of zero) is left out.
+    Numbers are big-endian, words ASCII. What a body does not have (`mr_service_td` in TDX 1.0, a register of zero) is
+    left out.
     """
     found = [(key, claim_of(claims.body, key.claim)) for key in _MEASURED[claims.tee]]
-    return tuple(
-        [
-            (key.claim, value.to_bytes(key.size) if isinstance(value, int) else value)
-            for key, value in found
-            if value is not None
-        ]
-    )
+    return tuple([(key.claim, _as_bytes(value, key.size)) for key, value in found if value is not None])
+
+
+def _as_bytes(value: Claim, size: int) -> bytes:
+    if isinstance(value, int):
+        return value.to_bytes(size)
+    return value.encode() if isinstance(value, str) else value
 
 
 def code_measurements(claims: Claims) -> tuple[bytes, ...]:

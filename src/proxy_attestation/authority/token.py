@@ -24,7 +24,7 @@ TOKEN_LENGTH: Final = 94
 _VERSION: Final = b"\x01"
 _MAC_LABEL: Final = b"proxy-attestation/token/v1\0"
 _NONCE_LABEL: Final = b"proxy-attestation/nonce/v1\0"
-_TEE_CODES: Final = {Tee.SGX: 1, Tee.TDX: 2, Tee.NITRO: 4}
+_TEE_CODES: Final = {Tee.SGX: 1, Tee.TDX: 2, Tee.SNP: 3, Tee.NITRO: 4}
 _TEES: Final = {code: tee for tee, code in _TEE_CODES.items()}
 _BODY_LENGTH: Final = TOKEN_LENGTH - 32
 

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 from proxy_attestation.codes import Code
 from proxy_attestation.formats.dcap_collateral import TcbStatus
+from proxy_attestation.formats.snp_report import CSP_ID_MAX
 from proxy_attestation.formats.tee import Tee
 
 
@@ -33,7 +34,8 @@ class MaskedBytes:
         return int.from_bytes(actual) & int.from_bytes(self.mask) == int.from_bytes(self.value)
 
 
-PinValue: TypeAlias = tuple[bytes, ...] | bytes | int | MaskedBytes
+PinValue: TypeAlias = tuple[bytes, ...] | tuple[str, ...] | bytes | int | MaskedBytes
+Claim: TypeAlias = bytes | int | str
 Pins: TypeAlias = Mapping[str, PinValue]
 """What an entry demands of its TEE: by key, in the order of the table. A key that is not there demands nothing."""
 
@@ -42,6 +44,7 @@ class PinKind(Enum):
     """How a key is written, and what it takes to match it."""
 
     ANY_OF = "list of hex"
+    WORD = "list of text"
     EXACT = "hex"
     MASKED = "hex, with a mask"
     NUMBER = "integer"
@@ -55,7 +58,7 @@ class PinKey:
     Attributes:
         name: the key, as written.
         kind: how it is written and compared.
-        size: bytes of the value; an integer goes up to what fits in them.
+        size: bytes of the value; an integer goes up to what fits in them, a text has at most so many characters.
         code: of the mismatch.
         zero: whether an all-zero value says something. A measurement of zero is none.
         absent: what an entry demands that does not have the key; None where that is nothing.
@@ -68,7 +71,7 @@ class PinKey:
     code: Code
     zero: bool = True
     absent: PinValue | None = None
-    missing: bytes | None = None
+    missing: Claim | None = None
 
     @property
     def claim(self) -> str:
@@ -116,6 +119,34 @@ _TDX: Final = (
 """Intel TDX module ABI, TD report body in a quote; lengths as in `appraisal.claims.TdxClaims`. A service TD (for
 migration) can reach into the TD: one that is bound must be pinned."""
 
+_SNP: Final = (
+    PinKey("measurement", PinKind.ANY_OF, 48, Code.POLICY_MEASUREMENT, zero=False),
+    PinKey("vmpl", PinKind.NUMBER, 1, Code.POLICY_ATTRIBUTES),
+    PinKey("policy", PinKind.MASKED, 8, Code.POLICY_ATTRIBUTES),
+    PinKey("migration_agent", PinKind.NUMBER, 1, Code.SNP_MIGRATION_AGENT, absent=0),
+    PinKey("product", PinKind.WORD, 8, Code.POLICY_PRODUCT),
+    PinKey("csp_id", PinKind.WORD, CSP_ID_MAX, Code.POLICY_SIGNER, absent=("",), missing=""),
+    PinKey("min_tcb_fmc", PinKind.AT_LEAST, 1, Code.SNP_TCB_STATUS, absent=0xFF, missing=0xFF),
+    PinKey("min_tcb_bootloader", PinKind.AT_LEAST, 1, Code.SNP_TCB_STATUS),
+    PinKey("min_tcb_tee", PinKind.AT_LEAST, 1, Code.SNP_TCB_STATUS),
+    PinKey("min_tcb_snp", PinKind.AT_LEAST, 1, Code.SNP_TCB_STATUS),
+    PinKey("min_tcb_microcode", PinKind.AT_LEAST, 1, Code.SNP_TCB_STATUS),
+    PinKey("platform_info", PinKind.MASKED, 8, Code.POLICY_ATTRIBUTES),
+    PinKey("launch_mit_vector", PinKind.MASKED, 8, Code.POLICY_ATTRIBUTES),
+    PinKey("current_mit_vector", PinKind.MASKED, 8, Code.POLICY_ATTRIBUTES),
+    PinKey("host_data", PinKind.ANY_OF, 32, Code.POLICY_CONFIG),
+    PinKey("id_key_digest", PinKind.ANY_OF, 48, Code.POLICY_SIGNER, zero=False),
+    PinKey("author_key_digest", PinKind.ANY_OF, 48, Code.POLICY_SIGNER, zero=False),
+    PinKey("family_id", PinKind.ANY_OF, 16, Code.POLICY_PRODUCT),
+    PinKey("image_id", PinKind.ANY_OF, 16, Code.POLICY_PRODUCT),
+    PinKey("min_guest_svn", PinKind.AT_LEAST, 4, Code.POLICY_SVN),
+)
+"""SEV-SNP firmware ABI, section 7.3; lengths as in `appraisal.snp_claims.SnpClaims`. The measurement covers what the
+guest started with, not what asked for the report, so the privilege level counts; nor the guest policy, which the host
+passes at launch. TCB numbers mean nothing across processor lines, so a minimum is for one line; every component of
+reported, committed and launch TCB must reach it, and on a line that has an FMC that one must be named too. A VLEK
+proves a cloud provider's fleet and no chip: whose fleet must be named, or else the report needs a VCEK."""
+
 _NITRO: Final = (
     PinKey("pcr0", PinKind.ANY_OF, 48, Code.POLICY_MEASUREMENT, zero=False),
     PinKey("pcr1", PinKind.ANY_OF, 48, Code.POLICY_MEASUREMENT, zero=False),
@@ -131,12 +162,25 @@ role and instance), PCR8 who signed the image. A register that is zero was never
 PINS: Final[Mapping[Tee, Mapping[str, PinKey]]] = {
     Tee.SGX: {key.name: key for key in _SGX},
     Tee.TDX: {key.name: key for key in _TDX},
+    Tee.SNP: {key.name: key for key in _SNP},
     Tee.NITRO: {key.name: key for key in _NITRO},
 }
 
 MINIMUM: Final[Mapping[Tee, tuple[tuple[str, ...], ...]]] = {
     Tee.SGX: (("mr_enclave",), ("mr_signer", "isv_prod_id", "min_isv_svn", "attributes_flags", "xfrm", "misc_select")),
     Tee.TDX: (("mr_td", "rtmr0", "rtmr1", "rtmr2", "mr_config_id", "td_attributes", "xfam"),),
+    Tee.SNP: (
+        (
+            "measurement",
+            "vmpl",
+            "policy",
+            "product",
+            "min_tcb_bootloader",
+            "min_tcb_tee",
+            "min_tcb_snp",
+            "min_tcb_microcode",
+        ),
+    ),
     Tee.NITRO: (("pcr0", "pcr1", "pcr2"),),
 }
 """The forms of minimum pins: an entry pins every key of one.
@@ -150,6 +194,7 @@ _TDX_ONLY: Final = (TcbStatus.TD_RELAUNCH_ADVISED, TcbStatus.TD_RELAUNCH_ADVISED
 TCB_STATUS: Final[Mapping[Tee, tuple[str, ...]]] = {
     Tee.SGX: tuple(str(word) for word in TcbStatus if word not in (TcbStatus.REVOKED, *_TDX_ONLY)),
     Tee.TDX: tuple(str(word) for word in TcbStatus if word is not TcbStatus.REVOKED),
+    Tee.SNP: (),
     Tee.NITRO: (),
 }
 """The vendor's words that may be accepted; none where the vendor has no such words. `Revoked` is not among them:

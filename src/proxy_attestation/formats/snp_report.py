@@ -45,6 +45,17 @@ class Product(StrEnum):
     TURIN = "Turin"
 
 
+CSP_ID_MAX: Final = 128
+"""Characters of the cloud provider's id in a VLEK."""
+
+TCB_COMPONENTS: Final[Mapping[str, str]] = {
+    "fmcSPL": "fmc",
+    "blSPL": "bootloader",
+    "teeSPL": "tee",
+    "snpSPL": "snp",
+    "ucodeSPL": "microcode",
+}
+"""The components of a TCB_VERSION as policies name them, by the names that the VCEK's extensions have."""
 _OLD: Final = ("blSPL", "teeSPL", "spl4", "spl5", "spl6", "spl7", "snpSPL", "ucodeSPL")
 _NEW: Final = ("fmcSPL", "blSPL", "teeSPL", "snpSPL", "spl5", "spl6", "spl7", "ucodeSPL")
 TCB_LAYOUT: Final[Mapping[Product, tuple[str, ...]]] = {

@@ -12,6 +12,7 @@ class Tee(StrEnum):
 
     SGX = "sgx"
     TDX = "tdx"
+    SNP = "snp"
     NITRO = "nitro"
 
 

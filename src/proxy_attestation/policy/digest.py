@@ -59,7 +59,7 @@ def _plain(value: object) -> object:
     if is_dataclass(value):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list | frozenset):
         return sorted((_plain(item) for item in value), key=cbor.encode)
     raise InternalError(f"a policy holds a {type(value).__name__}")

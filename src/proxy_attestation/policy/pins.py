@@ -6,10 +6,20 @@ from functools import partial
 from proxy_attestation.appraisal.claims import Body, claim_of
 from proxy_attestation.errors import Mismatch
 from proxy_attestation.formats.bounds import PIN_VALUES_MAX
-from proxy_attestation.formats.pins import MINIMUM, PINS, MaskedBytes, PinKey, PinKind, Pins, PinValue, minimum_form
+from proxy_attestation.formats.pins import (
+    MINIMUM,
+    PINS,
+    Claim,
+    MaskedBytes,
+    PinKey,
+    PinKind,
+    Pins,
+    PinValue,
+    minimum_form,
+)
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.reader import TableReader
-from proxy_attestation.policy.vocabulary import hex_from
+from proxy_attestation.policy.vocabulary import hex_from, word_from
 
 
 def parse_pins(tee: Tee, reader: TableReader) -> Pins | None:
@@ -39,7 +49,7 @@ def match_pins(tee: Tee, pins: Pins, body: Body) -> Iterator[Mismatch]:
 def pins_readable(tee: Tee, pins: Pins) -> dict[str, tuple[str, ...]]:
     """Return what pins demand, for people: by key name, one text for each accepted value."""
     return {
-        key.name: tuple(readable(key, item) for item in (wanted if isinstance(wanted, tuple) else (wanted,)))
+        key.name: tuple(map(_shown, wanted)) if isinstance(wanted, tuple) else (readable(key, wanted),)
         for key, wanted in _demands(tee, pins)
     }
 
@@ -57,6 +67,8 @@ def _read(key: PinKey, reader: TableReader) -> PinValue | None:
     read = partial(hex_from, size=key.size, zero=key.zero)
     if key.kind is PinKind.ANY_OF:
         return reader.values(key.name, PIN_VALUES_MAX, read) or key.absent
+    if key.kind is PinKind.WORD:
+        return reader.values(key.name, PIN_VALUES_MAX, partial(word_from, size=key.size)) or key.absent
     if key.kind is PinKind.MASKED:
         return _read_masked(key, reader)
     if key.kind is PinKind.EXACT:
@@ -83,7 +95,7 @@ def _read_masked(key: PinKey, reader: TableReader) -> MaskedBytes | None:
     return MaskedBytes(value, mask)
 
 
-def compare(key: PinKey, wanted: PinValue, actual: bytes | int | None) -> Mismatch | None:
+def compare(key: PinKey, wanted: PinValue, actual: Claim | None) -> Mismatch | None:
     """Hold one pin against one claim; None where they agree. A claim that is absent agrees with nothing."""
     if isinstance(wanted, tuple):
         agrees = actual in wanted
@@ -99,13 +111,13 @@ def compare(key: PinKey, wanted: PinValue, actual: bytes | int | None) -> Mismat
 def readable(key: PinKey, wanted: PinValue) -> str:
     """Return what a pin demands, for people."""
     if isinstance(wanted, tuple):
-        return " or ".join(value.hex() for value in wanted) or "nothing"
+        return " or ".join(_shown(value) for value in wanted) or "nothing"
     if isinstance(wanted, MaskedBytes):
         return f"{wanted.value.hex()} under mask {wanted.mask.hex()}"
     return f"at least {wanted!r}" if key.kind is PinKind.AT_LEAST else _shown(wanted)
 
 
-def _shown(value: bytes | int | None) -> str:
+def _shown(value: Claim | None) -> str:
     if value is None:
         return "nothing"
-    return value.hex() if isinstance(value, bytes) else str(value)
+    return value.hex() if isinstance(value, bytes) else str(value) or "none"

@@ -9,7 +9,7 @@ from proxy_attestation.formats.pins import TCB_STATUS
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.reader import Fault, TableReader, show
 
-LATER_TEES: Final = ("snp", "tpm")
+LATER_TEES: Final = ("tpm",)
 
 POLICY_KEYS: Final = ("version", "trust_domain", "min_lifetime", "max_lifetime", "workload", "danger")
 WORKLOAD_KEYS: Final = (
@@ -41,6 +41,13 @@ def hex_from(text: str, size: int, *, zero: bool) -> bytes | Fault:
     if not zero and not text.strip("0"):
         return Fault("all zero, which names nothing", "write the value that was measured")
     return bytes.fromhex(text)
+
+
+def word_from(text: str, size: int) -> str | Fault:
+    """Return a text of at most `size` printable characters, such as a processor line."""
+    if 0 < len(text) <= size and text.isascii() and text.isprintable():
+        return text
+    return Fault(f"{show(text)}, of {len(text)} characters", f"write 1 to {size} printable ones, as `appraise` does")
 
 
 def read_tcb(tee: Tee, reader: TableReader) -> tuple[str, ...]:
