@@ -24,7 +24,7 @@ from proxy_attestation.appraisal.snp_chain import ArkPins, SnpFloor
 from proxy_attestation.appraisal.snp_claims import snp_to_json, vek_to_json
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ProxyAttestationError
-from proxy_attestation.formats.bounds import CERTIFICATE_MAX, COLLATERAL_DOCUMENT_MAX, SNP_CERTIFICATES_MAX
+from proxy_attestation.formats.bounds import CERTIFICATE_MAX, SNP_CERTIFICATES_MAX, SNP_CRL_MAX, SNP_CRLS_MAX
 from proxy_attestation.formats.snp_report import Product, decode_snp_report
 from proxy_attestation_simulator.amd import CRL_NUMBER, TABLE_GUIDS, AmdPlatform, AmdVendor, certificate_table
 from proxy_attestation_simulator.amd_certificates import issue_ca, revocation_list
@@ -269,27 +269,31 @@ def test_sizes(judge: Judge, milan: AmdPlatform) -> None:
     many = tuple(bytes([0x30, n]) for n in range(SNP_CERTIFICATES_MAX + 1))
     assert _refused(lambda: judge(made.report, peer=many)) == Code.SNP_CHAIN
     assert _refused(lambda: read_amd_certificate(bytes(CERTIFICATE_MAX + 1))) == Code.SNP_CHAIN
-    assert _refused(lambda: read_amd_crl(bytes(COLLATERAL_DOCUMENT_MAX + 1), ())) == Code.SNP_CRL
+    assert _refused(lambda: read_amd_crl(bytes(SNP_CRL_MAX + 1), ())) == Code.SNP_CRL
+    crls = made.crls * (SNP_CRLS_MAX + 1)
+    assert _refused(lambda: judge(made.report, made.certificates, crls)) == Code.SNP_CRL
     assert _refused(lambda: read_amd_certificate(b"")) == Code.SNP_CHAIN
     assert _refused(lambda: read_amd_crl(b"", ())) == Code.SNP_CRL
 
 
 def test_cost_of_the_worst_input(judge: Judge, amd: AmdVendor, milan: AmdPlatform, now: datetime) -> None:
-    """As many certificates as may be, none of which fits, and a list as long as may be."""
+    """As many certificates as may be, none of which fits, and as many lists as may be, as long as may be."""
     made = milan.evidence(REPORT_DATA)
     recipe = milan.recipe(REPORT_DATA)
     veks = [
         amd.make(replace(recipe, vek=recipe.vek.with_extension("3.8", bytes([2, 1, level]))), 0).certificates[0]
         for level in range(SNP_CERTIFICATES_MAX - 3)
     ]
-    revoked = tuple(range(2, 12_000))
+    revoked = tuple(range(2, 750))
     crl = revocation_list(Crl(1, now - DAY, now + DAY, revoked), "ARK-Milan", amd.key("Milan ark"))
+    assert SNP_CRL_MAX * 0.9 < len(crl) < SNP_CRL_MAX
+    crls = (crl,) * SNP_CRLS_MAX
     certificates = (*veks, *made.certificates)
-    judge(made.report, certificates, (crl,))
-    best = min(_seconds(lambda: judge(made.report, certificates, (crl,))) for _ in range(3))
+    judge(made.report, certificates, crls)
+    best = min(_seconds(lambda: judge(made.report, certificates, crls)) for _ in range(3))
     assert best < 0.05
     tracemalloc.start()
-    judge(made.report, certificates, (crl,))
+    judge(made.report, certificates, crls)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 64 * 1024 * 1024

@@ -24,7 +24,7 @@ from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 from proxy_attestation.appraisal.x509_chain import RevocationList
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import AppraisalError
-from proxy_attestation.formats.bounds import CERTIFICATE_MAX, COLLATERAL_DOCUMENT_MAX
+from proxy_attestation.formats.bounds import CERTIFICATE_MAX, SNP_CRL_MAX
 from proxy_attestation.formats.snp_certificates import AMD_ARC
 
 _SHA384: Final = hashes.SHA384()
@@ -222,7 +222,7 @@ def read_amd_crl(der: bytes, serials: Collection[int]) -> AmdCrl:
     Raises:
         AppraisalError: `snp.crl`.
     """
-    if len(der) > COLLATERAL_DOCUMENT_MAX:
+    if len(der) > SNP_CRL_MAX:
         refuse(Code.SNP_CRL, f"a list of {len(der)} bytes")
     try:
         with expecting_serial_zero():

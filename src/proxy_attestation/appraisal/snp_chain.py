@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 from proxy_attestation.appraisal.snp_certificate import AmdCertificate, read_amd_crl, refuse, signed_by
 from proxy_attestation.appraisal.x509_chain import RevocationList
 from proxy_attestation.codes import Code
+from proxy_attestation.formats.bounds import SNP_CRLS_MAX
 from proxy_attestation.formats.snp_report import VCEK, VLEK, Product
 
 ArkPins: TypeAlias = Mapping[Product, frozenset[bytes]]
@@ -115,6 +116,8 @@ def check_revocation(
     """
     # Keys that sign reports all have serial number 0 and the ASK or ASVK for an issuer: no list of the ARK names one.
     serials = (issuer.serial, ark.serial)
+    if len(crls) > SNP_CRLS_MAX:
+        refuse(Code.SNP_CRL, f"{len(crls)} lists, at most {SNP_CRLS_MAX} allowed")
     lists = [crl for crl in (read_amd_crl(der, serials) for der in crls) if crl.issuer == ark.subject]
     if not lists:
         if required:

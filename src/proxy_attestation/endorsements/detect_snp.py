@@ -21,13 +21,15 @@ from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.detect import CHAIN_MAX, common_name, from_text
 from proxy_attestation.errors import AppraisalError, ConfigurationError, FormatError
 from proxy_attestation.formats import pem
-from proxy_attestation.formats.bounds import COLLATERAL_DOCUMENT_MAX, SNP_CERTIFICATES_MAX
+from proxy_attestation.formats.bounds import COLLATERAL_DOCUMENT_MAX, PLATFORM_CERTIFICATES_MAX, SNP_CERTIFICATES_MAX
 from proxy_attestation.formats.snp_certificates import decode_certificate_table, looks_like_certificate_table
 from proxy_attestation.formats.snp_report import Product, SnpReport
 
 _UNREADABLE: Final = (ValueError, TypeError, UserWarning, x509.InvalidVersion)
 _CHIP_ID: Final = slice(0x1A0, 0x1E0)
 _SHORT_CHIP_ID: Final = 8
+_STORED_MAX: Final = SNP_CERTIFICATES_MAX - PLATFORM_CERTIFICATES_MAX - 4
+"""Room is left for what a peer may send, beside its report and in the four entries of its table."""
 
 
 class SnpKind(StrEnum):
@@ -130,7 +132,7 @@ def snp_endorsements(pieces: Sequence[SnpPiece], report: SnpReport | None = None
     others = [*found[SnpKind.ARK], *found[SnpKind.ISSUER]]
     chip = b"" if report is None else report.signed[_CHIP_ID][:_SHORT_CHIP_ID]
     veks = sorted(found[SnpKind.VEK], key=lambda der: chip not in der)
-    certificates = (*others, *veks[: max(0, SNP_CERTIFICATES_MAX // 2 - len(others))])
+    certificates = (*others, *veks[: max(0, _STORED_MAX - len(others))])
     return SnpEndorsements(certificates, tuple(found[SnpKind.CRL]))
 
 
