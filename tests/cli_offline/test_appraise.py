@@ -108,10 +108,10 @@ def test_every_encoding_says_the_same_from_a_file_and_from_standard_input(
         (b"", "evidence.malformed"),
         (b"not evidence", "evidence.unknown"),
         (b"\x83\x01\x02", "evidence.malformed"),
-        (b"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n", "evidence.unknown"),
-        (b"\x30\x82\x01\x00" + bytes(256), "evidence.unknown"),
+        (b"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n", "ra_tls.malformed"),
+        (b"\x30\x82\x01\x00" + bytes(256), "ra_tls.malformed"),
         (b"\x00" * (MESSAGE_MAX + 1), "evidence.too_large"),
-        (b"\x03\x00" + bytes(70_000), "evidence.too_large"),
+        (b"\x03\x00\x02\x00" + bytes(70_000), "evidence.too_large"),
     ],
 )
 def test_malformed_evidence_exits_4_with_a_verdict(bench: Bench, data: bytes, code: str) -> None:
@@ -267,7 +267,7 @@ def test_every_mismatch_is_reported(bench: Bench) -> None:
         ("--at", "2026-13-24T00:00:00Z"),
         ("--allow-tcb", "Revoked"),
         ("--allow-tcb", "uptodate"),
-        ("--tee", "snp"),
+        ("--tee", "cca"),
         ("--workload", "app"),
         ("--endorsements", "/absent"),
         ("--roots", "/absent"),

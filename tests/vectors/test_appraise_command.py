@@ -28,7 +28,19 @@ Case: TypeAlias = Mapping[str, Any]
 _INDEX: Final = Path(__file__).resolve().parents[2].parent / "shared" / "vectors" / "index.json"
 # What the index says about the publication, a certificate around the quote or a log, not about the quote itself.
 _REMARKS: Final = frozenset(
-    {"parser_note", "report_data_binding", "key", "subject", "not_before", "not_after", "extensions", "spki_sha256"}
+    {
+        "parser_note",
+        "report_data_binding",
+        "key",
+        "subject",
+        "not_before",
+        "not_after",
+        "extensions",
+        "spki_sha256",
+        "certificate_binding",
+        "where",
+        "user_data_equals_sha256_spki",
+    }
 )
 _STATUS: Final = re.compile(r"tcb-status (\w+) \(accept only if policy allows it\)")
 _TABLE: list[str] = []
@@ -39,7 +51,7 @@ def _cases() -> list[Case]:
         return []
     cases: list[Case] = json.loads(_INDEX.read_text())["vectors"]
     # A CCEL case is a log to replay: it has no verdict of a quote.
-    return [case for case in cases if case["platform"] in ("sgx", "tdx") and case.get("kind") != "ccel-eventlog"]
+    return [case for case in cases if case["platform"] in tuple(Tee) and case.get("kind") != "ccel-eventlog"]
 
 
 CASES: Final = _cases()
@@ -47,11 +59,14 @@ CASES: Final = _cases()
 
 def _arguments(case: Case, folder: Path, evidence: str, *, directory: bool) -> list[str]:
     files = case["files"]
-    arguments = [str(folder / files[evidence]), "--tee", case["platform"], "--json"]
+    # Certificates around evidence are evidence themselves, and so are those of AMD's cases that have no report.
+    name = next(role for role in ("certificate", evidence, "vek") if role in files)
+    if evidence == "evidence_as_published":
+        name = evidence
+    arguments = [str(folder / files[name]), "--tee", case["platform"], "--json"]
     collateral = [folder / path for path in (files.get("collateral") or {}).values()]
     given = sorted({path.parent for path in collateral}) if directory else collateral
-    if "pck_chain" in files:
-        given = [*given, folder / files["pck_chain"]]
+    given = [*given, *(folder / files[role] for role in ("pck_chain", "vek", "chain") if role in files)]
     for path in given:
         arguments += ["--endorsements", str(path)]
     if "trust_anchor" in files:

@@ -4,21 +4,30 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, TypeAlias
 
-from proxy_attestation.appraisal.claims import Claims
+from proxy_attestation.appraisal.bodies import parse_body
+from proxy_attestation.appraisal.claims import Body, Claims
 from proxy_attestation.appraisal.dcap import DcapAppraiser
 from proxy_attestation.appraisal.endorsements import Floor
 from proxy_attestation.appraisal.nitro import appraise_nitro
+from proxy_attestation.appraisal.nitro_claims import claims_of
 from proxy_attestation.appraisal.roots import Roots
+from proxy_attestation.appraisal.snp import SnpEndorsements, SnpResult, appraise_snp
+from proxy_attestation.appraisal.snp_chain import SnpFloor
+from proxy_attestation.appraisal.snp_claims import snp_claims
+from proxy_attestation.codes import Code
+from proxy_attestation.errors import AppraisalError, UnavailableError
 from proxy_attestation.formats.dcap_quote import Quote, decode_quote
 from proxy_attestation.formats.nitro import NitroDocument, decode_nitro
+from proxy_attestation.formats.snp_report import SnpReport, decode_snp_report
 from proxy_attestation.formats.tee import Tee
 
-Parsed: TypeAlias = Quote | NitroDocument
+Parsed: TypeAlias = Quote | SnpReport | NitroDocument
 """Evidence that was read and not yet believed; `bound` is what a binder must equal."""
 
 _DECODERS: Final[Mapping[Tee, Callable[[bytes], Parsed]]] = {
     Tee.SGX: decode_quote,
     Tee.TDX: decode_quote,
+    Tee.SNP: decode_snp_report,
     Tee.NITRO: decode_nitro,
 }
 
@@ -32,12 +41,42 @@ def decode_evidence_of(tee: Tee, data: bytes) -> Parsed:
     return _DECODERS[tee](data)
 
 
+def tee_of(evidence: Parsed) -> Tee:
+    """Return the kind of TEE that evidence says it comes from."""
+    if isinstance(evidence, Quote):
+        return evidence.tee
+    return Tee.SNP if isinstance(evidence, SnpReport) else Tee.NITRO
+
+
+def body_of(evidence: Parsed) -> Body:
+    """Return what evidence says of its TEE; nothing vouches for it yet."""
+    if isinstance(evidence, Quote):
+        return parse_body(evidence)
+    return snp_claims(evidence) if isinstance(evidence, SnpReport) else claims_of(evidence)
+
+
+def snp_result_claims(result: SnpResult) -> Claims:
+    """Return the outcome of the SNP walk as claims."""
+    return Claims(
+        tee=Tee.SNP,
+        body=result.body,
+        bound=result.bound,
+        debug=result.body.debug,
+        tcb=None,
+        instance_id=result.instance_id,
+        anchor=result.anchor,
+        evidence_sha256=result.evidence_sha256,
+        valid_until=result.valid_until,
+    )
+
+
 class Appraiser:
     """The walks of every kind, over the endorsements in use. Not for several threads at once."""
 
-    def __init__(self, roots: Roots, dcap: DcapAppraiser) -> None:
+    def __init__(self, roots: Roots, dcap: DcapAppraiser, amd: SnpEndorsements | None = None) -> None:
         self._roots = roots
         self._dcap = dcap
+        self._amd = amd or SnpEndorsements()
 
     def appraise(
         self, evidence: Parsed, platform_certificates: Sequence[bytes], now: datetime
@@ -57,4 +96,25 @@ class Appraiser:
         """
         if isinstance(evidence, NitroDocument):
             return appraise_nitro(evidence, self._roots, now), None
+        if isinstance(evidence, SnpReport):
+            return self._appraise_snp(evidence, platform_certificates, now)
         return self._dcap.appraise(evidence, platform_certificates, now)
+
+    def _appraise_snp(
+        self, report: SnpReport, certificates: Sequence[bytes], now: datetime
+    ) -> tuple[Claims, Floor | None]:
+        try:
+            result = appraise_snp(
+                report, self._amd, self._roots.amd, None, now, platform_certificates=certificates, crl_required=True
+            )
+        except AppraisalError as error:
+            # The lists are the proxy's to have: that they are absent or too old says nothing about the report.
+            if error.code in (Code.SNP_CRL_MISSING, Code.SNP_CRL_EXPIRED):
+                raise UnavailableError(Code.ENDORSEMENTS_UNAVAILABLE, error.detail) from error
+            raise
+        return snp_result_claims(result), None if result.floor is None else floor_of(result.floor)
+
+
+def floor_of(floor: SnpFloor) -> Floor:
+    """Return an ARK's floor in the form that is recorded: only the list's number and date count."""
+    return Floor(issue_date=floor.this_update, pck_crl_number=floor.crl_number)

@@ -33,6 +33,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from proxy_attestation.appraisal.refusal import EvidenceRefusedError
 from proxy_attestation.appraisal.snp_certificate import (
     AmdCertificate,
     read_amd_certificate,
@@ -62,16 +63,10 @@ _LINES: Final = {
 _INSTANCE_LABEL: Final = b"proxy-attestation/instance/v1\0"
 
 
-class SnpRefusedError(AppraisalError):
-    """A refusal of a report whose signature fits its VCEK or VLEK, so that what it says of itself may be shown.
+class SnpRefusedError(EvidenceRefusedError):
+    """A refusal of a report whose signature fits its VCEK or VLEK, so that what it says of itself may be shown."""
 
-    Attributes:
-        body: the report. Only the key in that certificate vouches for it: never issue anything on it.
-    """
-
-    def __init__(self, code: Code, detail: str, body: SnpClaims) -> None:
-        super().__init__(code, detail)
-        self.body = body
+    body: SnpClaims
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from proxy_attestation.cli.verdict import (
     refuse_input,
     verdict_to_json,
 )
-from proxy_attestation.endorsements.load import load_endorsements, load_roots
-from proxy_attestation.errors import FormatError, UsageError
+from proxy_attestation.endorsements.load import load_material, load_roots
+from proxy_attestation.errors import ConfigurationError, FormatError, UsageError
 from proxy_attestation.formats.bounds import MESSAGE_MAX
 from proxy_attestation.formats.pins import TCB_STATUS, UP_TO_DATE
 from proxy_attestation.formats.tee import Tee
@@ -91,19 +91,22 @@ def command(
 ) -> int:
     """Give a verdict on EVIDENCE, off line.
 
-    EVIDENCE is an Intel SGX quote (version 3) or TDX quote (version 4 or 5), raw, in hex or in base64, or this
-    project's evidence record around one; `-` reads standard input. Nothing is fetched from anywhere: what the verdict
+    EVIDENCE is an Intel SGX quote (version 3), an Intel TDX quote (version 4 or 5), an AMD SEV-SNP report (with or
+    without its certificate table), an AWS Nitro document, this project's evidence record around one of these, or an
+    RA-TLS certificate with one inside, which must then be about the certificate's key; raw, in hex or in base64, a
+    certificate in DER or PEM; `-` reads standard input. Nothing is fetched from anywhere: what the verdict
     rests on is given with --endorsements, and the vendor's roots are pinned in this program.
 
-    The default is a production policy: no debug, TCB status UpToDate, no service TD. --allow-tcb, --allow-debug and
-    `--expect mr_service_td=HEX` loosen it, --expect and --min tighten it. With --policy an entry of that policy
+    The default is a production policy: no debug, TCB status UpToDate, no service TD, no migration agent. --allow-tcb,
+    --allow-debug, `--expect mr_service_td=HEX` and `--expect migration_agent=1` loosen it, --expect and --min tighten it. With --policy an entry of that policy
     decides instead; names, application and key origin are then not judged, since evidence alone does not have them.
 
     --endorsements takes Intel's own files, told apart by content: TCB info and QE identity (the JSON documents, byte
     for byte), issuer chains (PEM), CRLs (DER, PEM, hex or base64), a PCK chain for a quote without one, or a bundle:
     one JSON object with the field names of Intel's QuoteCollateral. The files of a directory are one set, a
     directory of directories several; files named one by one are one set. Of several sets the one for the platform
-    (TEE and FMSPC) is used that is valid at --at and has the highest evaluation number.
+    (TEE and FMSPC) is used that is valid at --at and has the highest evaluation number. AMD's are certificates
+    (VCEK, VLEK, ASK, ASVK, ARK), certificate tables and revocation lists, in any order. A Nitro document needs none.
 
     Claims have the vendor's field names in snake_case; byte strings are hex in memory order. On a refusal, `claims`
     holds what a checked signature covers all the same, and `unverified` what nothing vouches for.
@@ -146,13 +149,13 @@ def command(
         workload=find_workload(policy, workload) if policy is not None else None,
     )
     now = parse_time(at) if at is not None else datetime.now(UTC)
-    anchors = load_roots(roots) if roots else VENDOR_ROOTS
     data = read_input(evidence, MESSAGE_MAX)
     try:
-        sets = load_endorsements(endorsements)
-    except FormatError as error:
+        anchors = load_roots(roots) if roots else VENDOR_ROOTS
+        material = load_material(endorsements)
+    except (FormatError, ConfigurationError) as error:
         return _print(refuse_input(error, acceptance), as_json=as_json)
-    return _print(judge(data, sets, anchors, now, acceptance), as_json=as_json)
+    return _print(judge(data, material, anchors, now, acceptance), as_json=as_json)
 
 
 def _print(verdict: Verdict, *, as_json: bool) -> int:

@@ -4,6 +4,7 @@ import binascii
 import re
 import sys
 from base64 import b64decode
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -11,13 +12,18 @@ from typing import Final
 from cryptography import x509
 
 from proxy_attestation.appraisal.endorsements import DcapEndorsements
+from proxy_attestation.appraisal.kinds import Parsed, decode_evidence_of, tee_of
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError, UsageError
 from proxy_attestation.formats import pem
 from proxy_attestation.formats.bounds import CERTIFICATE_MAX, MESSAGE_MAX
 from proxy_attestation.formats.dcap_quote import PCK_CHAIN, PCK_LEAF, Quote, decode_quote
 from proxy_attestation.formats.evidence import Evidence, decode_evidence
+from proxy_attestation.formats.nitro import decode_nitro, looks_like_nitro
 from proxy_attestation.formats.pck import SGX_EXTENSION, decode_pck_extension
+from proxy_attestation.formats.ra_tls import EmbeddedEvidence, decode_ra_tls
+from proxy_attestation.formats.snp_report import decode_snp_report, looks_like_snp_report
+from proxy_attestation.formats.tee import Tee
 
 _HEX: Final = re.compile(r"(?:[0-9A-Fa-f]{2})+")
 _CBOR_ARRAY_OF_3: Final = b"\x83"
@@ -62,23 +68,68 @@ def from_text(data: bytes) -> bytes:
         return data
 
 
-def parse_evidence(data: bytes) -> Evidence | Quote:
-    """Tell what the bytes are: a quote (raw, hex or base64), or this project's evidence record around one.
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Evidence as a user hands it over.
+
+    Attributes:
+        evidence: as read.
+        platform_certificates: DER, that came with it.
+        embedded: the certificate's piece that it was taken from, or None.
+    """
+
+    evidence: Parsed
+    platform_certificates: tuple[bytes, ...] = ()
+    embedded: EmbeddedEvidence | None = None
+
+
+def read_evidence(data: bytes) -> tuple[Given, ...]:
+    """Tell what the bytes are, and read it: raw, hex or base64.
+
+    Known: an SGX or TDX quote, an SEV-SNP report, a Nitro document, this project's evidence record around one, and a
+    certificate with one or more of them inside.
+
+    Returns:
+        One piece, or those of a certificate.
 
     Raises:
-        FormatError: `evidence.too_large`, `evidence.malformed`, `evidence.unknown`, `sgx.malformed`, `tdx.malformed`.
-        AppraisalError: for a quote of a kind that is not accepted, see `decode_quote`.
+        FormatError: `evidence.too_large`, `evidence.malformed`, `evidence.unknown`, `ra_tls.*`, `<tee>.malformed`.
+        AppraisalError: for evidence of a kind that is not accepted, as its decoder says.
     """
     if not data:
         raise FormatError(Code.EVIDENCE_MALFORMED, "nothing at all")
     if len(data) > MESSAGE_MAX:
         raise FormatError(Code.EVIDENCE_TOO_LARGE, f"more than {MESSAGE_MAX} bytes")
     if pem.is_pem(data):
-        raise FormatError(Code.EVIDENCE_UNKNOWN, "PEM: evidence inside certificates and requests is not read")
+        return _embedded(data)
     raw = from_text(data)
     if raw[:1] == _DER_SEQUENCE:
-        raise FormatError(Code.EVIDENCE_UNKNOWN, "DER: evidence inside certificates and requests is not read")
-    return decode_evidence(raw) if raw[:1] == _CBOR_ARRAY_OF_3 else decode_quote(raw)
+        return _embedded(raw)
+    if looks_like_nitro(raw):
+        return (Given(decode_nitro(raw)),)
+    if raw[:1] == _CBOR_ARRAY_OF_3:
+        return (_recorded(decode_evidence(raw)),)
+    if looks_like_snp_report(raw):
+        return (Given(decode_snp_report(raw)),)
+    return (Given(decode_quote(raw)),)
+
+
+def _embedded(data: bytes) -> tuple[Given, ...]:
+    pieces = decode_ra_tls(data)
+    return tuple(Given(_decode(piece), piece.platform_certificates, piece) for piece in pieces)
+
+
+def _decode(piece: EmbeddedEvidence) -> Parsed:
+    return (
+        decode_quote(piece.evidence) if piece.kind == "quote" else decode_evidence_of(Tee(piece.kind), piece.evidence)
+    )
+
+
+def _recorded(record: Evidence) -> Given:
+    evidence = decode_evidence_of(record.tee, record.evidence)
+    if tee_of(evidence) is not record.tee:
+        raise FormatError(Code.EVIDENCE_MALFORMED, f"a record for {record.tee} around evidence of {tee_of(evidence)}")
+    return Given(evidence, record.platform_certificates)
 
 
 def platform_of(
@@ -108,21 +159,6 @@ def platform_of(
         except _UNREADABLE:
             continue
     return None, None
-
-
-def quote_of(evidence: Evidence | Quote) -> tuple[Quote, tuple[bytes, ...]]:
-    """Return the quote and the platform certificates that came with it.
-
-    Raises:
-        FormatError: `evidence.malformed` where a record names another TEE than its quote, and as `decode_quote`.
-        AppraisalError: as `decode_quote`.
-    """
-    if isinstance(evidence, Quote):
-        return evidence, ()
-    quote = decode_quote(evidence.evidence)
-    if quote.tee is not evidence.tee:
-        raise FormatError(Code.EVIDENCE_MALFORMED, f"a record for {evidence.tee} around a quote for {quote.tee}")
-    return quote, evidence.platform_certificates
 
 
 def parse_time(text: str) -> datetime:

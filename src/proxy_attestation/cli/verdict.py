@@ -5,23 +5,29 @@ from datetime import datetime
 
 import click
 
-from proxy_attestation.appraisal.bodies import parse_body
 from proxy_attestation.appraisal.claims import Body, Claims, body_to_json, claims_to_json
 from proxy_attestation.appraisal.dcap import appraise
 from proxy_attestation.appraisal.dcap_collateral import issuer_pool
 from proxy_attestation.appraisal.endorsements import DcapEndorsements
+from proxy_attestation.appraisal.kinds import Parsed, body_of, snp_result_claims
+from proxy_attestation.appraisal.nitro import appraise_nitro
 from proxy_attestation.appraisal.pck_chain import find_chain, verify_pck_chain
 from proxy_attestation.appraisal.refusal import EvidenceRefusedError
 from proxy_attestation.appraisal.roots import Roots
+from proxy_attestation.appraisal.snp import appraise_snp, appraise_vek
+from proxy_attestation.appraisal.snp_claims import vek_to_json
 from proxy_attestation.cli.demands import Demands, check_demands, show_value
-from proxy_attestation.cli.evidence_file import parse_evidence, platform_of, quote_of
+from proxy_attestation.cli.evidence_file import Given, platform_of, read_evidence
 from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.choose import choose_set
+from proxy_attestation.endorsements.detect_snp import SnpKind, detect_snp, snp_endorsements
+from proxy_attestation.endorsements.load import Material
 from proxy_attestation.errors import AppraisalError, FormatError, Mismatch, ProxyAttestationError, UsageError
 from proxy_attestation.explanations import EXPLANATIONS
-from proxy_attestation.formats.dcap_codes import DcapFault, dcap_code
 from proxy_attestation.formats.dcap_quote import Quote
+from proxy_attestation.formats.ra_tls import require_bound
 from proxy_attestation.formats.request import ApplicationKind, KeyOrigin, Names, Request, RuntimeClaims
+from proxy_attestation.formats.snp_report import SnpReport
 from proxy_attestation.formats.tee import Tee, debug_code, tcb_status_code
 from proxy_attestation.policy.decide import decide
 from proxy_attestation.policy.model import Policy, Workload
@@ -76,23 +82,34 @@ class Verdict:
     exit_status: int
 
 
-def judge(
-    data: bytes, sets: tuple[DcapEndorsements, ...], roots: Roots, now: datetime, acceptance: Acceptance
-) -> Verdict:
-    """Appraise evidence and decide. Never raises for what the evidence or its endorsements are."""
-    quote: Quote | None = None
-    endorsements: DcapEndorsements | None = None
-    certificates: tuple[bytes, ...] = ()
+def judge(data: bytes, material: Material, roots: Roots, now: datetime, acceptance: Acceptance) -> Verdict:
+    """Appraise evidence and decide. Never raises for what the evidence or its endorsements are.
+
+    A certificate may hold several pieces of evidence: each must be about its key and accepted, and the verdict is that
+    of the first one that is not, or of the first one.
+    """
     try:
-        quote, certificates = quote_of(parse_evidence(data))
-        fmspc, issuer = platform_of(quote, certificates, sets)
-        endorsements = choose_set(sets, quote.tee, fmspc, issuer, now)
-        claims = appraise(quote.data, endorsements, roots, None, now, platform_certificates=certificates)
-    except EvidenceRefusedError as error:
-        signed = _signed_claims(quote, error.body) | _platform_claims(quote, certificates, endorsements, roots, now)
-        return _refused(_with_debug(error, quote, acceptance), acceptance, claims=signed)
+        pieces = read_evidence(data)
     except (AppraisalError, FormatError) as error:
-        return _refused(error, acceptance, unverified=_signed_claims(quote, parse_body(quote) if quote else None))
+        return _vek_verdict(data, material, roots, now, acceptance) or _refused(error, acceptance)
+    verdicts = [_judge(given, material, roots, now, acceptance) for given in pieces]
+    return next((verdict for verdict in verdicts if verdict.code is not None), verdicts[0])
+
+
+def _judge(given: Given, material: Material, roots: Roots, now: datetime, acceptance: Acceptance) -> Verdict:
+    evidence = given.evidence
+    endorsements: DcapEndorsements | None = None
+    try:
+        if given.embedded is not None:
+            require_bound(given.embedded, evidence.bound)
+        if isinstance(evidence, Quote):
+            endorsements = _choose(given, evidence, material, now)
+        claims = _appraise(given, endorsements, material, roots, now)
+    except EvidenceRefusedError as error:
+        signed = _signed_claims(evidence, error.body) | _platform_claims(given, endorsements, roots, now)
+        return _refused(_with_debug(error, error.body, acceptance), acceptance, claims=signed)
+    except (AppraisalError, FormatError) as error:
+        return _refused(error, acceptance, unverified=_signed_claims(evidence, body_of(evidence)))
     mismatches = tuple(_mismatches(claims, acceptance))
     return Verdict(
         code=mismatches[0].code if mismatches else None,
@@ -105,8 +122,46 @@ def judge(
     )
 
 
-def refuse_input(error: FormatError, acceptance: Acceptance) -> Verdict:
-    """Return the verdict on input that could not even be read."""
+def _choose(given: Given, quote: Quote, material: Material, now: datetime) -> DcapEndorsements | None:
+    fmspc, issuer = platform_of(quote, given.platform_certificates, material.dcap)
+    return choose_set(material.dcap, quote.tee, fmspc, issuer, now)
+
+
+def _appraise(
+    given: Given, endorsements: DcapEndorsements | None, material: Material, roots: Roots, now: datetime
+) -> Claims:
+    evidence, certificates = given.evidence, given.platform_certificates
+    if isinstance(evidence, Quote):
+        return appraise(evidence.data, endorsements, roots, None, now, platform_certificates=certificates)
+    if isinstance(evidence, SnpReport):
+        amd = snp_endorsements(material.amd, evidence)
+        result = appraise_snp(
+            evidence, amd, roots.amd, None, now, platform_certificates=certificates, crl_required=False
+        )
+        return snp_result_claims(result)
+    return appraise_nitro(evidence, roots, now)
+
+
+def _vek_verdict(
+    data: bytes, material: Material, roots: Roots, now: datetime, acceptance: Acceptance
+) -> Verdict | None:
+    """Return the verdict on a VCEK or VLEK by itself, which is no evidence yet; None for anything else."""
+    pieces = detect_snp(data, "EVIDENCE") or ()
+    if [piece.kind for piece in pieces] != [SnpKind.VEK]:
+        return None
+    try:
+        amd = snp_endorsements((*pieces, *material.amd))
+        extensions, anchor = appraise_vek(amd, roots.amd, now, crl_required=False)
+    except (AppraisalError, FormatError) as error:
+        return _refused(error, acceptance)
+    claims = vek_to_json(extensions) | {"anchor_spki_sha256": anchor.hex()}
+    mismatches = tuple(check_demands(claims, acceptance.demands))
+    code = mismatches[0].code if mismatches else None
+    return Verdict(code, "a certificate of AMD's, and no evidence", mismatches, claims, None, None, 3 if code else 0)
+
+
+def refuse_input(error: ProxyAttestationError, acceptance: Acceptance) -> Verdict:
+    """Return the verdict where endorsements or roots could not even be read."""
     return _refused(error, acceptance)
 
 
@@ -137,34 +192,28 @@ def _refused(
     return Verdict(error.code, error.detail, (), claims or None, unverified or None, workload, error.exit_status)
 
 
-def _with_debug(error: AppraisalError, quote: Quote | None, acceptance: Acceptance) -> AppraisalError:
+def _with_debug(error: AppraisalError, body: Body, acceptance: Acceptance) -> AppraisalError:
     """Debug can be told without endorsements: where only they are missing, its code wins."""
-    if quote is None or error.code is not dcap_code(quote.tee, DcapFault.ENDORSEMENTS_MISSING):
+    if error.code != f"{body.tee}.endorsements_missing" or acceptance.debug_allowed or not body.debug:
         return error
-    if acceptance.debug_allowed or not parse_body(quote).debug:
-        return error
-    return AppraisalError(debug_code(quote.tee), f"debug; and {error.detail}")
+    return AppraisalError(debug_code(body.tee), f"debug; and {error.detail}")
 
 
-def _signed_claims(quote: Quote | None, body: Body | None) -> dict[str, object]:
-    if quote is None or body is None:
-        return {}
-    return {"tee": str(quote.tee), **body_to_json(body), "report_data": quote.report_data.hex()}
+def _signed_claims(evidence: Parsed, body: Body) -> dict[str, object]:
+    more = {"report_data": evidence.report_data.hex()} if isinstance(evidence, Quote) else {}
+    return {"tee": str(body.tee), **body_to_json(body), **more}
 
 
 def _platform_claims(
-    quote: Quote | None,
-    certificates: tuple[bytes, ...],
-    endorsements: DcapEndorsements | None,
-    roots: Roots,
-    now: datetime,
+    given: Given, endorsements: DcapEndorsements | None, roots: Roots, now: datetime
 ) -> dict[str, object]:
-    """Return what the platform's certificate says, where its chain reaches a pinned root."""
-    if quote is None:
+    """Return what the platform's PCK certificate says, where its chain reaches a pinned root."""
+    quote = given.evidence
+    if not isinstance(quote, Quote):
         return {}
     fallback = None if endorsements is None else endorsements.pck_certificate_chain
     try:
-        ders = find_chain(quote, certificates, fallback)
+        ders = find_chain(quote, given.platform_certificates, fallback)
         if not ders:
             return {}
         chain = verify_pck_chain(ders, quote.tee, roots=roots, now=now, pool=issuer_pool(endorsements, quote.tee))
@@ -193,6 +242,8 @@ def _default_policy(claims: Claims, acceptance: Acceptance) -> list[Mismatch]:
     if claims.tcb is not None and claims.tcb.status not in acceptance.statuses:
         wanted = " or ".join(acceptance.statuses)
         found.append(Mismatch(tcb_status_code(claims.tee), "tcb_status", wanted, claims.tcb.status))
+    if getattr(claims.body, "migration_agent", 0) and not acceptance.demands.pins("migration_agent"):
+        found.append(Mismatch(Code.SNP_MIGRATION_AGENT, "migration_agent", "none, or expected", "one is allowed"))
     service_td = getattr(claims.body, "mr_service_td", None)
     if service_td is not None and any(service_td) and not acceptance.demands.pins("mr_service_td"):
         found.append(Mismatch(Code.TDX_SERVICE_TD, "mr_service_td", "zero, or pinned", service_td.hex()))

@@ -19,6 +19,8 @@ from proxy_attestation.appraisal.roots import Roots, same_for_all
 from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.assemble import assemble
 from proxy_attestation.endorsements.detect import CHAIN_MAX, Bundle, Piece, detect, load_certificate
+from proxy_attestation.endorsements.detect_nitro import nitro_root
+from proxy_attestation.endorsements.detect_snp import SnpPiece, detect_snp
 from proxy_attestation.errors import ConfigurationError, FormatError, ProxyAttestationError, UnavailableError
 from proxy_attestation.formats import pem
 from proxy_attestation.formats.bounds import (
@@ -35,6 +37,7 @@ class _Found:
     """What has been read so far."""
 
     pools: list[Sequence[Piece]] = field(default_factory=list)
+    amd: list[SnpPiece] = field(default_factory=list)
     files: int = 0
     size: int = 0
 
@@ -47,11 +50,22 @@ class _Found:
         return data
 
 
-def load_endorsements(paths: Sequence[Path]) -> tuple[DcapEndorsements, ...]:
-    """Read every set of Intel collateral under the given paths. Nothing is verified here.
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Everything that some paths hold.
 
-    Returns:
-        The sets, in the order of the paths and, within a directory, of names. Pieces that no path holds are None.
+    Attributes:
+        dcap: sets of Intel collateral, in the order of the paths and, within a directory, of names. Pieces that no path
+            holds are None.
+        amd: AMD's certificates and revocation lists, in the same order.
+    """
+
+    dcap: tuple[DcapEndorsements, ...] = ()
+    amd: tuple[SnpPiece, ...] = ()
+
+
+def load_material(paths: Sequence[Path]) -> Material:
+    """Read every vendor's endorsements under the given paths. Nothing is verified here.
 
     Raises:
         FormatError: `endorsements.malformed`, for content that is no endorsement, a directory nested deeper than 3,
@@ -65,7 +79,12 @@ def load_endorsements(paths: Sequence[Path]) -> tuple[DcapEndorsements, ...]:
             _walk(path, 0, found)
         else:
             loose.extend(_file(path, found))
-    return assemble(found.pools, loose)
+    return Material(assemble(found.pools, loose), tuple(found.amd))
+
+
+def load_endorsements(paths: Sequence[Path]) -> tuple[DcapEndorsements, ...]:
+    """Read the sets of Intel collateral alone; see `load_material`."""
+    return load_material(paths).dcap
 
 
 def load_roots(paths: Sequence[Path]) -> Roots:
@@ -98,8 +117,15 @@ def _walk(directory: Path, depth: int, found: _Found) -> None:
 
 
 def _file(path: Path, found: _Found) -> tuple[Piece, ...]:
-    """Return a file's pieces. A bundle is a pool of its own and so leaves none."""
-    held = detect(found.read(path), str(path))
+    """Return a file's pieces of Intel's. A bundle is a pool of its own and so leaves none."""
+    data = found.read(path)
+    amd = detect_snp(data, str(path))
+    if amd is not None:
+        found.amd.extend(amd)
+        return ()
+    if nitro_root(data) is not None:
+        return ()  # a Nitro document brings its chain, and its root is pinned
+    held = detect(data, str(path))
     if isinstance(held, Bundle):
         found.pools.append(held.pieces)
         return ()
