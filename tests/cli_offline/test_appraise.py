@@ -288,7 +288,8 @@ def test_roots_that_are_none_are_malformed(bench: Bench) -> None:
     for data in (b"", b"no certificate", chain):
         roots = bench.write(bench.folder, {"other.pem": data}) / "other.pem"
         ran = bench.appraise(bench.quote(), "--roots", roots)
-        assert (ran.status, ran.json["error"]["code"]) == (4, "configuration.malformed")
+        assert (ran.status, ran.json["code"], ran.json["claims"]) == (4, "configuration.malformed", None)
+        assert ran.json["unverified"]["tee"] == "sgx"
 
 
 def test_a_root_in_pem_is_read(bench: Bench) -> None:

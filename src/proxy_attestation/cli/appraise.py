@@ -98,8 +98,9 @@ def command(
     rests on is given with --endorsements, and the vendor's roots are pinned in this program.
 
     The default is a production policy: no debug, TCB status UpToDate, no service TD, no migration agent. --allow-tcb,
-    --allow-debug, `--expect mr_service_td=HEX` and `--expect migration_agent=1` loosen it, --expect and --min tighten it. With --policy an entry of that policy
-    decides instead; names, application and key origin are then not judged, since evidence alone does not have them.
+    --allow-debug, `--expect mr_service_td=HEX` and `--expect migration_agent=1` loosen it, --expect and --min tighten
+    it. With --policy an entry of that policy decides instead; names, application and key origin are then not judged,
+    since evidence alone does not have them.
 
     --endorsements takes Intel's own files, told apart by content: TCB info and QE identity (the JSON documents, byte
     for byte), issuer chains (PEM), CRLs (DER, PEM, hex or base64), a PCK chain for a quote without one, or a bundle:
@@ -154,7 +155,7 @@ def command(
         anchors = load_roots(roots) if roots else VENDOR_ROOTS
         material = load_material(endorsements)
     except (FormatError, ConfigurationError) as error:
-        return _print(refuse_input(error, acceptance), as_json=as_json)
+        return _print(refuse_input(error, data, acceptance), as_json=as_json)
     return _print(judge(data, material, anchors, now, acceptance), as_json=as_json)
 
 

@@ -160,9 +160,13 @@ def _vek_verdict(
     return Verdict(code, "a certificate of AMD's, and no evidence", mismatches, claims, None, None, 3 if code else 0)
 
 
-def refuse_input(error: ProxyAttestationError, acceptance: Acceptance) -> Verdict:
-    """Return the verdict where endorsements or roots could not even be read."""
-    return _refused(error, acceptance)
+def refuse_input(error: ProxyAttestationError, data: bytes, acceptance: Acceptance) -> Verdict:
+    """Return the verdict where endorsements or roots could not even be read; nothing vouches for the evidence then."""
+    try:
+        (given, *_) = read_evidence(data)
+    except (AppraisalError, FormatError):
+        return _refused(error, acceptance)
+    return _refused(error, acceptance, unverified=_signed_claims(given.evidence, body_of(given.evidence)))
 
 
 def find_workload(policy: Policy, name: str | None) -> Workload:
