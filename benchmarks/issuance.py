@@ -1,7 +1,9 @@
 """CPU microseconds of one issuance, beside the bare cryptography that it cannot do without, measured in the same run.
 
 - Floor, warm: CSR signature, quote signature, leaf signature, two key loads. Cold adds the QE report and the PCK chain.
-- Core: request bytes to certificate in one process, ledger in memory; warm with chains remembered, cold without.
+- Core: request bytes to certificate in one process, ledger in memory; warm with chains remembered, cold without. Worker
+  and authority, two processes in a deployment, each do all of their own work here, decoding the same request included:
+  nothing that one of them has worked out is at hand for the other, and nothing of a request outlives its issuance.
 - Through gRPC and through Connect, TLS keep-alive: all processes of a real `serve`, ledger on disk, one worker.
 
 Exit status 1 when the warm core needs more than BOUND times its floor. Medians of repeated runs; ratios count.
