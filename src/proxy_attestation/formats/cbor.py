@@ -52,7 +52,14 @@ def _require_ours(value: object) -> None:
     """
     items: Iterable[object]
     if isinstance(value, dict):
-        _require_order(value)
+        last = -1
+        for key in value:
+            # Numbers that ascend, which most maps of ours have, need no ranks.
+            if type(key) is not int or key <= last:
+                if list(value) != sorted(value, key=rank):
+                    raise ValueError("map keys in another order")
+                break
+            last = key
         items = value.values()
     elif isinstance(value, list):
         items = value
@@ -61,20 +68,6 @@ def _require_ours(value: object) -> None:
     for item in items:
         if type(item) not in _LEAVES:
             _require_ours(item)
-
-
-def _require_order(keys: Iterable[object]) -> None:
-    last = -1
-    for key in keys:
-        # Numbers that ascend, which most maps of ours have, need no ranks.
-        if type(key) is not int or key <= last:
-            break
-        last = key
-    else:
-        return
-    found = list(keys)
-    if found != sorted(found, key=rank):
-        raise ValueError("map keys in another order")
 
 
 def _thawed(value: object) -> object:

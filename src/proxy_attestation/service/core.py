@@ -215,12 +215,11 @@ def _check_sizes(message: pb.GetSignedCertificateRequest) -> None:
         _too_large("request", len(message.request), REQUEST_MAX)
     if len(message.csr) > _CSR_MESSAGE_MAX:
         _too_large("CSR", len(message.csr), _CSR_MESSAGE_MAX)
-    if message.HasField("owner_proof"):
-        proof = message.owner_proof
-        if len(proof.kind) > OWNER_KIND_MAX:
-            _too_large("owner's kind", len(proof.kind), OWNER_KIND_MAX)
-        if len(proof.proof) > OWNER_PROOF_MAX:
-            _too_large("owner's proof", len(proof.proof), OWNER_PROOF_MAX)
+    proof = message.owner_proof
+    if len(proof.kind) > OWNER_KIND_MAX:
+        _too_large("owner's kind", len(proof.kind), OWNER_KIND_MAX)
+    if len(proof.proof) > OWNER_PROOF_MAX:
+        _too_large("owner's proof", len(proof.proof), OWNER_PROOF_MAX)
     if message.parts:
         _check_parts(message.parts)
 
