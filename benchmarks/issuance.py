@@ -1,7 +1,10 @@
 """CPU microseconds of one issuance, beside the bare cryptography that it cannot do without, measured in the same run.
 
 - Floor, warm: CSR signature, quote signature, leaf signature, two key loads. Cold adds the QE report and the PCK chain.
-- Core: request bytes to certificate in one process, ledger in memory; warm with chains remembered, cold without.
+- Core: request bytes to certificate in one process, ledger in memory; warm with chains remembered, cold without. Worker
+  and authority are two processes in a deployment. Here too each does all of its own work, decoding the same request
+  included: nothing that one has worked out is at hand for the other. What the authority keeps from issuance to issuance
+  of one workload, the encoding and the digest of its names, is at hand warm and cold, as in a deployment.
 - Through gRPC and through Connect, TLS keep-alive: all processes of a real `serve`, ledger on disk, one worker.
 
 Exit status 1 when the warm core needs more than BOUND times its floor. Medians of repeated runs; ratios count.

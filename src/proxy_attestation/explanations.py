@@ -209,11 +209,11 @@ _OTHER: Final[dict[Code, tuple[str, str]]] = {
         "Compare the pin with what `init` printed, over a channel that you trust.",
     ),
     Code.PEER_CLAIMS_MISSING: (
-        "The peer's certificate carries no attestation claims, or more than one set of them.",
+        "The peer's certificate carries no attestation claims.",
         "Connect to a server that holds a certificate issued for attested code, not to the proxy itself.",
     ),
     Code.PEER_CLAIMS_MALFORMED: (
-        "The attestation claims in the peer's certificate break their format or have an unknown profile.",
+        "The peer's certificate carries claims that break their format, have an unknown profile or stand there twice.",
         "Update this program if the proxy is newer; otherwise report the certificate.",
     ),
     Code.PEER_CLAIMS_KEY: (

@@ -184,3 +184,26 @@ def test_a_bounded_number_is_remembered(
         appraiser.appraise(quote, (), now)
     # The third pushes out the second, which was used longest ago, and so the second comes anew.
     assert verified == [quotes[0], quotes[1], quotes[2], quotes[1]]
+
+
+def test_a_platform_is_remembered_once_it_signed(
+    appraiser: DcapAppraiser, vendor: Vendor, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[bytes] = []
+
+    def counted(quote: Quote, *others: Any) -> tuple[bytes, ...]:
+        read.append(quote.data)
+        return find_chain(quote, *others)
+
+    monkeypatch.setattr("proxy_attestation.appraisal.dcap.find_chain", counted)
+    good = vendor.platform().quote(_REPORT_DATA)
+    # Anybody can put new report data into a quote that he has seen, and white space into its chain.
+    bad = bytearray(good)
+    bad[48 + 320] ^= 1
+    for _ in range(2):
+        with pytest.raises(AppraisalError) as caught:
+            appraiser.appraise(bytes(bad), (), now)
+        assert caught.value.code is Code.SGX_SIGNATURE
+    for _ in range(2):
+        appraiser.appraise(good, (), now)
+    assert read == [bytes(bad), bytes(bad), good]

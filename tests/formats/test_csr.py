@@ -2,6 +2,7 @@
 
 import base64
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,18 @@ from hypothesis import strategies as st
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError
-from proxy_attestation.formats.csr import _Csr, _Info, build_csr, decode_csr, load_subject_key, spki_of, verify_csr
+from proxy_attestation.formats.csr import (
+    Csr,
+    _Csr,
+    _decode_any,
+    _decode_usual,
+    _Info,
+    build_csr,
+    decode_csr,
+    load_subject_key,
+    spki_of,
+    verify_csr,
+)
 from proxy_attestation.formats.request import names_from
 
 P256 = ec.derive_private_key(7, ec.SECP256R1())
@@ -192,6 +204,49 @@ def test_any_changed_byte_gives_a_request_or_our_error(position: int, value: int
 def test_any_bytes_give_our_error(data: bytes) -> None:
     with pytest.raises(FormatError):
         decode_csr(data)
+
+
+USUAL = build_csr(P256, CMW * 60)
+# Where something else than evidence and coordinates stands: 36 of them are the head of the key.
+FRAME = [*range(40), *range(104, 155), *range(len(USUAL) - 88, len(USUAL))]
+
+
+@pytest.mark.parametrize("size", [256, 257, 4096, 65_000, 65_250])
+def test_a_usual_request_is_read_alike_by_both_readers(size: int) -> None:
+    data = build_csr(P256, b"x" * size)
+    assert _decode_usual(data) == _decode_any(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        DER,
+        build_csr(P256, None),
+        build_csr(P256, b"x" * 255),
+        build_csr(P256, b"x" * 65_389),
+        build_csr(P256, b"x" * 65_536),
+        build_csr(P384, CMW * 60),
+        USUAL[:-1],
+        USUAL + b"\0",
+    ],
+)
+def test_every_other_request_is_left_to_the_general_reader(data: bytes) -> None:
+    assert _decode_usual(data) is None
+
+
+def outcome(read: Callable[[bytes], Csr | None], data: bytes) -> Csr | Code | None:
+    try:
+        return read(data)
+    except FormatError as error:
+        return error.code
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from(FRAME) | st.integers(0, len(USUAL) - 1), st.integers(0, 255))
+def test_a_changed_usual_request_is_what_the_general_reader_says_it_is(position: int, value: int) -> None:
+    data = USUAL[:position] + bytes([value]) + USUAL[position + 1 :]
+    assert outcome(decode_csr, data) == outcome(_decode_any, data)
 
 
 def _tlv(tag: int, content: bytes) -> bytes:

@@ -21,6 +21,8 @@ def record(value: object, media_type: str = SGX, indicator: int = 4) -> bytes:
 @pytest.mark.parametrize(
     "evidence",
     [
+        *[Evidence(Tee.TDX, b"q" * size) for size in (1, 255, 256, 257, 65_530, 65_531, 65_535)],
+        *[Evidence(Tee.SGX, b"q" * 300, (b"certificate",)), Evidence(Tee.SGX, b"q" * 300, (), b"\x01" * 32)],
         Evidence(Tee.SGX, b"quote"),
         Evidence(Tee.TDX, b"q" * QUOTE_MAX, (b"certificate", b"other"), b"\x01" * 32),
     ],
@@ -47,6 +49,8 @@ def test_the_bytes_are_those_of_the_description() -> None:
         ("no evidence", record({2: [b"c"]}), Code.EVIDENCE_MALFORMED),
         ("empty evidence", record({1: b""}), Code.EVIDENCE_MALFORMED),
         ("text as evidence", record({1: "q"}), Code.EVIDENCE_MALFORMED),
+        ("long text as evidence", record({1: "q" * 300}), Code.EVIDENCE_MALFORMED),
+        ("a boolean as the key", record(b"\xa1\xf5" + cbor.encode(b"q" * 300)), Code.EVIDENCE_MALFORMED),
         ("no certificates", record({1: b"q", 2: []}), Code.EVIDENCE_MALFORMED),
         ("too many certificates", record({1: b"q", 2: [b"c"] * 9}), Code.EVIDENCE_MALFORMED),
         ("short log digest", record({1: b"q", 3: b"x" * 31}), Code.EVIDENCE_MALFORMED),
@@ -64,6 +68,20 @@ def test_each_wrong_thing_has_its_code(name: str, data: bytes, code: Code) -> No
 @settings(deadline=None, max_examples=200)
 @given(st.binary(max_size=200) | st.binary(max_size=60).map(record))
 def test_any_bytes_give_evidence_or_our_error(data: bytes) -> None:
+    try:
+        evidence = decode_evidence(data)
+    except FormatError:
+        return
+    assert encode_evidence(evidence) == data
+
+
+LONG = record({1: b"q" * 300})
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(0, 70) | st.integers(-5, -1), st.binary(max_size=2))
+def test_changed_evidence_of_the_usual_length_gives_evidence_or_our_error(position: int, put: bytes) -> None:
+    data = LONG[:position] + put + LONG[position:][1:]
     try:
         evidence = decode_evidence(data)
     except FormatError:

@@ -65,7 +65,14 @@ def _require_ours(value: object, *, ordered: bool) -> None:
     """
     items: Iterable[object]
     if isinstance(value, dict):
-        _require_keys(value, ordered=ordered)
+        last = -1
+        for key in value:
+            # Numbers that ascend, which most maps of ours have, need no ranks; `rank` raises for a key of another type.
+            if type(key) is not int or key <= last:
+                if list(value) != sorted(value, key=rank) and ordered:
+                    raise ValueError("map keys in another order")
+                break
+            last = key
         items = value.values()
     elif isinstance(value, list):
         items = value
@@ -74,21 +81,6 @@ def _require_ours(value: object, *, ordered: bool) -> None:
     for item in items:
         if type(item) not in _LEAVES:
             _require_ours(item, ordered=ordered)
-
-
-def _require_keys(keys: Iterable[object], *, ordered: bool) -> None:
-    last = -1
-    for key in keys:
-        # Numbers that ascend, which most maps of ours have, need no ranks.
-        if type(key) is not int or key <= last:
-            break
-        last = key
-    else:
-        return
-    found = list(keys)
-    # `rank` raises for a key of another type.
-    if found != sorted(found, key=rank) and ordered:
-        raise ValueError("map keys in another order")
 
 
 def _thawed(value: object) -> object:

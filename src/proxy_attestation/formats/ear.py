@@ -7,8 +7,9 @@ carries it exactly once, never critical, in at most 2 KiB; it holds no chip id a
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Annotated, Final
+from datetime import date, timedelta
+from functools import lru_cache
+from typing import Annotated, Any, Final
 
 import cbor2
 from cryptography.hazmat import asn1
@@ -172,8 +173,9 @@ class LeafClaims:
 
 _SUBMODULE: Final = Record(LeafClaims, tcb=Item(-70017, _tcb, absent=None))
 _KEYS: Final = [(name, item.key) for name, item in _SUBMODULE.items]
-# The encoder asks for whatever JSON does not have, which is bytes.
-_JSON: Final = json.JSONEncoder(default=bytes.hex)
+_KEY_ORIGINS: Final = {int(origin): origin.name.lower() for origin in KeyOrigin}
+_JSON: Final = json.JSONEncoder(check_circular=False)
+_EPOCH: Final = date(1970, 1, 1)
 
 
 def encode_claims_set(claims: LeafClaims) -> bytes:
@@ -255,16 +257,18 @@ def claims_set_to_json(data: bytes) -> str:
     """
     top = cbor2.loads(data.removeprefix(_TAG))
     ((tee, submodule),) = top[_SUBMODS].items()
-    described = {name: submodule[key] for name, key in _KEYS if key in submodule}
+    told = [(name, submodule[key]) for name, key in _KEYS if key in submodule]
+    described: dict[str, Any] = {name: value.hex() if type(value) is bytes else value for name, value in told}
     tcb = described.pop("tcb", None)
     described["policy_digest"] = described["policy_digest"][0].removeprefix(_POLICY_ID)
-    described["spki"] = described["spki"][_KEY]
-    described["key_origin"] = KeyOrigin(described["key_origin"]).name.lower()
+    described["spki"] = described["spki"][_KEY].hex()
+    described["key_origin"] = _KEY_ORIGINS[described["key_origin"]]
+    described["measurements"] = {name: value.hex() for name, value in described["measurements"].items()}
     return _JSON.encode(
         {
             "issued_at": _readable_time(top[_IAT]),
             "expires_at": _readable_time(top[_EXP]),
-            "nonce": top[_NONCE],
+            "nonce": top[_NONCE].hex(),
             "build": top[_VERIFIER][1],
             "tee": tee,
             **described,
@@ -283,4 +287,10 @@ def _readable_tcb(status: str, date: int, number: int, advisories: list[str]) ->
 
 
 def _readable_time(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+    days, second = divmod(seconds, 86400)
+    return f"{_readable_day(days)}T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}Z"
+
+
+@lru_cache(maxsize=64)
+def _readable_day(days: int) -> str:
+    return (_EPOCH + timedelta(days=days)).isoformat()

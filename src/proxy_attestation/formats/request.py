@@ -18,7 +18,7 @@ from proxy_attestation.errors import FormatError
 from proxy_attestation.formats import cbor
 from proxy_attestation.formats.bounds import NAMES_MAX, REQUEST_MAX
 from proxy_attestation.formats.tee import Tee
-from proxy_attestation.formats.values import Item, Record, as_bytes, as_list, as_member, as_text, as_uint
+from proxy_attestation.formats.values import Item, Record, as_bytes, as_list, as_member, as_uint
 
 LIFETIME_MAX: Final = 366 * 24 * 3600
 _ENTRY: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?\Z")
@@ -106,10 +106,9 @@ def names_from(dns: tuple[str, ...] = (), ip: tuple[str, ...] = (), uri: tuple[s
 
 
 def _workload(value: object, code: Code) -> str:
-    text = as_text(value, code, 63)
-    if not is_workload_name(text):
+    if not isinstance(value, str) or not is_workload_name(value):
         raise FormatError(code, "not the name of a workload entry")
-    return text
+    return value
 
 
 def _names(value: object, code: Code) -> Names:

@@ -15,10 +15,10 @@ A try that is refused after step 2 counts against its session; what is unavailab
 
 import hashlib
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol
 
 from proxy_attestation.appraisal.claims import Claims
 from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
@@ -210,18 +210,28 @@ class Core:
 
 
 def _check_sizes(message: pb.GetSignedCertificateRequest) -> None:
-    bounds = (
-        ("session token", len(message.session_token), TOKEN_LENGTH),
-        ("request", len(message.request), REQUEST_MAX),
-        ("CSR", len(message.csr), _CSR_MESSAGE_MAX),
-        ("owner's kind", len(message.owner_proof.kind), OWNER_KIND_MAX),
-        ("owner's proof", len(message.owner_proof.proof), OWNER_PROOF_MAX),
-    )
-    for name, size, limit in bounds:
-        if size > limit:
-            raise FormatError(Code.REQUEST_TOO_LARGE, f"{name}: {size} bytes, at most {limit} allowed")
+    if len(message.session_token) > TOKEN_LENGTH:
+        _too_large("session token", len(message.session_token), TOKEN_LENGTH)
+    if len(message.request) > REQUEST_MAX:
+        _too_large("request", len(message.request), REQUEST_MAX)
+    if len(message.csr) > _CSR_MESSAGE_MAX:
+        _too_large("CSR", len(message.csr), _CSR_MESSAGE_MAX)
+    proof = message.owner_proof
+    if len(proof.kind) > OWNER_KIND_MAX:
+        _too_large("owner's kind", len(proof.kind), OWNER_KIND_MAX)
+    if len(proof.proof) > OWNER_PROOF_MAX:
+        _too_large("owner's proof", len(proof.proof), OWNER_PROOF_MAX)
+    if message.parts:
+        _check_parts(message.parts)
+
+
+def _too_large(name: str, size: int, limit: int) -> NoReturn:
+    raise FormatError(Code.REQUEST_TOO_LARGE, f"{name}: {size} bytes, at most {limit} allowed")
+
+
+def _check_parts(parts: Iterable[pb.NamedPart]) -> None:
     seen: set[str] = set()
-    for part in message.parts:
+    for part in parts:
         if part.name not in _PART_MAX or part.name in seen:
             raise FormatError(Code.EVIDENCE_UNKNOWN, f"part {part.name[:32]!r} unknown or repeated")
         limit = _PART_MAX[part.name]
@@ -247,13 +257,19 @@ def _read(message: pb.GetSignedCertificateRequest, token: Token) -> tuple[Reques
     evidence = decode_evidence(record)
     if evidence.tee is not request.tee:
         raise RequestError(Code.REQUEST_TEE, f"{evidence.tee} evidence for a {request.tee} request")
-    parts = {part.name: part.content for part in message.parts}
+    if message.parts or evidence.event_log_sha256 is not None:
+        evidence = _with_parts(evidence, {part.name: part.content for part in message.parts})
+    return request, csr, evidence
+
+
+def _with_parts(evidence: Evidence, parts: dict[str, bytes]) -> Evidence:
+    """Check the event log that came beside the evidence, and add the platform certificates."""
     log = hashlib.sha256(parts[_EVENT_LOG]).digest() if _EVENT_LOG in parts else None
     if log != evidence.event_log_sha256:
         raise FormatError(Code.EVIDENCE_MALFORMED, "the event log is not the one that the evidence names")
     if _PLATFORM_CERTIFICATES in parts:
-        evidence = _with_certificates(evidence, parts[_PLATFORM_CERTIFICATES])
-    return request, csr, evidence
+        return _with_certificates(evidence, parts[_PLATFORM_CERTIFICATES])
+    return evidence
 
 
 def _with_certificates(evidence: Evidence, content: bytes) -> Evidence:
