@@ -8,13 +8,14 @@ from typing import Any, Final, TypeAlias
 
 from google.protobuf.message import DecodeError, Message
 
+from proxy_attestation.authority.bucket import Bucket
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError, InternalError, PolicyError, ProxyAttestationError, UnavailableError
 from proxy_attestation.formats.bounds import MESSAGE_MAX
 from proxy_attestation.service import log
 from proxy_attestation.service.core import Core
 from proxy_attestation.service.errors_wire import WireError, to_wire
-from proxy_attestation.service.limits import Admission, Bucket
+from proxy_attestation.service.limits import Admission
 from proxy_attestation.service.metrics import Metrics
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
 

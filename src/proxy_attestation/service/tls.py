@@ -2,22 +2,20 @@
 
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from proxy_attestation.formats.csr import spki_of
 
 _PREFIX: Final = "tls-"
 
 
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
+class TlsFiles(NamedTuple):
     """One key and its certificates, on disk.
 
     Attributes:
@@ -50,16 +48,12 @@ async def new_tls_files(
         ProxyAttestationError: whatever `leaf` raises.
     """
     key = ec.generate_private_key(ec.SECP256R1())
-    chain = await leaf(spki_of(key.public_key()))
-    certificates = [x509.load_der_x509_certificate(der) for der in chain]
-    pem = serialization.Encoding.PEM
-    key_pem = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    first, last = certificates[0].not_valid_before_utc, certificates[0].not_valid_after_utc
-    files = TlsFiles(
-        directory / f"{_PREFIX}{number}.key", directory / f"{_PREFIX}{number}.pem", first + (last - first) * 2 / 3
-    )
-    write_private(files.key, key_pem)
-    write_private(files.chain, b"".join(certificate.public_bytes(pem) for certificate in certificates))
+    chain = [x509.load_der_x509_certificate(der) for der in await leaf(spki_of(key.public_key()))]
+    first, last = chain[0].not_valid_before_utc, chain[0].not_valid_after_utc
+    name = directory / f"{_PREFIX}{number}"
+    files = TlsFiles(name.with_suffix(".key"), name.with_suffix(".pem"), first + (last - first) * 2 / 3)
+    write_private(files.key, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    write_private(files.chain, b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain))
     return files
 
 
