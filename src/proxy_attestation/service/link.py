@@ -5,15 +5,15 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.authority.client import AuthorityClient
 from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ProxyAttestationError, UnavailableError
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.service import log
-from proxy_attestation.service.core import AuthorityPort
 
 HELLO_SECONDS: Final = 30.0
 """How often the authority is asked even when nothing seems to have changed."""
@@ -23,23 +23,13 @@ _OLD_NEWS: Final = (Code.POLICY_STALE, Code.CHALLENGE_CA, Code.ENDORSEMENTS_UNAV
 """Codes of refusals that may rest on what this worker was told before."""
 
 
-class Connection(AuthorityPort, Protocol):
-    """One connection to the authority (`authority.client.AuthorityClient`)."""
-
-    async def lost(self) -> None:
-        """Wait until the connection has ended."""
-
-    async def close(self) -> None:
-        """End the connection."""
-
-
 class AuthorityLink:
-    """The `AuthorityPort` of a worker. Args of `__init__`: the socket's path; what connects to it."""
+    """The `core.AuthorityPort` of a worker. Args of `__init__`: the socket's path; what connects to it."""
 
-    def __init__(self, path: Path, connect: Callable[[Path], Awaitable[Connection]]) -> None:
+    def __init__(self, path: Path, connect: Callable[[Path], Awaitable[AuthorityClient]]) -> None:
         self._path = path
         self._connect = connect
-        self._connection: Connection | None = None
+        self._connection: AuthorityClient | None = None
         self._generation = -1
         self._ask = asyncio.Event()
 
@@ -99,12 +89,12 @@ class AuthorityLink:
         """Ask the authority soon what to work with."""
         self._ask.set()
 
-    def _require(self) -> Connection:
+    def _require(self) -> AuthorityClient:
         if self._connection is None:
             raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, "not connected")
         return self._connection
 
-    async def _issue(self, connection: Connection, order: IssueOrder) -> Issued:
+    async def _issue(self, connection: AuthorityClient, order: IssueOrder) -> Issued:
         try:
             return await connection.issue(order)
         except UnavailableError as error:
@@ -117,7 +107,9 @@ class AuthorityLink:
             self.refresh()
             return await connection.issue(replace(order, policy_digest=info.policy_digest))
 
-    async def _follow(self, connection: Connection, changed: Callable[[AuthorityInfo | None], Awaitable[None]]) -> None:
+    async def _follow(
+        self, connection: AuthorityClient, changed: Callable[[AuthorityInfo | None], Awaitable[None]]
+    ) -> None:
         """Ask again whenever something seems to have changed, until the connection ends."""
         lost = asyncio.ensure_future(connection.lost())
         lost.add_done_callback(lambda _: self._ask.set())
