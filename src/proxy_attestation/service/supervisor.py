@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from proxy_attestation import hardening
 from proxy_attestation.authority.client import AuthorityClient
+from proxy_attestation.authority.keys import write_private
 from proxy_attestation.authority.messages import AuthorityInfo
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ProxyAttestationError, UnavailableError, UsageError
@@ -31,7 +32,7 @@ from proxy_attestation.service.admin import Admin
 from proxy_attestation.service.children import Child, ChildEndedError, Command, Keeper
 from proxy_attestation.service.config import Address, ServeConfig, WorkerOptions
 from proxy_attestation.service.sockets import Reservation, reserve
-from proxy_attestation.service.tls import TlsFiles, new_tls_files, remove_old, write_private
+from proxy_attestation.service.tls import TlsFiles, new_tls_files, remove_old
 
 _T = TypeVar("_T")
 _CLOCK_SECONDS: Final = 60.0
@@ -167,11 +168,9 @@ class Supervisor:
 
     async def _new_tls(self) -> TlsFiles:
         self._tls_number += 1
-
-        async def leaf(spki: bytes) -> tuple[bytes, ...]:
-            return await self._ask(lambda client: client.tls_leaf(spki))
-
-        return await new_tls_files(self._directory, self._tls_number, leaf)
+        return await new_tls_files(
+            self._directory, self._tls_number, lambda spki: self._ask(lambda client: client.tls_leaf(spki))
+        )
 
     async def _ask(self, call: Callable[[AuthorityClient], Coroutine[Any, Any, _T]]) -> _T:
         """Ask the authority on our own connection; while it is being restarted, ask again on the new one."""

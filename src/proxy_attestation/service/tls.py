@@ -1,6 +1,5 @@
 """The proxy's own TLS certificate: a key of ours, a leaf from the authority, both in run/ for the workers to load."""
 
-import os
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from proxy_attestation.authority.keys import write_private
 from proxy_attestation.formats.csr import spki_of
 
 _PREFIX: Final = "tls-"
@@ -61,12 +61,3 @@ def remove_old(directory: Path) -> None:
     """Delete what a supervisor that was killed left behind."""
     for path in directory.glob(f"{_PREFIX}*"):
         path.unlink(missing_ok=True)
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Write a file that only we may read, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-    temporary.replace(path)

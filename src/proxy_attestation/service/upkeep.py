@@ -72,11 +72,10 @@ class Upkeep:
             if self._info is not info:
                 return  # the authority has gone, or said something newer that waits for the lock
             before = self._core.serving
-            if before is None or changed or before.info.anchors != info.anchors:
-                # With empty caches: what they held rests on older collateral.
-                self._core.serving = Serving(info, DcapAppraiser(roots, self._store.in_use))
-            else:
-                self._core.serving = Serving(info, before.appraiser)
+            same = before is not None and not changed and before.info.anchors == info.anchors
+            # A new one has empty caches: what the old one's hold rests on older collateral.
+            appraiser = before.appraiser if before and same else DcapAppraiser(roots, self._store.in_use)
+            self._core.serving = Serving(info, appraiser)
             if changed:
                 self._report()
         self.first.set()
@@ -89,14 +88,9 @@ class Upkeep:
             issued_at = min(collateral.floor.issue_date for collateral in sets)
             valid_until = min(collateral.valid_until.timestamp() for collateral in sets)
             self._metrics.collateral(str(tee), issued_at, valid_until, len(sets))
-        told = [
-            {
-                "tee": str(tee),
-                "fmspc": fmspc.hex(),
-                "evaluation_number": collateral.floor.evaluation_number,
-                "valid_until": collateral.valid_until.isoformat(),
-                "digest": collateral.digest.hex(),
-            }
-            for (tee, fmspc), collateral in in_use
-        ]
-        log.info("collateral in use", sets=told)
+        names = ("tee", "fmspc", "evaluation_number", "valid_until", "digest")
+        rows = (
+            (str(tee), fmspc.hex(), one.floor.evaluation_number, one.valid_until.isoformat(), one.digest.hex())
+            for (tee, fmspc), one in in_use
+        )
+        log.info("collateral in use", sets=[dict(zip(names, row, strict=True)) for row in rows])
