@@ -148,6 +148,7 @@ def _say_ready(issuer: Issuer, path: Path) -> None:
     log.info("ready", **fields)
     sys.stdout.write(f"ready {json.dumps(fields)}\n")
     sys.stdout.flush()
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nobody reads it any more
 
 
 async def _maintain(issuer: Issuer, stop: asyncio.Event) -> None:

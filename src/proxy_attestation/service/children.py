@@ -2,7 +2,8 @@
 
 Each child's standard input is one end of a socket pair whose other end only the supervisor holds: when the supervisor
 dies, by whatever means, the child reads its end and exits. To the authority the pair is also the supervisor's own
-connection. A child says `ready` on its standard output when it can do its work.
+connection. A child says `ready` on its standard output when it can do its work, and nothing after that: what stray
+code still writes there it sends to standard error.
 """
 
 import asyncio
@@ -63,7 +64,6 @@ class Child:
         self.name, self.process, self.line = name, process, line
         self._ended = ended
         self._exit = asyncio.ensure_future(self._wait())
-        self._dropping: asyncio.Future[None] | None = None
 
     @classmethod
     async def start(cls, name: str, command: Command) -> "Child":
@@ -100,7 +100,6 @@ class Child:
             # Its output ends a moment before it does, and its status is what we want to know.
             raise ChildEndedError(name, await child.stop() if said else await child.ending())
         log.info("started", child=name, child_pid=process.pid)
-        child._dropping = asyncio.ensure_future(_drop(process.stdout))
         return child
 
     @property
@@ -135,12 +134,6 @@ class Child:
         self.line.close()
         self._ended()
         return status
-
-
-async def _drop(output: asyncio.StreamReader) -> None:
-    """Read and drop what still comes on a child's standard output, so that it never waits for a reader."""
-    while await output.read(65_536):
-        pass
 
 
 class Keeper:

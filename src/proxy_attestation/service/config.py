@@ -146,28 +146,26 @@ def _names(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-_READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "grpc": parse_address,
-    "connect": parse_address,
-    "admin": parse_address,
-    "workers": _number(WORKERS_MAX),
-    "tls_name": _names,
-    "in_flight": _number(IN_FLIGHT_MAX),
-    "peer_rate": _number(PEER_RATE_MAX),
+_KEYS: Final[Mapping[str, tuple[Any, Callable[[Any], Any]]]] = {
+    "grpc": ("127.0.0.1:7443", parse_address),
+    "connect": ("127.0.0.1:7444", parse_address),
+    "admin": ("127.0.0.1:7445", parse_address),
+    "workers": (min(len(os.sched_getaffinity(0)), WORKERS_MAX), _number(WORKERS_MAX)),
+    "tls_name": ((), _names),
+    "in_flight": (Bounds().in_flight, _number(IN_FLIGHT_MAX)),
+    "peer_rate": (Bounds().peer_rate, _number(PEER_RATE_MAX)),
 }
-_CORES: Final = min(len(os.sched_getaffinity(0)), WORKERS_MAX)
-_FALLBACKS: Final = ("127.0.0.1:7443", "127.0.0.1:7444", "127.0.0.1:7445", _CORES, (), 512, 500)
-DEFAULTS: Final[Mapping[str, Any]] = dict(zip(_READERS, _FALLBACKS, strict=True))
+DEFAULTS: Final = {key: default for key, (default, _) in _KEYS.items()}
 """Every key of serve.toml, which are the flags' names with an underscore."""
 
 
 def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
     checked = {}
     for key, value in values.items():
-        if key not in _READERS:
-            raise ValueError(f"unknown key {key!r}; known: {', '.join(_READERS)}")
+        if key not in _KEYS:
+            raise ValueError(f"unknown key {key!r}; known: {', '.join(_KEYS)}")
         try:
-            checked[key] = _READERS[key](value)
+            checked[key] = _KEYS[key][1](value)
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from error
     return checked

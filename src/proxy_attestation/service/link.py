@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from proxy_attestation.appraisal.endorsements import Floor
 from proxy_attestation.authority.client import AuthorityClient
@@ -21,6 +21,8 @@ BACKOFF_SECONDS: Final = (0.02, 1.0)
 """The first and the longest wait between two tries to connect; each is twice the one before."""
 _OLD_NEWS: Final = (Code.POLICY_STALE, Code.CHALLENGE_CA, Code.ENDORSEMENTS_UNAVAILABLE)
 """Codes of refusals that may rest on what this worker was told before."""
+Changed: TypeAlias = Callable[[AuthorityInfo | None], Awaitable[None]]
+"""What is told the news."""
 
 
 class AuthorityLink:
@@ -33,7 +35,7 @@ class AuthorityLink:
         self._generation = -1
         self._ask = asyncio.Event()
 
-    async def run(self, changed: Callable[[AuthorityInfo | None], Awaitable[None]]) -> None:
+    async def run(self, changed: Changed) -> None:
         """Keep the link up until cancelled; tell each `AuthorityInfo` that is new, and None when the link is lost."""
         wait, longest = BACKOFF_SECONDS
         while True:
@@ -65,12 +67,19 @@ class AuthorityLink:
         Raises:
             ProxyAttestationError: as the authority decides; `authority.unavailable` while it is away.
         """
+        connection = self._require()
         try:
-            issued = await self._issue(self._require(), order)
+            issued = await connection.issue(order)
         except ProxyAttestationError as error:
             if error.code in _OLD_NEWS:
                 self.refresh()
-            raise
+            if error.code is not Code.POLICY_STALE:
+                raise
+            # The policy was replaced since this worker was told. Nothing that it has checked rests on the policy.
+            info = await connection.hello()
+            if info.policy_digest == order.policy_digest:
+                raise
+            issued = await connection.issue(replace(order, policy_digest=info.policy_digest))
         if issued.generation != self._generation:
             self.refresh()
         return issued
@@ -94,22 +103,7 @@ class AuthorityLink:
             raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, "not connected")
         return self._connection
 
-    async def _issue(self, connection: AuthorityClient, order: IssueOrder) -> Issued:
-        try:
-            return await connection.issue(order)
-        except UnavailableError as error:
-            if error.code is not Code.POLICY_STALE:
-                raise
-            # The policy was replaced since this worker was told. Nothing that it has checked rests on the policy.
-            info = await connection.hello()
-            if info.policy_digest == order.policy_digest:
-                raise
-            self.refresh()
-            return await connection.issue(replace(order, policy_digest=info.policy_digest))
-
-    async def _follow(
-        self, connection: AuthorityClient, changed: Callable[[AuthorityInfo | None], Awaitable[None]]
-    ) -> None:
+    async def _follow(self, connection: AuthorityClient, changed: Changed) -> None:
         """Ask again whenever something seems to have changed, until the connection ends."""
         lost = asyncio.ensure_future(connection.lost())
         lost.add_done_callback(lambda _: self._ask.set())

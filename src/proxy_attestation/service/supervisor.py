@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import IO, Any, Final, NamedTuple, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -94,11 +94,8 @@ class Supervisor:
         """
         if not hardening.give_up():
             log.warning("this system cannot forbid core dumps, debuggers and new privileges")
-        lock = _lock(self._directory)
-        try:
+        with _lock(self._directory):
             return await self._run()
-        finally:
-            os.close(lock)
 
     async def _run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -223,20 +220,20 @@ async def _until_first(*coroutines: Coroutine[Any, Any, object]) -> None:
         await asyncio.wait(tasks)
 
 
-def _lock(directory: Path) -> int:
-    """Hold run/ for this supervisor; the kernel lets go when it dies.
+def _lock(directory: Path) -> IO[bytes]:
+    """Hold run/ for this supervisor, as long as what is returned stays open.
 
     Raises:
         UsageError: when STATE has no run/.
         UnavailableError: when another supervisor holds it.
     """
     try:
-        descriptor = os.open(directory / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = os.fdopen(os.open(directory / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb")
     except OSError as error:
         raise UsageError(f"{directory.parent} is no authority's directory (see `init`): {error.strerror}") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        os.close(descriptor)
+        file.close()
         raise UnavailableError(Code.AUTHORITY_STATE, f"another `serve` runs in {directory.parent}") from error
-    return descriptor
+    return file

@@ -73,6 +73,7 @@ async def serve(options: WorkerOptions, key_pem: bytes, chain_pem: bytes) -> int
     await asyncio.wait([listening, serving], return_when="FIRST_COMPLETED")
     if not serving.done():
         os.write(sys.stdout.fileno(), b"ready\n")
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nobody reads it any more
     stopping = loop.create_task(stop.wait())
     done, _ = await asyncio.wait([stopping, serving, *tasks], return_when="FIRST_COMPLETED")
     if stopping not in done:
