@@ -66,7 +66,11 @@ def loaded(trace: str) -> dict[str, int]:
 def libraries(pid: int) -> list[str]:
     """Return the shared libraries that a process has mapped."""
     paths = set()
-    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+    try:
+        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    except PermissionError:
+        return ["(none to see: the process forbids it to all but root)"]
+    for line in lines:
         path = line.split(maxsplit=5)[-1]
         if ".so" in path and path.startswith("/"):
             paths.add(Path(path).name)

@@ -172,6 +172,7 @@ class Code(StrEnum):
     AUTHORITY_CLOCK = "authority.clock"
     AUTHORITY_STATE = "authority.state"
     AUTHORITY_PROFILE = "authority.profile"
+    AUTHORITY_CALLER = "authority.caller"
     ENDORSEMENTS_UNAVAILABLE = "endorsements.unavailable"
     ENDORSEMENTS_MALFORMED = "endorsements.malformed"
     LIMITS_EXHAUSTED = "limits.exhausted"

@@ -168,6 +168,10 @@ _OTHER: Final[dict[Code, tuple[str, str]]] = {
         "A certificate or ledger entry that was about to be signed breaks its own profile.",
         "Nothing was signed. Report this with the log of the request: it is a bug or a broken configuration.",
     ),
+    Code.AUTHORITY_CALLER: (
+        "A process asked the authority for something that only another one may ask for.",
+        "Look for who holds the authority's socket: workers of this project never ask for it.",
+    ),
     Code.ENDORSEMENTS_UNAVAILABLE: (
         "The endorsements cannot be read, or the proxy holds none that it can use now.",
         "Check the endorsement files and their permissions, and refresh what has expired.",

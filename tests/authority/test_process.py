@@ -1,11 +1,11 @@
 """The authority as a process of its own: ready, signals, the end of its parent, and `kill -9` at any instant."""
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import random
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -25,7 +25,7 @@ from proxy_attestation.authority.client import AuthorityClient
 from proxy_attestation.authority.init import init_state
 from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
 from proxy_attestation.codes import Code
-from proxy_attestation.errors import UnavailableError
+from proxy_attestation.errors import RefusedError, UnavailableError
 from proxy_attestation.formats.ledger_entry import EntryKind, decode_entry
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation_simulator.intel import Vendor
@@ -42,10 +42,12 @@ class Process:
 
     def __init__(self, state: Path, *arguments: str, piped_log: bool = False) -> None:
         self.log = state.parent / "authority.log"
-        with self.log.open("ab") as log:
-            self.child = subprocess.Popen(
+        self.line, theirs = socket.socketpair()
+        self.line.setblocking(False)
+        with self.log.open("ab") as log, theirs:
+            self.child: subprocess.Popen[bytes] = subprocess.Popen(
                 [sys.executable, "-P", "-m", "proxy_attestation.authority.process", "--state", str(state), *arguments],
-                stdin=subprocess.PIPE,
+                stdin=theirs.fileno(),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE if piped_log else log,
             )
@@ -63,10 +65,10 @@ class Process:
         if number is not None:
             self.child.send_signal(number)
         status = self.child.wait(30)
-        for pipe in (self.child.stdin, self.child.stdout, self.child.stderr):
+        self.line.close()
+        for pipe in (self.child.stdout, self.child.stderr):
             if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
+                pipe.close()
         return status
 
     def next_event(self, prefix: str) -> str:
@@ -153,31 +155,35 @@ class TestProcess:
         self, state: Path, start: Callable[..., Process], order: Callable[[AuthorityInfo], IssueOrder], world: Any
     ) -> None:
         running = start("--tls-name", "proxy.example.org", "--tls-name", "127.0.0.1")
-        socket = state / "run" / "authority.sock"
-        assert running.ready["socket"] == str(socket)
+        path = state / "run" / "authority.sock"
+        assert running.ready["socket"] == str(path)
         assert running.ready["simulated"] is True
 
         async def work() -> tuple[bytes, ...]:
             client, info = await connect(state)
             assert info.ca_id.hex() == running.ready["ca_id"]
             assert (await client.issue(order(info))).index > 0
-            chain = await client.tls_leaf(world.spki)
+            with pytest.raises(RefusedError) as caught:
+                await client.tls_leaf(world.spki)
+            assert caught.value.code is Code.AUTHORITY_CALLER
+            supervisor = await AuthorityClient.adopt(running.line.dup())
+            chain = await supervisor.tls_leaf(world.spki)
             await client.close()
+            await supervisor.close()
             return chain
 
         leaf = x509.load_der_x509_certificate(asyncio.run(work())[0])
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         assert names.get_values_for_type(x509.DNSName) == ["proxy.example.org"]
         assert running.end(signal.SIGTERM) == 0
-        assert not socket.exists()
+        assert not path.exists()
         assert running.events()[-1]["event"] == "stopped"
         assert not list(state.glob("ledger.sqlite-*"))
 
     def test_it_ends_with_its_parent(self, start: Callable[..., Process]) -> None:
         running = start()
         assert running.ready
-        assert running.child.stdin is not None
-        running.child.stdin.close()
+        running.line.close()
         assert running.child.wait(30) == 0
         assert "parent gone" in [event["event"] for event in running.events()]
         running.end()
@@ -257,10 +263,11 @@ class TestProcess:
         assert refused.end() == status
         assert refused.events()[-1]["code"] == str(code)
 
-    def test_it_needs_a_parent_that_holds_a_pipe(self, state: Path) -> None:
+    @pytest.mark.parametrize("stdin", [subprocess.DEVNULL, subprocess.PIPE])
+    def test_it_needs_a_parent_that_holds_a_socket(self, state: Path, stdin: int) -> None:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "proxy_attestation.authority.process", "--state", str(state)],
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             capture_output=True,
             check=False,
         )

@@ -18,13 +18,14 @@ from proxy_attestation.authority import wire
 from proxy_attestation.authority.client import AuthorityClient
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.messages import Issued, IssueOrder
-from proxy_attestation.authority.server import BATCH_MAX, Server, bind
+from proxy_attestation.authority.server import BATCH_MAX, TLS_LEAF_BURST, Server, bind
 from proxy_attestation.authority.wire import Method
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import (
     InternalError,
     PolicyError,
     ProxyAttestationError,
+    RefusedError,
     RequestError,
     UnavailableError,
 )
@@ -46,7 +47,7 @@ async def serving(issuer: Issuer, path: Path, **changes: Any) -> AsyncIterator[S
 
 
 def run(issuer: Issuer, path: Path, work: Callable[[AuthorityClient], Awaitable[_T]], **changes: Any) -> _T:
-    """Do some work with one client of a server."""
+    """Do some work with one client of a server, as a worker."""
 
     async def main() -> _T:
         async with serving(issuer, path, **changes):
@@ -57,6 +58,15 @@ def run(issuer: Issuer, path: Path, work: Callable[[AuthorityClient], Awaitable[
                 await client.close()
 
     return asyncio.run(main())
+
+
+async def supervising(server: Server, gone: Callable[[], None] = lambda: None) -> AuthorityClient:
+    """Return a client at the end of a server's supervisor connection."""
+    ours, theirs = socket.socketpair()
+    for end in (ours, theirs):
+        end.setblocking(False)
+    await server.adopt(theirs, gone)
+    return await AuthorityClient.adopt(ours)
 
 
 @pytest.fixture
@@ -89,7 +99,6 @@ def test_every_call(issuer: Issuer, world: Any, path: Path, collateral: Any, clo
         higher = Floor(19, int(clock().timestamp()) - 3600, 9, 9)
         assert await client.raise_floor(collateral()) == higher
         assert (await client.hello()).generation > info.generation
-        assert len(await client.tls_leaf(world.spki)) == 2
 
     run(issuer, path, work)
 
@@ -110,11 +119,80 @@ def test_errors_arrive_as_they_were_decided(issuer: Issuer, world: Any, path: Pa
         with pytest.raises(UnavailableError) as size:
             await client.raise_floor(replace(collateral(), root_ca_crl=bytes(COLLATERAL_SET_MAX)))
         assert size.value.code is Code.ENDORSEMENTS_UNAVAILABLE
-        with pytest.raises(RequestError) as key:
-            await client.tls_leaf(b"no key")
-        assert key.value.code is Code.CSR_KEY
 
     run(issuer, path, work)
+
+
+class TestSupervisor:
+    """What only the supervisor may ask for, and only so often."""
+
+    def test_its_connection_gives_the_proxy_s_own_certificate(self, issuer: Issuer, world: Any) -> None:
+        async def main() -> None:
+            client = await supervising(Server(issuer))
+            assert await client.hello() == issuer.hello()
+            assert len(await client.tls_leaf(world.spki)) == 2
+            with pytest.raises(RequestError) as key:
+                await client.tls_leaf(b"no key")
+            assert key.value.code is Code.CSR_KEY
+            await client.close()
+
+        asyncio.run(main())
+
+    def test_a_worker_is_refused_it(self, issuer: Issuer, world: Any, path: Path) -> None:
+        async def work(client: AuthorityClient) -> None:
+            size = issuer.authority.ledger.size()
+            with pytest.raises(RefusedError) as caught:
+                await client.tls_leaf(world.spki)
+            assert caught.value.code is Code.AUTHORITY_CALLER
+            assert issuer.authority.ledger.size() == size
+            await client.hello()
+
+        run(issuer, path, work)
+
+    def test_a_worker_s_calls_are_refused_to_it(self, issuer: Issuer, world: Any) -> None:
+        async def main() -> None:
+            client = await supervising(Server(issuer))
+            info = await client.hello()
+            for call in (client.issue(world.order(info)), client.raise_floor(collateral())):
+                with pytest.raises(RefusedError) as caught:
+                    await call
+                assert caught.value.code is Code.AUTHORITY_CALLER
+            await client.close()
+
+        asyncio.run(main())
+
+    def test_certificates_are_bounded_by_rate(self, issuer: Issuer, world: Any) -> None:
+        now = 1000.0
+
+        async def main() -> None:
+            nonlocal now
+            client = await supervising(Server(issuer, clock=lambda: now))
+            for _ in range(TLS_LEAF_BURST):
+                await client.tls_leaf(world.spki)
+            size = issuer.authority.ledger.size()
+            for later, allowed in ((0, False), (59, False), (1.1, True), (1, False)):
+                now += later
+                if allowed:
+                    await client.tls_leaf(world.spki)
+                else:
+                    with pytest.raises(UnavailableError) as caught:
+                        await client.tls_leaf(world.spki)
+                    assert caught.value.code is Code.LIMITS_EXHAUSTED
+            assert issuer.authority.ledger.size() == size + 1
+            await client.close()
+
+        asyncio.run(main())
+
+    def test_its_end_is_told(self, issuer: Issuer) -> None:
+        async def main() -> None:
+            ended = asyncio.Event()
+            client = await supervising(Server(issuer), ended.set)
+            await client.hello()
+            assert not ended.is_set()
+            await client.close()
+            await ended.wait()
+
+        asyncio.run(main())
 
 
 def test_what_is_pending_is_one_batch(issuer: Issuer, world: Any, path: Path, batches: list[int]) -> None:
@@ -206,12 +284,16 @@ def test_who_does_not_speak_our_frames_is_cut_off_and_nobody_else(issuer: Issuer
 
 @pytest.mark.parametrize("method", [Method.ISSUE, Method.RAISE_FLOOR, Method.TLS_LEAF])
 def test_a_body_of_another_form_is_answered(issuer: Issuer, path: Path, method: Method) -> None:
-    async def work(client: AuthorityClient) -> None:
-        with pytest.raises(InternalError):
-            await client._call(method, ["nonsense"], lambda value: value)
-        await client.hello()
+    async def main() -> None:
+        async with serving(issuer, path) as server:
+            supervisor = method is Method.TLS_LEAF
+            client = await supervising(server) if supervisor else await AuthorityClient.connect(path)
+            with pytest.raises(InternalError):
+                await client._call(method, ["nonsense"], lambda value: value)
+            await client.hello()
+            await client.close()
 
-    run(issuer, path, work)
+    asyncio.run(main())
 
 
 def test_a_bug_is_answered_and_the_authority_goes_on(

@@ -77,7 +77,7 @@ def run(test: Awaitable[None]) -> None:
 
 def kill(keeper: Keeper) -> None:
     assert keeper.child is not None
-    keeper.child.kill()
+    keeper.child.signal(signal.SIGKILL)
 
 
 def test_a_child_that_dies_is_started_again(nursery: Nursery) -> None:

@@ -58,6 +58,7 @@ def test_the_file_and_then_the_flags(tmp_path: Path) -> None:
         'tls_name = [""]',
         "not toml",
         "\udcff",
+        "workers = " + "[" * 60_000,
     ],
 )
 def test_a_file_that_cannot_be_used(tmp_path: Path, text: str) -> None:
@@ -78,7 +79,9 @@ def test_a_file_that_is_a_directory(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-@pytest.mark.parametrize("flags", [{"workers": 0}, {"grpc": "nowhere"}, {"peer_rate": -1}, {"in_flight": 1 << 20}])
+@pytest.mark.parametrize(
+    "flags", [{"workers": 0}, {"unknown": 1}, {"grpc": "nowhere"}, {"peer_rate": -1}, {"in_flight": 1 << 20}]
+)
 def test_a_flag_that_cannot_be_obeyed(tmp_path: Path, flags: Mapping[str, Any]) -> None:
     with pytest.raises(UsageError):
         load(tmp_path, None, flags)

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy_attestation.authority.bucket import Bucket
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import RequestError, UnavailableError
-from proxy_attestation.service.limits import Admission, Bounds, Bucket, Tries, peer_key
+from proxy_attestation.service.limits import TRIES_MAX, Admission, Bounds, Tries, peer_key
 
 
 class Ticks:
@@ -73,31 +74,73 @@ def test_the_peer_not_seen_for_longest_is_forgotten() -> None:
     assert refused(admission, "c")
 
 
+def exhausted(tries: Tries, session_id: bytes, now: int) -> bool:
+    try:
+        tries.check(session_id, now)
+    except RequestError as error:
+        assert error.code is Code.CHALLENGE_EXHAUSTED
+        return True
+    return False
+
+
+def session(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+def fail(tries: Tries, session_id: bytes, expires_at: int, times: int = TRIES_MAX) -> None:
+    for _ in range(times):
+        tries.failed(session_id, expires_at)
+
+
 def test_tries_are_counted_by_session() -> None:
     tries = Tries()
-    for _ in range(3):
-        tries.check(b"a", 0)
-        tries.failed(b"a", 120, 0)
-    with pytest.raises(RequestError) as caught:
-        tries.check(b"a", 120)
-    assert caught.value.code is Code.CHALLENGE_EXHAUSTED
-    tries.check(b"b", 0)
+    fail(tries, session(1), 1120, TRIES_MAX - 1)
+    assert not exhausted(tries, session(1), 1000)
+    fail(tries, session(1), 1120, 1)
+    assert exhausted(tries, session(1), 1000)
+    assert exhausted(tries, session(1), 1119)
+    assert not exhausted(tries, session(2), 1000)
 
 
-def test_expired_sessions_are_forgotten() -> None:
+def test_no_number_of_failing_sessions_wins_a_session_more_tries() -> None:
+    tries = Tries(counters=64)
+    fail(tries, session(1), 1080)
+    for number in range(2, 10_000):
+        fail(tries, session(number), 960 + number % 240)
+    assert exhausted(tries, session(1), 960)
+    assert exhausted(tries, session(1), 1079)
+
+
+def test_failures_are_forgotten_when_their_sessions_have_expired() -> None:
     tries = Tries()
-    for number in range(5):
-        tries.failed(bytes([number]), 10, 0)
-    assert len(tries) == 5
-    tries.failed(b"new", 130, 11)
-    assert len(tries) == 1
+    fail(tries, session(1), 1010)
+    assert exhausted(tries, session(1), 1010)
+    assert not exhausted(tries, session(1), 1080)  # its period is over
+    fail(tries, session(2), 1250)  # takes the table of the first
+    assert not exhausted(tries, session(1), 1200)
+    assert exhausted(tries, session(2), 1200)
 
 
-def test_the_table_of_tries_is_bounded() -> None:
-    tries = Tries(sessions_max=4)
-    for number in range(10):
-        tries.failed(bytes([number]), 1000, 0)
-    assert len(tries) == 4
+def test_a_clock_that_goes_back_wins_no_tries() -> None:
+    tries = Tries()
+    fail(tries, session(1), 1120)
+    assert exhausted(tries, session(1), 500)
+    fail(tries, session(2), 620)  # finds its table in use for a later period
+    assert exhausted(tries, session(2), 500)
+
+
+def test_who_shares_a_counter_is_refused_and_everybody_else_is_not() -> None:
+    tries = Tries(counters=8)
+    fail(tries, session(1), 1120)
+    assert [number for number in range(16) if exhausted(tries, session(number), 1000)] == [1, 9]
+
+
+def test_the_counters_are_bounded_however_much_fails() -> None:
+    tries = Tries(counters=4)
+    for number in range(5000):
+        tries.failed(session(number), 1000 + number)
+    assert sum(len(table) for _, table in tries._tables) == 8
+    assert max(max(table) for _, table in tries._tables) <= TRIES_MAX
 
 
 @pytest.mark.parametrize(

@@ -55,9 +55,9 @@ class Bench:
         self.connections = [FakeConnection(info)]
         self.news: asyncio.Queue[AuthorityInfo | None] = asyncio.Queue()
         self.refusals = 0
-        self.link = AuthorityLink(Path("/socket"), self.connect, self.news.put)
+        self.link = AuthorityLink(Path("/socket"), self.connect)
 
-    async def connect(self, path: Path) -> FakeConnection:
+    async def connect(self, path: Path) -> Any:  # a connection, as far as the link is concerned
         assert path == Path("/socket")
         if self.refusals:
             self.refusals -= 1
@@ -73,7 +73,7 @@ def run(info: AuthorityInfo, monkeypatch: pytest.MonkeyPatch) -> Callable[[Calla
     def start(test: Callable[[Bench], Awaitable[None]]) -> None:
         async def main() -> None:
             bench = Bench(info)
-            running = asyncio.ensure_future(bench.link.run())
+            running = asyncio.ensure_future(bench.link.run(bench.news.put))
             try:
                 async with asyncio.timeout(20):
                     await test(bench)

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from proxy_attestation import log
+from proxy_attestation.authority.keys import write_private
 from proxy_attestation.errors import UsageError
 from proxy_attestation.formats.csr import load_subject_key
 from proxy_attestation.service import sockets
@@ -27,7 +28,7 @@ from proxy_attestation.service.admin import Admin
 from proxy_attestation.service.config import Address
 from proxy_attestation.service.metrics import exposition
 from proxy_attestation.service.sockets import reserve
-from proxy_attestation.service.tls import new_tls_files, remove_old, write_private
+from proxy_attestation.service.tls import new_tls_files, remove_old
 
 LOOPBACK = Address("127.0.0.1", 0)
 

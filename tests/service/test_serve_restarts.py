@@ -140,6 +140,16 @@ def test_sigterm_finishes_the_call_in_flight_and_exits_with_0(own: Any) -> None:
     assert list((proxy.state / "run").glob("tls-*")) == []
 
 
+def test_after_a_restart_of_the_authority_the_supervisor_still_gets_its_certificate(own: Any) -> None:
+    call = own()
+    pid = call.proxy.authority_pid()
+    os.kill(pid, signal.SIGKILL)
+    wait_for_end(pid)
+    call.proxy.send(signal.SIGUSR1)
+    call.until(lambda: any(line.get("event") == "TLS certificate replaced" for line in call.proxy.log_lines()))
+    call.sign(call.attempt().message())
+
+
 def in_flight(proxy: Any) -> bool:
     """Tell whether a worker works on a call."""
     metrics = httpx.get(f"http://{proxy.admin}/metrics", timeout=30).text

@@ -59,6 +59,13 @@ class AuthorityClient(asyncio.Protocol):
             raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, f"{path}: {error}") from error
         return client
 
+    @classmethod
+    async def adopt(cls, sock: socket.socket, *, call_timeout: float = CALL_TIMEOUT) -> Self:
+        """Use a connection that exists: the supervisor's, of which the authority was given the other end."""
+        client = cls(call_timeout)
+        await asyncio.get_running_loop().create_unix_connection(lambda: client, sock=sock)
+        return client
+
     @property
     def connected(self) -> bool:
         """Whether calls can be made."""
@@ -97,13 +104,18 @@ class AuthorityClient(asyncio.Protocol):
         return await self._call(Method.RAISE_FLOOR, messages.encode_endorsements(endorsements), messages.decode_floor)
 
     async def tls_leaf(self, spki: bytes) -> tuple[bytes, ...]:
-        """Ask for the proxy's own TLS certificate over a key.
+        """Ask for the proxy's own TLS certificate over a key; the supervisor's connection alone may.
 
         Args:
             spki: DER of the SubjectPublicKeyInfo, P-256 or P-384.
 
         Returns:
             DER: leaf, issuing CA.
+
+        Raises:
+            RefusedError: `authority.caller`.
+            RequestError: `csr.key`.
+            UnavailableError: `limits.exhausted`.
         """
         return await self._call(Method.TLS_LEAF, spki, messages.decode_chain)
 

@@ -2,11 +2,13 @@
 
 Requests from all connections go into one bounded queue. Whatever is pending when the loop comes round, at most
 `BATCH_MAX` orders, is one batch and one commit; nobody waits on purpose for a batch to fill. Answers leave after the
-commit. SIGTERM, or the end of standard input (the supervisor has died): no new requests, what is queued is answered,
+commit. SIGTERM, or the end of the supervisor's connection (it has died): no new requests, what is queued is answered,
 exit 0. SIGHUP: the policy is read again.
 
 `python -m proxy_attestation.authority.process --state STATE` prints one line on standard output when it listens:
-``ready`` and a JSON object. Standard input must be a pipe or socket that the parent holds open.
+``ready`` and a JSON object. Standard input must be one end of a Unix socket pair; the other end is the supervisor's
+connection, on which alone it answers what only the supervisor may ask for. Core dumps, debuggers and new privileges
+are given up before a key is read.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import gc
 import json
 import os
 import signal
+import socket
 import stat
 import sys
 from collections.abc import Callable, Sequence
@@ -22,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from proxy_attestation import log
+from proxy_attestation import hardening, log
 from proxy_attestation.authority import state as layout
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.server import Server, bind
@@ -44,9 +47,10 @@ def utc_now() -> datetime:
 
 async def serve_authority(
     state: Path,
-    socket: Path | None,
+    socket_path: Path,
     tls_names: Sequence[str],
     *,
+    supervisor: socket.socket,
     clock: Callable[[], datetime] = utc_now,
     ready: Callable[[Issuer, Path], None],
     stop: asyncio.Event,
@@ -55,8 +59,9 @@ async def serve_authority(
 
     Args:
         state: made by `init`.
-        socket: where to listen; None for STATE/run/authority.sock.
+        socket_path: where to listen for workers.
         tls_names: host names and IP addresses of the proxy's own TLS certificate.
+        supervisor: the supervisor's connection; `stop` is set when it ends.
         clock: aware UTC.
         ready: called when it listens.
         stop: ends it, once what is queued has been answered.
@@ -66,41 +71,36 @@ async def serve_authority(
         UsageError: for TLS names that the root does not permit.
         UnavailableError: `authority.unavailable` or `authority.clock`.
     """
+
+    def gone() -> None:
+        if not stop.is_set():
+            log.info("parent gone")
+            stop.set()
+
     lock = layout.lock_state(state)
     try:
         authority = layout.open_authority(state, clock)
         try:
             issuer = Issuer(authority, authority.settings.server_names(tuple(tls_names)))
-            path = socket or state / layout.RUN / layout.SOCKET
             server = Server(issuer)
-            listening = await server.listen(bind(path))
+            await server.adopt(supervisor, gone)
+            listening = await server.listen(bind(socket_path))
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, issuer, state)
-            ready(issuer, path)
+            ready(issuer, socket_path)
             try:
                 await _maintain(issuer, stop)
             finally:
                 listening.close()
                 await server.drain()
-                path.unlink(missing_ok=True)
+                _unlink(socket_path)
         finally:
             authority.ledger.close()
     finally:
         os.close(lock)
 
 
-def run_authority(state: Path, socket: Path | None, tls_names: Sequence[str]) -> None:
-    """Serve the authority of STATE in this process, with signals, standard input and output as the module says.
-
-    Raises:
-        ProxyAttestationError: as `serve_authority`; `UsageError` also when standard input is no pipe or socket.
-    """
-    try:
-        mode = os.fstat(_STDIN).st_mode
-    except OSError:
-        mode = 0
-    if not stat.S_ISFIFO(mode) and not stat.S_ISSOCK(mode):
-        raise UsageError("standard input must be a pipe that the parent holds: its end tells that the parent is gone")
-    asyncio.run(_run(state, socket, tls_names))
+def _unlink(path: Path) -> None:
+    path.unlink(missing_ok=True)
 
 
 def _settle() -> None:
@@ -113,26 +113,39 @@ def _settle() -> None:
     gc.set_threshold(GARBAGE_THRESHOLD)
 
 
-async def _run(state: Path, socket: Path | None, tls_names: Sequence[str]) -> None:
+async def run_authority(state: Path, socket_path: Path, tls_names: Sequence[str]) -> None:
+    """Serve the authority of STATE in this process, with signals, standard input and output as the module says.
+
+    Raises:
+        ProxyAttestationError: as `serve_authority`; `UsageError` also when standard input is no Unix socket.
+    """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     # Until there is a policy to read again, a hangup must not end us.
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
-
-    def heard() -> None:
-        if not os.read(_STDIN, 4096):
-            loop.remove_reader(_STDIN)
-            log.info("parent gone")
-            stop.set()
-
-    loop.add_reader(_STDIN, heard)
-    try:
-        await serve_authority(state, socket, tls_names, ready=_say_ready, stop=stop)
-    finally:
-        loop.remove_reader(_STDIN)
+    with _standard_input() as supervisor:
+        await serve_authority(state, socket_path, tls_names, supervisor=supervisor, ready=_say_ready, stop=stop)
     log.info("stopped")
+
+
+def _standard_input() -> socket.socket:
+    """Return standard input as the socket that it must be.
+
+    Raises:
+        UsageError: when it is none.
+    """
+    try:
+        if stat.S_ISSOCK(os.fstat(_STDIN).st_mode):
+            supervisor = socket.socket(fileno=_STDIN)
+            if (supervisor.family, supervisor.type) == (socket.AF_UNIX, socket.SOCK_STREAM):
+                supervisor.setblocking(False)
+                return supervisor
+            supervisor.detach()
+    except OSError as error:
+        raise UsageError(f"standard input: {error.strerror}") from error
+    raise UsageError("standard input must be a Unix socket whose other end the supervisor alone holds")
 
 
 def _say_ready(issuer: Issuer, path: Path) -> None:
@@ -149,6 +162,7 @@ def _say_ready(issuer: Issuer, path: Path) -> None:
     log.info("ready", **fields)
     sys.stdout.write(f"ready {json.dumps(fields)}\n")
     sys.stdout.flush()
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nobody reads it any more
 
 
 async def _maintain(issuer: Issuer, stop: asyncio.Event) -> None:
@@ -196,8 +210,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tls-name", action="append", default=[], help="a name of the proxy's own TLS certificate")
     options = parser.parse_args(arguments)
     log.configure("authority")
+    if not hardening.give_up():
+        log.warning("this system cannot forbid core dumps, debuggers and new privileges")
+    path = options.socket or options.state / layout.RUN / layout.SOCKET
     try:
-        run_authority(options.state, options.socket, options.tls_name)
+        asyncio.run(run_authority(options.state, path, options.tls_name))
     except ProxyAttestationError as error:
         log.warning("did not start", code=str(error.code), detail=error.detail)
         return error.exit_status

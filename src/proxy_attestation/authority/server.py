@@ -1,22 +1,36 @@
-"""The authority's socket: frames in, one bounded queue, batches to the `Issuer`, frames out."""
+"""The authority's sockets: frames in, one bounded queue, batches to the `Issuer`, frames out.
+
+There are two kinds of connection, and each may make its own calls only. Workers connect to the path. The supervisor has
+one end of a socket pair whose other end the authority was started with: nobody else can get it, and so nobody else
+gets a certificate with the proxy's own name.
+"""
 
 import asyncio
 import os
 import socket
 import stat
 import struct
+import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from proxy_attestation import log
 from proxy_attestation.authority import messages, wire
+from proxy_attestation.authority.bucket import Bucket
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.messages import Issued, IssueOrder
 from proxy_attestation.authority.sockets import unix_address
 from proxy_attestation.authority.wire import Method
 from proxy_attestation.codes import Code
-from proxy_attestation.errors import FormatError, InternalError, ProxyAttestationError, UnavailableError
+from proxy_attestation.errors import (
+    FormatError,
+    InternalError,
+    ProxyAttestationError,
+    RefusedError,
+    UnavailableError,
+)
 
 BATCH_MAX: Final = 256
 """Orders in one transaction."""
@@ -25,6 +39,12 @@ QUEUE_MAX: Final = 4096
 CONNECTIONS_MAX: Final = 256
 DRAIN_SECONDS: Final = 5.0
 """How long peers may take to read what is left for them when the authority ends."""
+TLS_LEAF_RATE: Final = 1 / 60
+"""TLS certificates for the proxy itself, a second; each stands in the ledger."""
+TLS_LEAF_BURST: Final = 10
+"""How many of them at once, after a pause."""
+WORKER_CALLS: Final = frozenset({Method.HELLO, Method.ISSUE, Method.RAISE_FLOOR})
+SUPERVISOR_CALLS: Final = frozenset({Method.HELLO, Method.TLS_LEAF})
 
 _BACKLOG: Final = 128
 _UCRED: Final = struct.Struct("3i")  # pid, uid, gid (unix(7), SO_PEERCRED)
@@ -52,11 +72,15 @@ def bind(path: Path) -> socket.socket:
 
 
 class Server:
-    """Serves one issuer to all connections of one loop."""
+    """Serves one issuer to all connections of one loop; `clock` is monotonic seconds."""
 
-    def __init__(self, issuer: Issuer, *, queue_max: int = QUEUE_MAX) -> None:
+    def __init__(
+        self, issuer: Issuer, *, queue_max: int = QUEUE_MAX, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._issuer = issuer
         self._queue_max = queue_max
+        self._clock = clock
+        self._tls_leaves = Bucket(TLS_LEAF_RATE, TLS_LEAF_BURST, clock())
         self._queue: deque[tuple[_Connection, int, IssueOrder]] = deque()
         self._scheduled = False
         self._draining = False
@@ -64,8 +88,14 @@ class Server:
         self._all_closed = asyncio.Event()
 
     async def listen(self, listener: socket.socket) -> asyncio.Server:
-        """Take connections from a bound socket."""
-        return await asyncio.get_running_loop().create_unix_server(lambda: _Connection(self), sock=listener)
+        """Take workers' connections from a bound socket."""
+        loop = asyncio.get_running_loop()
+        return await loop.create_unix_server(lambda: _Connection(self, WORKER_CALLS), sock=listener)
+
+    async def adopt(self, supervisor: socket.socket, gone: Callable[[], None]) -> None:
+        """Serve the supervisor on a connection that exists; `gone` is called when it has ended."""
+        loop = asyncio.get_running_loop()
+        await loop.create_unix_connection(lambda: _Connection(self, SUPERVISOR_CALLS, gone), sock=supervisor)
 
     async def drain(self) -> None:
         """Read nothing any more, answer what is queued, and close every connection."""
@@ -101,6 +131,7 @@ class Server:
     def call(self, connection: "_Connection", call: wire.Call) -> None:
         """Answer a call now, or queue it when it is an order."""
         try:
+            connection.require(call.method)
             if call.method is Method.ISSUE:
                 self._enqueue(connection, call.call_id, _decoded(call))
             else:
@@ -116,7 +147,10 @@ class Server:
             if call.method is Method.RAISE_FLOOR:
                 return messages.encode_floor(self._issuer.raise_floor(messages.decode_endorsements(call.body)))
             if call.method is Method.TLS_LEAF:
-                return list(self._issuer.tls_leaf(messages.decode_spki(call.body)))
+                spki = messages.decode_spki(call.body)
+                if not self._tls_leaves.take(self._clock()):
+                    raise UnavailableError(Code.LIMITS_EXHAUSTED, "the proxy's own TLS certificates")
+                return list(self._issuer.tls_leaf(spki))
         except FormatError as error:
             raise InternalError(f"{call.method.name}: {error.detail}") from error
         return messages.encode_info(self._issuer.hello())
@@ -150,13 +184,24 @@ class Server:
 
 
 class _Connection(asyncio.Protocol):
-    """One worker. A peer of another user, or one that does not speak our frames, is cut off."""
+    """One peer and the calls that it may make. One of another user, or that speaks no frames of ours, is cut off."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, calls: frozenset[Method], gone: Callable[[], None] = lambda: None) -> None:
         self._server = server
+        self._calls = calls
+        self._gone = gone
         self._reader = wire.FrameReader()
         self._transport: asyncio.Transport | None = None
         self._stopped = False
+
+    def require(self, method: Method) -> None:
+        """Check that this peer may make a call.
+
+        Raises:
+            RefusedError: `authority.caller`.
+        """
+        if method not in self._calls:
+            raise RefusedError(Code.AUTHORITY_CALLER, method.name)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what asyncio gives to a stream protocol
@@ -182,6 +227,7 @@ class _Connection(asyncio.Protocol):
         del exc
         self._transport = None
         self._server.closed(self)
+        self._gone()
 
     def pause_writing(self) -> None:
         # It does not read its answers: then it gets to ask for no more.

@@ -71,8 +71,8 @@ def run_command(file: Path, attester: str | None, wait_seconds: float, as_json: 
 
     With --json each event is one JSON object on a line of its own; `"event": "ready"` names the listeners.
     """
+    from proxy_attestation import hardening  # noqa: PLC0415
     from proxy_attestation.attester.select import select_attester  # noqa: PLC0415 - `load status` needs none of it
-    from proxy_attestation.loader import hardening  # noqa: PLC0415
     from proxy_attestation.loader.config_file import load_config  # noqa: PLC0415
     from proxy_attestation.loader.proxy_client import Timing  # noqa: PLC0415
     from proxy_attestation.loader.report import LineReport  # noqa: PLC0415

@@ -11,8 +11,8 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from proxy_attestation import hardening
 from proxy_attestation.errors import FormatError
-from proxy_attestation.loader import hardening
 from proxy_attestation.loader.applications import frames
 from proxy_attestation.loader.applications.model import CallResult, Outcome
 from proxy_attestation.loader.wasm_engine import Engine, ModuleError

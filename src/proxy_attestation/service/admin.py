@@ -20,8 +20,7 @@ class Admin:
     """
 
     def __init__(self, metrics: Path, healthy: Callable[[], bool]) -> None:
-        self._metrics = metrics
-        self._healthy = healthy
+        self._metrics, self._healthy = metrics, healthy
         self._server: asyncio.Server | None = None
 
     async def start(self, address: Address) -> int:
@@ -34,8 +33,7 @@ class Admin:
             self._server = await asyncio.start_server(self._serve, address.host, address.port, limit=_HEAD_MAX)
         except OSError as error:
             raise UsageError(f"cannot listen on {address}: {error.strerror}") from error
-        port = self._server.sockets[0].getsockname()[1]
-        return int(port)
+        return int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
         """Stop listening."""
@@ -61,10 +59,8 @@ class Admin:
             return "405 Method Not Allowed", "text/plain", b"use GET\n"
         if request[1] == b"/metrics":
             return "200 OK", "text/plain; version=0.0.4; charset=utf-8", exposition(self._metrics)
-        if request[1] == b"/healthz":
-            return (
-                ("200 OK", "text/plain", b"ok\n")
-                if self._healthy()
-                else ("503 Service Unavailable", "text/plain", b"unavailable\n")
-            )
-        return "404 Not Found", "text/plain", b"/metrics, /healthz\n"
+        if request[1] != b"/healthz":
+            return "404 Not Found", "text/plain", b"/metrics, /healthz\n"
+        if self._healthy():
+            return "200 OK", "text/plain", b"ok\n"
+        return "503 Service Unavailable", "text/plain", b"unavailable\n"

@@ -3,18 +3,18 @@
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from google.protobuf.message import DecodeError, Message
 
 from proxy_attestation import log
+from proxy_attestation.authority.bucket import Bucket
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError, InternalError, PolicyError, ProxyAttestationError, UnavailableError
 from proxy_attestation.formats.bounds import MESSAGE_MAX
 from proxy_attestation.service.core import Core
 from proxy_attestation.service.errors_wire import WireError, to_wire
-from proxy_attestation.service.limits import Admission, Bucket
+from proxy_attestation.service.limits import Admission
 from proxy_attestation.service.metrics import Metrics
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
 
@@ -25,8 +25,7 @@ LOG_LINES_A_SECOND: Final = 100
 """Refusals logged; beyond that they are only counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Method:
+class Method(NamedTuple):
     """One rpc.
 
     Attributes:
@@ -43,30 +42,24 @@ Receive: TypeAlias = Callable[[Method], Awaitable[Any]]
 
 
 class Calls:
-    """Runs calls against one core."""
+    """Runs calls against one core.
+
+    Attributes:
+        core: answers them.
+        admission: admits them.
+        methods: by name.
+    """
 
     def __init__(self, core: Core, admission: Admission, metrics: Metrics) -> None:
+        self.core, self.admission, self._metrics = core, admission, metrics
         self.methods: Mapping[str, Method] = {
             "GetRootCertificate": Method(pb.GetRootCertificateRequest, core.get_root_certificate),
             "GetChallenge": Method(pb.GetChallengeRequest, core.get_challenge),
             "GetSignedCertificate": Method(pb.GetSignedCertificateRequest, core.get_signed_certificate),
             "GetLedgerProof": Method(pb.GetLedgerProofRequest, core.get_ledger_proof),
         }
-        self._core = core
-        self.admission = admission
-        self._metrics = metrics
         self._log_budget = Bucket(LOG_LINES_A_SECOND, LOG_LINES_A_SECOND, time.monotonic())
         self._unlogged = 0
-
-    @property
-    def ready(self) -> bool:
-        """Whether calls can be answered."""
-        return self._core.serving is not None
-
-    @property
-    def core(self) -> Core:
-        """The core that answers."""
-        return self._core
 
     async def run(self, name: str, front: str, peer: str, receive: Receive) -> Message | WireError:
         """Answer one call; nothing but cancellation is raised.
@@ -79,25 +72,23 @@ class Calls:
         """
         method = self.methods[name]
         started = time.monotonic()
+        code = "ok"
         try:
             with self.admission.admit(peer):
                 self._metrics.in_flight(self.admission.in_flight)
-                answer = await method.handler(await receive(method))
-        except ProxyAttestationError as error:
-            return self._failed(name, front, peer, error, started)
-        except Exception as error:  # noqa: BLE001 - whatever it is, a peer learns only that it is a bug of ours
-            return self._failed(name, front, peer, error, started)
+                answer: Message | WireError = await method.handler(await receive(method))
+        except Exception as error:  # noqa: BLE001 - of what is not ours a peer learns only that it is a bug
+            answer = failure = self._failed(error, {"rpc": name, "front": front, "peer": peer})
+            code = str(failure.code)
         finally:
             self._metrics.in_flight(self.admission.in_flight)
-        self._metrics.called(name, front, "ok", time.monotonic() - started)
+        self._metrics.called(name, front, code, time.monotonic() - started)
         return answer
 
-    def _failed(self, name: str, front: str, peer: str, error: Exception, started: float) -> WireError:
-        request_id = secrets.token_hex(8)
+    def _failed(self, error: Exception, where: Mapping[str, str]) -> WireError:
         ours = error if isinstance(error, ProxyAttestationError) else InternalError()
-        wire = to_wire(ours, request_id)
-        self._metrics.called(name, front, str(wire.code), time.monotonic() - started)
-        where = {"request_id": request_id, "rpc": name, "front": front, "peer": peer, "code": str(ours.code)}
+        wire = to_wire(ours, secrets.token_hex(8))
+        where = {"request_id": wire.metadata["request_id"], **where, "code": str(ours.code)}
         if not self._log_budget.take(time.monotonic()):
             self._unlogged += 1
         elif wire.code is Code.INTERNAL:
@@ -106,7 +97,7 @@ class Calls:
             self._log_refusal(ours, where)
         return wire
 
-    def _log_refusal(self, error: ProxyAttestationError, where: dict[str, str]) -> None:
+    def _log_refusal(self, error: ProxyAttestationError, where: Mapping[str, str]) -> None:
         fields: dict[str, object] = {**where, "detail": error.detail}
         if isinstance(error, PolicyError):
             fields["mismatches"] = [
@@ -114,10 +105,11 @@ class Calls:
                 for m in error.mismatches
             ]
         if self._unlogged:
-            fields["unlogged_before"] = self._unlogged
-            self._unlogged = 0
-        event = "unavailable" if isinstance(error, UnavailableError) else "refused"
-        (log.warning if event == "unavailable" else log.info)(event, **fields)
+            fields["unlogged_before"], self._unlogged = self._unlogged, 0
+        if isinstance(error, UnavailableError):
+            log.warning("unavailable", **fields)
+        else:
+            log.info("refused", **fields)
 
 
 def decode_message(method: Method, data: bytes) -> Any:

@@ -1,16 +1,18 @@
 """Child processes of the supervisor: started, known to be ready, restarted when they die, replaced without a gap.
 
-Each child's standard input is a pipe whose other end only the supervisor holds: when the supervisor dies, by whatever
-means, the child reads its end and exits. A child says `ready` on its standard output when it can do its work.
+Each child's standard input is one end of a socket pair whose other end only the supervisor holds: when the supervisor
+dies, by whatever means, the child reads its end and exits. To the authority the pair is also the supervisor's own
+connection. A child says `ready` on its standard output when it can do its work, and nothing after that: what stray
+code still writes there it sends to standard error.
 """
 
 import asyncio
 import contextlib
 import signal
+import socket
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from proxy_attestation import log
 from proxy_attestation.errors import InternalError
@@ -35,8 +37,7 @@ class ChildEndedError(Exception):
         self.status = status
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """What to start.
 
     Attributes:
@@ -49,11 +50,18 @@ class Command:
 
 
 class Child:
-    """One process."""
+    """One process.
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, ended: Callable[[], None]) -> None:
-        self.name = name
-        self.process = process
+    Attributes:
+        name: in the log.
+        process: what was started.
+        line: our end of its standard input.
+    """
+
+    def __init__(
+        self, name: str, process: asyncio.subprocess.Process, line: socket.socket, ended: Callable[[], None]
+    ) -> None:
+        self.name, self.process, self.line = name, process, line
         self._ended = ended
         self._exit = asyncio.ensure_future(self._wait())
 
@@ -62,35 +70,36 @@ class Child:
         """Start a process and wait until it is ready.
 
         Raises:
-            ChildEndedError: when it ended instead, or was not ready in time.
+            ChildEndedError: when it ended instead.
+            TimeoutError: when it was not ready in time.
         """
+        line, theirs = socket.socketpair()
+        line.setblocking(False)
+        with theirs:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-P", "-m", *command.arguments),
+                    stdin=theirs.fileno(),
+                    stdout=asyncio.subprocess.PIPE,
+                    process_group=0,  # Ctrl-C goes to the supervisor, which then drains us in order
+                )
+            except OSError as error:
+                line.close()
+                command.ended()
+                raise ChildEndedError(name, 70) from error
+        child = cls(name, process, line, command.ended)
+        assert process.stdout is not None  # noqa: S101 - a pipe was asked for
         try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                "-m",
-                *command.arguments,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                process_group=0,  # Ctrl-C goes to the supervisor, which then drains us in order
-            )
-        except OSError as error:
-            command.ended()
-            raise ChildEndedError(name, 70) from error
-        child = cls(name, process, command.ended)
-        try:
-            assert process.stdout is not None  # noqa: S101 - a pipe was asked for
             async with asyncio.timeout(START_SECONDS):
-                line = await process.stdout.readline()
+                said = await process.stdout.readline()
         except (TimeoutError, asyncio.CancelledError):
-            child.kill()
+            child.signal(signal.SIGKILL)
             await child.wait()
             raise
-        if line.split()[:1] != [b"ready"]:
+        if said.split()[:1] != [b"ready"]:
             # Its output ends a moment before it does, and its status is what we want to know.
-            raise ChildEndedError(name, await child.stop() if line else await child.ending())
+            raise ChildEndedError(name, await child.stop() if said else await child.ending())
         log.info("started", child=name, child_pid=process.pid)
-        child.say_no_more()
         return child
 
     @property
@@ -107,20 +116,6 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
 
-    def kill(self) -> None:
-        """End the process now."""
-        self.signal(signal.SIGKILL)
-
-    def say_no_more(self) -> None:
-        """Read and drop whatever else comes on standard output, so that the process never waits for a reader."""
-
-        async def drop() -> None:
-            output = self.process.stdout
-            while output is not None and await output.read(65_536):
-                pass
-
-        self._dropping = asyncio.ensure_future(drop())
-
     async def stop(self) -> int:
         """Send SIGTERM, wait, at last kill; return the exit status."""
         self.signal(signal.SIGTERM)
@@ -131,11 +126,12 @@ class Child:
         done, _ = await asyncio.wait((self._exit,), timeout=STOP_SECONDS)
         if not done:
             log.warning("killed after it did not stop", child=self.name, child_pid=self.process.pid)
-            self.kill()
+            self.signal(signal.SIGKILL)
         return await self.wait()
 
     async def _wait(self) -> int:
         status = await self.process.wait()
+        self.line.close()
         self._ended()
         return status
 
@@ -158,14 +154,28 @@ class Keeper:
         """Whether the child is ready and alive."""
         return self.child is not None and not self.child.ended
 
-    async def start(self) -> None:
-        """Start the child for the first time.
+    async def start(self, *, first: bool = True) -> None:
+        """Start the child; tried again, with longer and longer waits, while that fails.
 
         Raises:
-            ChildEndedError: when that is hopeless (`HOPELESS`); the child has said why.
+            ChildEndedError: when it is the first start and hopeless (`HOPELESS`); the child has said why.
             InternalError: when it cannot be started.
         """
-        await self._start(first=True)
+        wait, longest = BACKOFF_SECONDS
+        for _ in range(FAILURES_MAX):
+            if self._stopping:
+                return
+            try:
+                self.child = await Child.start(self.name, self._command())
+            except (ChildEndedError, TimeoutError) as error:
+                log.warning("did not start", child=self.name, problem=str(error))
+                if first and getattr(error, "status", None) in HOPELESS:
+                    raise
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, longest)
+            else:
+                return
+        raise InternalError(f"{self.name} did not start {FAILURES_MAX} times in a row")
 
     async def watch(self) -> None:
         """Restart the child whenever it dies.
@@ -173,10 +183,7 @@ class Keeper:
         Raises:
             InternalError: when it cannot be started any more.
         """
-        while not self._stopping:
-            child = self.child
-            if child is None:
-                return
+        while not self._stopping and (child := self.child) is not None:
             status = await child.wait()
             if child is not self.child or self._stopping:
                 continue  # it was replaced, or told to stop
@@ -184,17 +191,17 @@ class Keeper:
             await asyncio.sleep(BACKOFF_SECONDS[0])
             async with self._replacing:
                 if child is self.child:
-                    await self._start(first=False)
+                    await self.start(first=False)
 
     async def replace(self) -> None:
         """Start a successor, and when it is ready let the child drain and end.
 
         Raises:
             ChildEndedError: when the successor does not start; the child goes on.
+            TimeoutError: likewise.
         """
         async with self._replacing:
-            successor = await Child.start(self.name, self._command())
-            before, self.child = self.child, successor
+            before, self.child = self.child, await Child.start(self.name, self._command())
         if before is not None:
             await before.stop()
 
@@ -203,20 +210,3 @@ class Keeper:
         self._stopping = True
         if self.child is not None:
             await self.child.stop()
-
-    async def _start(self, *, first: bool) -> None:
-        wait = BACKOFF_SECONDS[0]
-        for _ in range(FAILURES_MAX):
-            if self._stopping:
-                return
-            try:
-                self.child = await Child.start(self.name, self._command())
-            except (ChildEndedError, TimeoutError) as error:
-                log.warning("did not start", child=self.name, problem=str(error))
-                if first and isinstance(error, ChildEndedError) and error.status in HOPELESS:
-                    raise
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, BACKOFF_SECONDS[1])
-            else:
-                return
-        raise InternalError(f"{self.name} did not start {FAILURES_MAX} times in a row")

@@ -3,10 +3,9 @@
 import ipaddress
 import os
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, UsageError
@@ -19,8 +18,7 @@ PEER_RATE_MAX: Final = 1_000_000
 TLS_NAMES_MAX: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """Where to listen: an IP address and a port; port 0 lets the system choose."""
 
     host: str
@@ -29,31 +27,32 @@ class Address:
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
-    @property
-    def unspecified(self) -> bool:
-        """Whether it means every address of the machine."""
-        return ipaddress.ip_address(self.host).is_unspecified
 
-
-@dataclass(frozen=True, slots=True)
-class ServeConfig:
-    """Everything that can be set about `serve`.
+class ServeConfig(NamedTuple):
+    """Everything that can be set about `serve`; the fields are the keys of serve.toml.
 
     Attributes:
         grpc: where the gRPC front listens.
         connect: where the Connect front listens.
         admin: where metrics and the supervisor's health are served, in plain HTTP.
         workers: processes that face the network.
-        tls_names: DNS names and IP addresses of the proxy's own TLS certificate, beside the addresses listened on.
-        bounds: of each worker.
+        tls_name: DNS names and IP addresses of the proxy's own TLS certificate, beside the addresses listened on.
+        in_flight: calls at once, a worker.
+        peer_rate: calls a second that one peer may make, a worker.
     """
 
     grpc: Address
     connect: Address
     admin: Address
     workers: int
-    tls_names: tuple[str, ...]
-    bounds: Bounds
+    tls_name: tuple[str, ...]
+    in_flight: int
+    peer_rate: int
+
+    @property
+    def bounds(self) -> Bounds:
+        """The bounds of each worker."""
+        return Bounds(self.in_flight, max(1, self.in_flight // 2), self.peer_rate, 2 * self.peer_rate)
 
     def certificate_names(self) -> tuple[str, ...]:
         """Return all names of the proxy's TLS certificate, sorted.
@@ -61,23 +60,34 @@ class ServeConfig:
         Raises:
             UsageError: when there is none, because the fronts listen on every address and nothing was named.
         """
-        own = {address.host for address in (self.grpc, self.connect) if not address.unspecified}
-        names = tuple(sorted(own | set(self.tls_names)))
+        hosts = {address.host for address in (self.grpc, self.connect)}
+        own = {host for host in hosts if not ipaddress.ip_address(host).is_unspecified}
+        names = tuple(sorted(own | set(self.tls_name)))
         if not names:
             raise UsageError("listening on every address needs the name that clients will use: --tls-name NAME")
         return names
 
 
-DEFAULTS: Final[Mapping[str, Any]] = {
-    "grpc": "127.0.0.1:7443",
-    "connect": "127.0.0.1:7444",
-    "admin": "127.0.0.1:7445",
-    "workers": None,
-    "tls_name": (),
-    "in_flight": Bounds().in_flight,
-    "peer_rate": Bounds().peer_rate,
-}
-"""Every key of serve.toml, which are the flags' names with an underscore. `workers` None means one a core."""
+class WorkerOptions(NamedTuple):
+    """What a worker is told when it is started, as one JSON array on its command line.
+
+    Attributes:
+        state: the authority's directory.
+        grpc: ADDRESS:PORT, and so `connect`.
+        connect: likewise.
+        key: path of the TLS key, PEM.
+        chain: path of its certificates, PEM.
+        slot: of its metrics.
+        bounds: of this worker.
+    """
+
+    state: str
+    grpc: str
+    connect: str
+    key: str
+    chain: str
+    slot: int
+    bounds: Bounds
 
 
 def load_config(state: Path, flags: Mapping[str, Any]) -> ServeConfig:
@@ -89,16 +99,15 @@ def load_config(state: Path, flags: Mapping[str, Any]) -> ServeConfig:
         UsageError: for a flag out of range.
     """
     path = state / "serve.toml"
-    values = {**DEFAULTS, **_read(path)}
     try:
-        _build(values)
-    except ValueError as error:
+        values = _checked({**DEFAULTS, **_read(path)})
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"{path}: {error}") from error
-    given = {key: value for key, value in flags.items() if value is not None and value != ()}
     try:
-        return _build({**values, **given})
+        given = _checked({key: value for key, value in flags.items() if value is not None and value != ()})
     except ValueError as error:
         raise UsageError(str(error)) from error
+    return ServeConfig(**{**values, **given})
 
 
 def parse_address(text: object) -> Address:
@@ -107,18 +116,59 @@ def parse_address(text: object) -> Address:
     Raises:
         ValueError: for anything else, a host name included: a name could resolve to an address nobody meant.
     """
-    host, colon, port = str(text).rpartition(":")
-    bare = host.removeprefix("[").removesuffix("]")
-    try:
-        address = ipaddress.ip_address(bare)
-    except ValueError as error:
-        raise ValueError(f"{text!r}: an IP address and a port, as in 127.0.0.1:7443 or [::1]:7443") from error
+    host, _, port = str(text).rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
-    if not colon or bracketed is (address.version == 4) or not (port.isascii() and port.isdigit()):
+    try:
+        address = ipaddress.ip_address(host[1:-1] if bracketed else host)
+    except ValueError:
+        address = None
+    if address is None or bracketed is (address.version == 4) or not (port.isascii() and port.isdigit()):
         raise ValueError(f"{text!r}: an IP address and a port, as in 127.0.0.1:7443 or [::1]:7443")
     if int(port) > 65_535:
         raise ValueError(f"{text!r}: a port is at most 65535")
     return Address(str(address), int(port))
+
+
+def _number(maximum: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        if type(value) is not int or not 1 <= value <= maximum:
+            raise ValueError(f"a number from 1 to {maximum}")
+        return value
+
+    return read
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) and name for name in value):
+        raise ValueError("a list of names")
+    if len(value) > TLS_NAMES_MAX:
+        raise ValueError(f"at most {TLS_NAMES_MAX} names")
+    return tuple(value)
+
+
+_KEYS: Final[Mapping[str, tuple[Any, Callable[[Any], Any]]]] = {
+    "grpc": ("127.0.0.1:7443", parse_address),
+    "connect": ("127.0.0.1:7444", parse_address),
+    "admin": ("127.0.0.1:7445", parse_address),
+    "workers": (min(len(os.sched_getaffinity(0)), WORKERS_MAX), _number(WORKERS_MAX)),
+    "tls_name": ((), _names),
+    "in_flight": (Bounds().in_flight, _number(IN_FLIGHT_MAX)),
+    "peer_rate": (Bounds().peer_rate, _number(PEER_RATE_MAX)),
+}
+DEFAULTS: Final = {key: default for key, (default, _) in _KEYS.items()}
+"""Every key of serve.toml, which are the flags' names with an underscore."""
+
+
+def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
+    checked = {}
+    for key, value in values.items():
+        if key not in _KEYS:
+            raise ValueError(f"unknown key {key!r}; known: {', '.join(_KEYS)}")
+        try:
+            checked[key] = _KEYS[key][1](value)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from error
+    return checked
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -127,45 +177,6 @@ def _read(path: Path) -> Mapping[str, Any]:
             data = file.read(FILE_MAX + 1)
     except FileNotFoundError:
         return {}
-    except OSError as error:
-        raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"{path}: {error.strerror}") from error
-    try:
-        values = tomllib.loads(data.decode("utf-8"))
-    except ValueError as error:
-        raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"{path}: {error}") from error
-    unknown = sorted(set(values) - set(DEFAULTS))
-    if unknown or len(data) > FILE_MAX:
-        detail = f"unknown key {unknown[0]!r}; known: {', '.join(DEFAULTS)}" if unknown else f"over {FILE_MAX} bytes"
-        raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"{path}: {detail}")
-    return values
-
-
-def _build(values: Mapping[str, Any]) -> ServeConfig:
-    names = values["tls_name"]
-    if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
-        raise ValueError("tls_name: a list of names")
-    if len(names) > TLS_NAMES_MAX:
-        raise ValueError(f"tls_name: at most {TLS_NAMES_MAX} names")
-    workers = values["workers"]
-    in_flight = _number(values, "in_flight", IN_FLIGHT_MAX)
-    peer_rate = _number(values, "peer_rate", PEER_RATE_MAX)
-    return ServeConfig(
-        grpc=parse_address(values["grpc"]),
-        connect=parse_address(values["connect"]),
-        admin=parse_address(values["admin"]),
-        workers=len(os.sched_getaffinity(0)) if workers is None else _number(values, "workers", WORKERS_MAX),
-        tls_names=tuple(names),
-        bounds=Bounds(
-            in_flight=in_flight,
-            peer_in_flight=max(1, in_flight // 2),
-            peer_rate=peer_rate,
-            peer_burst=2 * peer_rate,
-        ),
-    )
-
-
-def _number(values: Mapping[str, Any], key: str, maximum: int) -> int:
-    value = values[key]
-    if type(value) is not int or not 1 <= value <= maximum:
-        raise ValueError(f"{key}: a number from 1 to {maximum}")
-    return value
+    if len(data) > FILE_MAX:
+        raise ValueError(f"over {FILE_MAX} bytes")
+    return tomllib.loads(data.decode("utf-8"))

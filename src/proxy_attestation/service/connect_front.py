@@ -8,18 +8,18 @@ everything else is answered through `errors_wire`.
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Mapping
+import ssl
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Any, Final, TypeAlias
 
 from google.protobuf import json_format
-from google.protobuf.message import Message
 
+from proxy_attestation.authority.messages import AuthorityInfo
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError
 from proxy_attestation.formats.bounds import JSON_MESSAGE_MAX, MESSAGE_MAX
 from proxy_attestation.service.calls import READ_SECONDS, SERVICE, Calls, Method, decode_message
-from proxy_attestation.service.core import Serving
 from proxy_attestation.service.errors_wire import WireError, connect_body
 from proxy_attestation.service.limits import peer_key
 
@@ -27,38 +27,18 @@ PROTO: Final = "application/proto"
 JSON: Final = "application/json"
 _LIMITS: Final = {PROTO: MESSAGE_MAX, JSON: JSON_MESSAGE_MAX}
 _PREFIX: Final = f"/{SERVICE}/"
-_PLAIN: Final = {"/healthz", "/readyz", "/root-bundle", "/root.pem"}
+_TEXT: Final = "text/plain"
 
-Headers = list[tuple[str, str]]
-
-
-class Scope(Protocol):
-    """What RSGI says of a request (granian's HTTP scope)."""
-
-    client: str
-    method: str
-    path: str
-
-    @property
-    def headers(self) -> Any:
-        """Header names in lower case; `get(name, default)`."""
-
-
-class Exchange(Protocol):
-    """One request and its answer (granian's RSGIHTTPProtocol)."""
-
-    async def __call__(self) -> bytes:
-        """Return the whole body."""
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """Iterate over the body."""
-
-    def response_bytes(self, status: int, headers: Headers, body: bytes) -> None:
-        """Answer."""
+Answer: TypeAlias = tuple[int, list[tuple[str, str]], bytes]
+"""Status, headers, body."""
 
 
 class ConnectFront:
-    """An RSGI application over `Calls`."""
+    """An RSGI application over `Calls` (granian's HTTP scope and RSGIHTTPProtocol come without types).
+
+    Attributes:
+        listening: set when the server listens.
+    """
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
@@ -68,32 +48,33 @@ class ConnectFront:
         """Note that the server is starting: it binds its socket before it gives the loop back."""
         loop.call_soon(self.listening.set)
 
-    async def __rsgi__(self, scope: Scope, exchange: Exchange) -> None:
+    async def __rsgi__(self, scope: Any, exchange: Any) -> None:
         """Answer one HTTP request."""
         name = scope.path.removeprefix(_PREFIX)
         if scope.path in _PLAIN:
-            _respond(exchange, *self._plain(scope))
+            answer = self._plain(scope)
         elif scope.path == name or name not in self._calls.methods:
-            _respond(exchange, *_protocol_error(HTTPStatus.NOT_FOUND, "unimplemented", "no such rpc"))
+            answer = _refuse(HTTPStatus.NOT_FOUND, "unimplemented", "no such rpc")
         else:
-            _respond(exchange, *await self._call(name, scope, exchange))
+            answer = await self._call(name, scope, exchange)
+        exchange.response_bytes(*answer)
 
-    async def _call(self, name: str, scope: Scope, exchange: Exchange) -> tuple[int, Headers, bytes]:
+    async def _call(self, name: str, scope: Any, exchange: Any) -> Answer:
+        header = scope.headers.get
         if scope.method != "POST":
-            status, headers, body = _protocol_error(HTTPStatus.METHOD_NOT_ALLOWED, "unimplemented", "use POST")
-            return status, [*headers, ("allow", "POST")], body
-        kind = scope.headers.get("content-type", "").partition(";")[0].strip().lower()
+            return _refuse(HTTPStatus.METHOD_NOT_ALLOWED, "unimplemented", "use POST", ("allow", "POST"))
+        kind = header("content-type", "").partition(";")[0].strip().lower()
         if kind not in _LIMITS:
-            text = f"content types: {PROTO}, {JSON}"
-            status, headers, body = _protocol_error(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unknown", text)
-            return status, [*headers, ("accept-post", f"{PROTO}, {JSON}")], body
-        if scope.headers.get("content-encoding", "identity") != "identity":
-            return _protocol_error(HTTPStatus.NOT_IMPLEMENTED, "unimplemented", "supported encodings: identity")
-        if scope.headers.get("connect-protocol-version", "1") != "1":
-            return _protocol_error(HTTPStatus.BAD_REQUEST, "invalid_argument", "connect-protocol-version must be 1")
-        timeout = scope.headers.get("connect-timeout-ms", "")
+            kinds = f"{PROTO}, {JSON}"
+            accepted = ("accept-post", kinds)
+            return _refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unknown", f"content types: {kinds}", accepted)
+        if header("content-encoding", "identity") != "identity":
+            return _refuse(HTTPStatus.NOT_IMPLEMENTED, "unimplemented", "supported encodings: identity")
+        if header("connect-protocol-version", "1") != "1":
+            return _refuse(HTTPStatus.BAD_REQUEST, "invalid_argument", "connect-protocol-version must be 1")
+        timeout = header("connect-timeout-ms", "")
         if timeout and not (timeout.isascii() and timeout.isdigit() and len(timeout) <= 10):
-            return _protocol_error(HTTPStatus.BAD_REQUEST, "invalid_argument", "connect-timeout-ms is not a number")
+            return _refuse(HTTPStatus.BAD_REQUEST, "invalid_argument", "connect-timeout-ms is not a number")
 
         async def receive(method: Method) -> Any:
             data = await _body(scope.headers, exchange, _LIMITS[kind])
@@ -103,47 +84,60 @@ class ConnectFront:
             async with asyncio.timeout(int(timeout) / 1000 if timeout else None):
                 answer = await self._calls.run(name, "connect", peer_key(scope.client), receive)
         except TimeoutError:
-            return _protocol_error(HTTPStatus.GATEWAY_TIMEOUT, "deadline_exceeded", "the deadline has passed")
+            return _refuse(HTTPStatus.GATEWAY_TIMEOUT, "deadline_exceeded", "the deadline has passed")
         if isinstance(answer, WireError):
-            return error_response(answer)
-        return HTTPStatus.OK, _headers(kind), _encode(answer, kind)
+            retry = [] if answer.retry_after is None else [("retry-after", str(answer.retry_after))]
+            return _answer(answer.status.http, JSON, connect_body(answer), *retry)
+        if kind == PROTO:
+            return _answer(HTTPStatus.OK, kind, answer.SerializeToString())
+        return _answer(HTTPStatus.OK, kind, json_format.MessageToJson(answer, indent=None).encode())
 
-    def _plain(self, scope: Scope) -> tuple[int, Headers, bytes]:
+    def _plain(self, scope: Any) -> Answer:
         if scope.method not in {"GET", "HEAD"}:
-            return HTTPStatus.METHOD_NOT_ALLOWED, [*_headers("text/plain"), ("allow", "GET, HEAD")], b"use GET\n"
-        serving = self._calls.core.serving
+            return _answer(HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, b"use GET\n", ("allow", "GET, HEAD"))
         if scope.path == "/healthz":
-            return HTTPStatus.OK, _headers("text/plain"), b"ok\n"
+            return _answer(HTTPStatus.OK, _TEXT, b"ok\n")
+        serving = self._calls.core.serving
         if serving is None:
-            return HTTPStatus.SERVICE_UNAVAILABLE, _headers("text/plain"), b"unavailable\n"
-        if scope.path == "/readyz":
-            return HTTPStatus.OK, _headers("text/plain"), b"ready\n"
-        if scope.path == "/root.pem":
-            return HTTPStatus.OK, _headers("application/pem-certificate-chain"), _pem(serving.info.roots)
-        return HTTPStatus.OK, _headers(JSON), _root_bundle(serving)
+            return _answer(HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, b"unavailable\n")
+        return _answer(HTTPStatus.OK, *_PLAIN[scope.path](serving.info))
 
 
-def error_response(error: WireError) -> tuple[int, Headers, bytes]:
-    """Return an error of ours as HTTP."""
-    headers = _headers(JSON)
-    if error.retry_after is not None:
-        headers.append(("retry-after", str(error.retry_after)))
-    return error.status.http, headers, connect_body(error)
+def _answer(status: int, kind: str, body: bytes, *further: tuple[str, str]) -> Answer:
+    headers = [("content-type", kind), ("cache-control", "no-store"), ("x-content-type-options", "nosniff")]
+    return status, [*headers, *further], body
 
 
-def _respond(exchange: Exchange, status: int, headers: Headers, body: bytes) -> None:
-    exchange.response_bytes(status, headers, body)
+def _refuse(status: HTTPStatus, code: str, message: str, *further: tuple[str, str]) -> Answer:
+    """Answer what HTTP and the Connect protocol themselves refuse, in that protocol's words."""
+    return _answer(status, JSON, json.dumps({"code": code, "message": message}).encode(), *further)
 
 
-def _headers(content_type: str) -> Headers:
-    return [("content-type", content_type), ("cache-control", "no-store"), ("x-content-type-options", "nosniff")]
+def _root_bundle(info: AuthorityInfo) -> bytes:
+    ders = {"roots": info.roots, "issuing": info.issuing}
+    bundle = {
+        "sequence": info.bundle_sequence,
+        "trust_domain": info.trust_domain,
+        "simulated": info.simulated,
+        **{name: [base64.b64encode(der).decode() for der in some] for name, some in ders.items()},
+    }
+    return json.dumps(bundle).encode()
 
 
-def _protocol_error(status: HTTPStatus, code: str, message: str) -> tuple[int, Headers, bytes]:
-    return status, _headers(JSON), json.dumps({"code": code, "message": message}).encode()
+def _root_pem(info: AuthorityInfo) -> bytes:
+    return "".join(ssl.DER_cert_to_PEM_cert(der) for der in info.roots).encode()
 
 
-async def _body(headers: Any, exchange: Exchange, limit: int) -> bytes:
+_PLAIN: Final[Mapping[str, Callable[[AuthorityInfo], tuple[str, bytes]]]] = {
+    "/healthz": lambda _: (_TEXT, b"ok\n"),
+    "/readyz": lambda _: (_TEXT, b"ready\n"),
+    "/root-bundle": lambda info: (JSON, _root_bundle(info)),
+    "/root.pem": lambda info: ("application/pem-certificate-chain", _root_pem(info)),
+}
+"""The plain documents: content type and body."""
+
+
+async def _body(headers: Any, exchange: Any, limit: int) -> bytes:
     """Read a body of at most `limit` bytes.
 
     Raises:
@@ -155,7 +149,8 @@ async def _body(headers: Any, exchange: Exchange, limit: int) -> bytes:
             if declared.isascii() and declared.isdigit():
                 if len(declared) > 10 or int(declared) > limit:
                     raise FormatError(Code.REQUEST_TOO_LARGE, f"a body of more than {limit} bytes")
-                return await exchange()  # the server holds the peer to the length that it declared
+                whole: bytes = await exchange()  # the server holds the peer to the length that it declared
+                return whole
             pieces = bytearray()
             async for piece in exchange:
                 pieces += piece
@@ -178,30 +173,3 @@ def _decode_json(method: Method, data: bytes) -> Any:
         return json_format.Parse(data.decode("utf-8"), method.request(), ignore_unknown_fields=True)
     except (json_format.ParseError, ValueError, TypeError, RecursionError) as error:
         raise FormatError(Code.REQUEST_MALFORMED, "not a JSON message of this rpc") from error
-
-
-def _encode(message: Message, kind: str) -> bytes:
-    if kind == PROTO:
-        return message.SerializeToString()
-    return json_format.MessageToJson(message, indent=None).encode()
-
-
-def _pem(certificates: tuple[bytes, ...]) -> bytes:
-    lines: list[bytes] = []
-    for der in certificates:
-        body = base64.encodebytes(der).replace(b"\n", b"")
-        rows = [body[at : at + 64] for at in range(0, len(body), 64)]
-        lines += [b"-----BEGIN CERTIFICATE-----", *rows, b"-----END CERTIFICATE-----", b""]
-    return b"\n".join(lines)
-
-
-def _root_bundle(serving: Serving) -> bytes:
-    info = serving.info
-    bundle: Mapping[str, object] = {
-        "sequence": info.bundle_sequence,
-        "trust_domain": info.trust_domain,
-        "simulated": info.simulated,
-        "roots": [base64.b64encode(der).decode() for der in info.roots],
-        "issuing": [base64.b64encode(der).decode() for der in info.issuing],
-    }
-    return json.dumps(bundle).encode()

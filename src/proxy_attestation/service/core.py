@@ -169,7 +169,7 @@ class Core:
             raise
         except Exception:
             # A bug that a message runs into counts like a refusal: nobody shall run into it without end.
-            self._tries.failed(token.session_id, token.expires_at, seconds)
+            self._tries.failed(token.session_id, token.expires_at)
             raise
 
     async def _sign(

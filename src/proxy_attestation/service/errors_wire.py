@@ -19,29 +19,22 @@ HTTP statuses are those of the Connect protocol (connectrpc.com/docs/protocol, "
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, NamedTuple
 
-from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf import json_format
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from proxy_attestation.codes import Code
-from proxy_attestation.errors import (
-    FormatError,
-    PolicyError,
-    ProxyAttestationError,
-    RefusedError,
-    UnavailableError,
-)
+from proxy_attestation.errors import FormatError, PolicyError, ProxyAttestationError, RefusedError, UnavailableError
 from proxy_attestation.explanations import EXPLANATIONS
 from proxy_attestation.service.limits import RETRY_AFTER
 
 DOMAIN: Final = "proxy-attestation"
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """One row of the table above.
+class Status(NamedTuple):
+    """How the transports say one kind of error.
 
     Attributes:
         number: google.rpc.Code, the gRPC status.
@@ -54,17 +47,22 @@ class Status:
     http: int
 
 
-INVALID_ARGUMENT: Final = Status(3, "invalid_argument", 400)
-PERMISSION_DENIED: Final = Status(7, "permission_denied", 403)
-RESOURCE_EXHAUSTED: Final = Status(8, "resource_exhausted", 429)
-FAILED_PRECONDITION: Final = Status(9, "failed_precondition", 400)
-UNIMPLEMENTED: Final = Status(12, "unimplemented", 501)
-INTERNAL: Final = Status(13, "internal", 500)
-UNAVAILABLE: Final = Status(14, "unavailable", 503)
+_FAILED_PRECONDITION: Final = Status(9, "failed_precondition", 400)
+_INTERNAL: Final = Status(13, "internal", 500)
+_BY_CODE: Final[Mapping[Code, Status]] = {
+    Code.LIMITS_EXHAUSTED: Status(8, "resource_exhausted", 429),
+    Code.LEDGER_NO_PROOF: Status(12, "unimplemented", 501),
+}
+_BY_CLASS: Final = (
+    (FormatError, Status(3, "invalid_argument", 400)),
+    (RefusedError, Status(7, "permission_denied", 403)),
+    (UnavailableError, Status(14, "unavailable", 503)),
+)
+_COME_BACK: Final = (429, 503)
+"""HTTP statuses after which the same call may succeed."""
 
 
-@dataclass(frozen=True, slots=True)
-class WireError:
+class WireError(NamedTuple):
     """An error, ready for either front.
 
     Attributes:
@@ -82,42 +80,41 @@ class WireError:
     metadata: Mapping[str, str]
     retry_after: int | None
 
+    def details(self) -> list[Message]:
+        """Return the ErrorInfo, and the RetryInfo where there is one."""
+        info = error_details_pb2.ErrorInfo(reason=str(self.code), domain=DOMAIN, metadata=dict(self.metadata))
+        if self.retry_after is None:
+            return [info]
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromSeconds(self.retry_after)
+        return [info, retry]
+
 
 def to_wire(error: ProxyAttestationError, request_id: str) -> WireError:
     """Return what a peer is told of an error."""
     status = _status(error)
-    code = Code.INTERNAL if status is INTERNAL else error.code
-    explanation = EXPLANATIONS[code]
-    metadata = {"cause": explanation.cause, "fix": explanation.fix, "request_id": request_id}
+    code = Code.INTERNAL if status is _INTERNAL else error.code
+    cause, fix = EXPLANATIONS[code].cause, EXPLANATIONS[code].fix
+    metadata = {"cause": cause, "fix": fix, "request_id": request_id}
     if isinstance(error, PolicyError):
         metadata["mismatches"] = ",".join(dict.fromkeys(str(mismatch.code) for mismatch in error.mismatches))
-    retry_after = RETRY_AFTER if status in (UNAVAILABLE, RESOURCE_EXHAUSTED) else None
-    return WireError(status, code, f"{code}: {explanation.cause}; {explanation.fix}", metadata, retry_after)
+    retry_after = RETRY_AFTER if status.http in _COME_BACK else None
+    return WireError(status, code, f"{code}: {cause}; {fix}", metadata, retry_after)
 
 
 def _status(error: ProxyAttestationError) -> Status:
-    if error.code is Code.LIMITS_EXHAUSTED:
-        return RESOURCE_EXHAUSTED
-    if error.code is Code.LEDGER_NO_PROOF:
-        return UNIMPLEMENTED
+    if error.code in _BY_CODE:
+        return _BY_CODE[error.code]
     if isinstance(error, RefusedError | FormatError) and error.code.startswith("challenge."):
-        return FAILED_PRECONDITION
-    if isinstance(error, FormatError):
-        return INVALID_ARGUMENT
-    if isinstance(error, RefusedError):
-        return PERMISSION_DENIED
-    if isinstance(error, UnavailableError):
-        return UNAVAILABLE
-    return INTERNAL
+        return _FAILED_PRECONDITION
+    return next((status for kind, status in _BY_CLASS if isinstance(error, kind)), _INTERNAL)
 
 
 def status_message(error: WireError) -> status_pb2.Status:
     """Return the `google.rpc.Status` that a gRPC answer carries in its trailers."""
     status = status_pb2.Status(code=error.status.number, message=error.message)
-    for detail in _details(error):
-        packed = AnyMessage()
-        packed.Pack(detail)
-        status.details.append(packed)
+    for detail in error.details():
+        status.details.add().Pack(detail)
     return status
 
 
@@ -127,28 +124,8 @@ def connect_body(error: WireError) -> bytes:
         {
             "type": detail.DESCRIPTOR.full_name,
             "value": base64.b64encode(detail.SerializeToString()).rstrip(b"=").decode(),
-            "debug": debug,
+            "debug": json_format.MessageToDict(detail),
         }
-        for detail, debug in zip(_details(error), _debug(error), strict=True)
+        for detail in error.details()
     ]
     return json.dumps({"code": error.status.connect, "message": error.message, "details": details}).encode()
-
-
-def _details(error: WireError) -> list[Any]:
-    details: list[Any] = [
-        error_details_pb2.ErrorInfo(reason=str(error.code), domain=DOMAIN, metadata=dict(error.metadata))
-    ]
-    if error.retry_after is not None:
-        retry = error_details_pb2.RetryInfo()
-        retry.retry_delay.FromSeconds(error.retry_after)
-        details.append(retry)
-    return details
-
-
-def _debug(error: WireError) -> list[dict[str, object]]:
-    debug: list[dict[str, object]] = [
-        {"reason": str(error.code), "domain": DOMAIN, "metadata": dict(error.metadata)},
-    ]
-    if error.retry_after is not None:
-        debug.append({"retryDelay": f"{error.retry_after}s"})
-    return debug

@@ -59,7 +59,7 @@ class GrpcFront:
 
     async def start(self) -> None:
         """Start to listen."""
-        await self.set_ready(self._calls.ready)
+        await self.set_ready(self._calls.core.serving is not None)
         await self._server.start()
 
     async def set_ready(self, ready: bool) -> None:

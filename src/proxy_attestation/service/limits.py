@@ -7,24 +7,24 @@ import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
+from proxy_attestation.authority.bucket import Bucket
+from proxy_attestation.authority.token import CHALLENGE_LIFETIME
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import RequestError, UnavailableError
 
 PEERS_MAX: Final = 10_000
 """Peers remembered by a worker; the one not seen for longest is forgotten first."""
-SESSIONS_MAX: Final = 10_000
-"""Sessions with failed tries remembered by a worker."""
 TRIES_MAX: Final = 3
 """Failed tries a session."""
+COUNTERS: Final = 1 << 22
+"""Counters of failed tries, of one byte each, for the sessions that expire in the same two minutes."""
 RETRY_AFTER: Final = 1
 """Seconds after which a peer over a bound, or one that met something unavailable, should come back."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(NamedTuple):
     """The bounds of one worker.
 
     Attributes:
@@ -40,49 +40,25 @@ class Bounds:
     peer_burst: int = 1000
 
 
-class Bucket:
-    """A token bucket: `rate` tokens a second, at most `burst` kept."""
-
-    __slots__ = ("_burst", "_level", "_rate", "_stamp")
+class _Peer(Bucket):
+    __slots__ = ("in_flight",)
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._level = burst
-        self._stamp = now
-
-    def take(self, now: float) -> bool:
-        """Take one token, if there is one; `now` is monotonic seconds."""
-        self._level = min(self._burst, self._level + (now - self._stamp) * self._rate)
-        self._stamp = now
-        if self._level < 1:
-            return False
-        self._level -= 1
-        return True
-
-
-class _Peer:
-    __slots__ = ("bucket", "in_flight")
-
-    def __init__(self, bucket: Bucket) -> None:
-        self.bucket = bucket
+        super().__init__(rate, burst, now)
         self.in_flight = 0
 
 
 class Admission:
-    """Decides whether a call may start. One object a worker, shared by both fronts."""
+    """Decides whether a call may start. One object a worker, shared by both fronts.
+
+    Attributes:
+        in_flight: how many calls have started and not ended.
+    """
 
     def __init__(self, bounds: Bounds, clock: Callable[[], float], peers_max: int = PEERS_MAX) -> None:
-        self._bounds = bounds
-        self._clock = clock
-        self._peers_max = peers_max
+        self.in_flight = 0
+        self._bounds, self._clock, self._peers_max = bounds, clock, peers_max
         self._peers: OrderedDict[str, _Peer] = OrderedDict()
-        self._in_flight = 0
-
-    @property
-    def in_flight(self) -> int:
-        """How many calls have started and not ended."""
-        return self._in_flight
 
     @contextmanager
     def admit(self, peer: str) -> Iterator[None]:
@@ -92,25 +68,24 @@ class Admission:
             UnavailableError: `limits.exhausted`.
         """
         state = self._peer(peer)
-        if not state.bucket.take(self._clock()):
+        if not state.take(self._clock()):
             raise UnavailableError(Code.LIMITS_EXHAUSTED, "calls a second of one peer")
         if state.in_flight >= self._bounds.peer_in_flight:
             raise UnavailableError(Code.LIMITS_EXHAUSTED, "calls at once of one peer")
-        if self._in_flight >= self._bounds.in_flight:
+        if self.in_flight >= self._bounds.in_flight:
             raise UnavailableError(Code.LIMITS_EXHAUSTED, "calls at once of all peers")
         state.in_flight += 1
-        self._in_flight += 1
+        self.in_flight += 1
         try:
             yield
         finally:
             state.in_flight -= 1
-            self._in_flight -= 1
+            self.in_flight -= 1
 
     def _peer(self, key: str) -> _Peer:
         state = self._peers.get(key)
         if state is None:
-            state = _Peer(Bucket(self._bounds.peer_rate, self._bounds.peer_burst, self._clock()))
-            self._peers[key] = state
+            state = self._peers[key] = _Peer(self._bounds.peer_rate, self._bounds.peer_burst, self._clock())
             if len(self._peers) > self._peers_max:
                 self._peers.popitem(last=False)
         else:
@@ -119,40 +94,47 @@ class Admission:
 
 
 class Tries:
-    """Failed tries by session, so that nobody searches for what passes under one challenge."""
+    """Failed tries by session, so that nobody searches for what passes under one challenge.
 
-    def __init__(self, sessions_max: int = SESSIONS_MAX) -> None:
-        self._sessions_max = sessions_max
-        self._sessions: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
+    Counters, not a list of sessions: what is counted is never forgotten before its session has expired, however many
+    sessions fail, and the memory is bounded. A session counts in the slot that its (random, authenticated) id says.
+    Two sessions in one slot share their tries; who is refused for another's failures takes a new challenge, and so a
+    new slot. Sessions that expire in the same two minutes share a table; no more than two tables are ever needed.
+    """
 
-    def __len__(self) -> int:
-        return len(self._sessions)
+    def __init__(self, counters: int = COUNTERS) -> None:
+        self._counters = counters
+        self._tables = [(0, bytearray(counters)), (0, bytearray(counters))]
 
     def check(self, session_id: bytes, now: int) -> None:
         """Refuse a session that has failed too often.
 
+        Args:
+            session_id: 16 bytes.
+            now: seconds since the epoch.
+
         Raises:
             RequestError: `challenge.exhausted`.
         """
-        failed, expires_at = self._sessions.get(session_id, (0, 0))
-        if failed >= TRIES_MAX and now <= expires_at:
-            raise RequestError(Code.CHALLENGE_EXHAUSTED, f"{failed} failed tries")
+        slot = int.from_bytes(session_id, "big") % self._counters
+        for period, table in self._tables:
+            if period >= now // CHALLENGE_LIFETIME and table[slot] >= TRIES_MAX:
+                raise RequestError(Code.CHALLENGE_EXHAUSTED, f"{TRIES_MAX} failed tries")
 
-    def failed(self, session_id: bytes, expires_at: int, now: int) -> None:
-        """Count one failed try; sessions that have expired are forgotten.
+    def failed(self, session_id: bytes, expires_at: int) -> None:
+        """Count one failed try; a table whose sessions have all expired makes way for the next.
 
         Args:
             session_id: 16 bytes.
-            expires_at: of the session's challenge, seconds since the epoch.
-            now: seconds since the epoch.
+            expires_at: of the session's challenge, seconds since the epoch, and no more than a challenge's life ahead.
         """
-        count, _ = self._sessions.pop(session_id, (0, 0))
-        while self._sessions:
-            oldest = next(iter(self._sessions))
-            if len(self._sessions) < self._sessions_max and self._sessions[oldest][1] >= now:
-                break
-            del self._sessions[oldest]
-        self._sessions[session_id] = (count + 1, expires_at)
+        slot = int.from_bytes(session_id, "big") % self._counters
+        period = expires_at // CHALLENGE_LIFETIME
+        known, table = self._tables[period % 2]
+        if period > known:
+            table = bytearray(self._counters)
+            self._tables[period % 2] = period, table
+        table[slot] = min(table[slot] + 1, TRIES_MAX)
 
 
 def peer_key(address: str) -> str:

@@ -5,72 +5,52 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, TypeAlias
 
 from proxy_attestation import log
 from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
+from proxy_attestation.authority.client import AuthorityClient
 from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ProxyAttestationError, UnavailableError
-from proxy_attestation.service.core import AuthorityPort
 
 HELLO_SECONDS: Final = 30.0
 """How often the authority is asked even when nothing seems to have changed."""
 BACKOFF_SECONDS: Final = (0.02, 1.0)
 """The first and the longest wait between two tries to connect; each is twice the one before."""
-
-
-class Connection(AuthorityPort, Protocol):
-    """One connection to the authority (`authority.client.AuthorityClient`)."""
-
-    async def lost(self) -> None:
-        """Wait until the connection has ended."""
-
-    async def close(self) -> None:
-        """End the connection."""
+_OLD_NEWS: Final = (Code.POLICY_STALE, Code.CHALLENGE_CA, Code.ENDORSEMENTS_UNAVAILABLE)
+"""Codes of refusals that may rest on what this worker was told before."""
+Changed: TypeAlias = Callable[[AuthorityInfo | None], Awaitable[None]]
+"""What is told the news."""
 
 
 class AuthorityLink:
-    """The `AuthorityPort` of a worker.
+    """The `core.AuthorityPort` of a worker. Args of `__init__`: the socket's path; what connects to it."""
 
-    Args of `__init__`: the socket's path; what connects to it; what to do with each `AuthorityInfo` that is new (and
-    with None, when the authority has gone).
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        connect: Callable[[Path], Awaitable[Connection]],
-        changed: Callable[[AuthorityInfo | None], Awaitable[None]],
-    ) -> None:
+    def __init__(self, path: Path, connect: Callable[[Path], Awaitable[AuthorityClient]]) -> None:
         self._path = path
         self._connect = connect
-        self._changed = changed
-        self._connection: Connection | None = None
+        self._connection: AuthorityClient | None = None
         self._generation = -1
         self._ask = asyncio.Event()
 
-    async def run(self) -> None:
-        """Keep the link up until cancelled."""
-        wait = BACKOFF_SECONDS[0]
+    async def run(self, changed: Changed) -> None:
+        """Keep the link up until cancelled; tell each `AuthorityInfo` that is new, and None when the link is lost."""
+        wait, longest = BACKOFF_SECONDS
         while True:
             try:
-                connection = await self._connect(self._path)
+                connection = self._connection = await self._connect(self._path)
+                try:
+                    await self._follow(connection, changed)
+                    wait = BACKOFF_SECONDS[0]
+                finally:
+                    self._connection = None
+                    await connection.close()
+                    await changed(None)
             except ProxyAttestationError as error:
                 log.warning("authority away", code=str(error.code), detail=error.detail)
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, BACKOFF_SECONDS[1])
-                continue
-            try:
-                await self._serve(connection)
-                wait = BACKOFF_SECONDS[0]
-            except ProxyAttestationError as error:
-                log.warning("authority away", code=str(error.code), detail=error.detail)
-            finally:
-                self._connection = None
-                await connection.close()
-            await self._changed(None)
             await asyncio.sleep(wait)
+            wait = min(wait * 2, longest)
 
     async def hello(self) -> AuthorityInfo:
         """Ask the authority what a worker needs to know.
@@ -86,33 +66,22 @@ class AuthorityLink:
         Raises:
             ProxyAttestationError: as the authority decides; `authority.unavailable` while it is away.
         """
-        try:
-            issued = await self._issue(order)
-        except ProxyAttestationError as error:
-            if error.code in (Code.POLICY_STALE, Code.CHALLENGE_CA, Code.ENDORSEMENTS_UNAVAILABLE):
-                self.refresh()  # what this worker was told may be old
-            raise
-        if issued.generation != self._generation:
-            self.refresh()
-        return issued
-
-    def refresh(self) -> None:
-        """Ask the authority soon what to work with."""
-        self._ask.set()
-
-    async def _issue(self, order: IssueOrder) -> Issued:
         connection = self._require()
         try:
-            return await connection.issue(order)
+            issued = await connection.issue(order)
         except ProxyAttestationError as error:
+            if error.code in _OLD_NEWS:
+                self.refresh()
             if error.code is not Code.POLICY_STALE:
                 raise
             # The policy was replaced since this worker was told. Nothing that it has checked rests on the policy.
             info = await connection.hello()
             if info.policy_digest == order.policy_digest:
                 raise
+            issued = await connection.issue(replace(order, policy_digest=info.policy_digest))
+        if issued.generation != self._generation:
             self.refresh()
-            return await connection.issue(replace(order, policy_digest=info.policy_digest))
+        return issued
 
     async def raise_floor(self, endorsements: DcapEndorsements) -> Floor:
         """Have the authority verify a set and raise its floor; return where that stands.
@@ -124,15 +93,19 @@ class AuthorityLink:
         self.refresh()  # floors are part of the policy's digest
         return raised
 
-    def _require(self) -> Connection:
+    def refresh(self) -> None:
+        """Ask the authority soon what to work with."""
+        self._ask.set()
+
+    def _require(self) -> AuthorityClient:
         if self._connection is None:
             raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, "not connected")
         return self._connection
 
-    async def _serve(self, connection: Connection) -> None:
+    async def _follow(self, connection: AuthorityClient, changed: Changed) -> None:
         """Ask again whenever something seems to have changed, until the connection ends."""
         lost = asyncio.ensure_future(connection.lost())
-        self._connection = connection
+        lost.add_done_callback(lambda _: self._ask.set())
         self._generation = -1
         try:
             while not lost.done():
@@ -140,11 +113,8 @@ class AuthorityLink:
                 info = await connection.hello()
                 if info.generation != self._generation:
                     self._generation = info.generation
-                    await self._changed(info)
-                ask = asyncio.ensure_future(self._ask.wait())
-                await asyncio.wait((lost, ask), timeout=HELLO_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-                ask.cancel()
+                    await changed(info)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._ask.wait(), HELLO_SECONDS)
         finally:
             lost.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await lost

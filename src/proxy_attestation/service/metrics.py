@@ -7,12 +7,18 @@ the number of files stays bounded.
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
 _LATENCY_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_COLLATERAL: Final = (
+    ("issued_timestamp_seconds", "Issue date of the oldest collateral in use."),
+    ("valid_until_timestamp_seconds", "When the first collateral in use expires."),
+    ("sets", "Collateral sets in use."),
+)
+_M = TypeVar("_M", Counter, Gauge, Histogram)
 
 
 class Metrics:
@@ -40,29 +46,20 @@ class PrometheusMetrics(Metrics):
     def __init__(self, directory: Path, slot: int) -> None:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
         values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call] # as published
+
+        def named(kind: type[_M], name: str, text: str, *labels: str, **options: Any) -> _M:
+            return kind(f"proxy_attestation_{name}", text, labels, registry=registry, **options)
+
         registry = CollectorRegistry()
-        prefix = "proxy_attestation_"
-        self._calls = Counter(
-            prefix + "calls", "Calls by rpc, front and code.", ["rpc", "front", "code"], registry=registry
-        )
-        self._issued = Counter(
-            prefix + "certificates", "Certificates answered.", ["tee", "workload"], registry=registry
-        )
-        self._seconds = Histogram(
-            prefix + "call_seconds", "Time to answer a call.", ["rpc"], buckets=_LATENCY_BUCKETS, registry=registry
-        )
-        self._in_flight = Gauge(
-            prefix + "calls_in_flight", "Calls that have not ended.", multiprocess_mode="sum", registry=registry
-        )
+        self._calls = named(Counter, "calls", "Calls by rpc, front and code.", "rpc", "front", "code")
+        self._issued = named(Counter, "certificates", "Certificates answered.", "tee", "workload")
+        self._seconds = named(Histogram, "call_seconds", "Time to answer a call.", "rpc", buckets=_LATENCY_BUCKETS)
+        self._in_flight = named(Gauge, "calls_in_flight", "Calls that have not ended.", multiprocess_mode="sum")
         self._in_flight.set(0)  # a predecessor in this slot may have been killed
-        self._gauges = {
-            name: Gauge(prefix + name, text, ["tee"], multiprocess_mode="mostrecent", registry=registry)
-            for name, text in (
-                ("collateral_issued_timestamp_seconds", "Issue date of the oldest collateral in use."),
-                ("collateral_valid_until_timestamp_seconds", "When the first collateral in use expires."),
-                ("collateral_sets", "Collateral sets in use."),
-            )
-        }
+        self._gauges = [
+            named(Gauge, f"collateral_{name}", text, "tee", multiprocess_mode="mostrecent")
+            for name, text in _COLLATERAL
+        ]
 
     def called(self, rpc: str, front: str, code: str, seconds: float) -> None:
         """Count a call."""
@@ -79,8 +76,7 @@ class PrometheusMetrics(Metrics):
 
     def collateral(self, tee: str, issued_at: float, valid_until: float, sets: int) -> None:
         """Set the gauges of a TEE."""
-        values = (issued_at, valid_until, sets)
-        for gauge, value in zip(self._gauges.values(), values, strict=True):
+        for gauge, value in zip(self._gauges, (issued_at, valid_until, sets), strict=True):
             gauge.labels(tee).set(value)
 
 

@@ -1,6 +1,7 @@
 """Keeps `Core.serving` right: what the authority says, and the collateral to appraise with."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -20,15 +21,16 @@ class Upkeep:
     """Replaces `core.serving` as a whole whenever the authority or the collateral changes.
 
     Args of `__init__`: the core; the collateral; the metrics; what to tell whether calls can be answered.
+
+    Attributes:
+        first: set once there is something to serve with.
     """
 
     def __init__(
         self, core: Core, store: CollateralStore, metrics: Metrics, ready: Callable[[bool], Awaitable[None]]
     ) -> None:
-        self._core = core
-        self._store = store
-        self._metrics = metrics
-        self._ready = ready
+        self.first = asyncio.Event()
+        self._core, self._store, self._metrics, self._ready = core, store, metrics, ready
         self._info: AuthorityInfo | None = None
         self._lock = asyncio.Lock()
         self._again = asyncio.Event()
@@ -49,11 +51,8 @@ class Upkeep:
     async def run(self) -> None:
         """Look once a second whether the collateral changed, until cancelled."""
         while True:
-            try:
-                async with asyncio.timeout(SCAN_SECONDS):
-                    await self._again.wait()
-            except TimeoutError:
-                pass
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._again.wait(), SCAN_SECONDS)
             forced = self._again.is_set()
             self._again.clear()
             if self._info is not None and (forced or self._store.due()):
@@ -65,45 +64,33 @@ class Upkeep:
             if info is None:
                 return
             roots = Roots(intel=frozenset(info.anchors))
-            floors = {(tee, fmspc): floor for tee, fmspc, floor in info.floors}
             try:
-                changed = await self._store.update(roots, floors)
+                changed = await self._store.update(roots, {(tee, fmspc): floor for tee, fmspc, floor in info.floors})
             except ProxyAttestationError as error:
                 log.warning("collateral not updated", code=str(error.code), detail=error.detail)
                 return
             if self._info is not info:
                 return  # the authority has gone, or said something newer that waits for the lock
-            self._serve(info, roots, changed)
+            before = self._core.serving
+            same = before is not None and not changed and before.info.anchors == info.anchors
+            # A new one has empty caches: what the old one's hold rests on older collateral.
+            appraiser = before.appraiser if before and same else DcapAppraiser(roots, self._store.in_use)
+            self._core.serving = Serving(info, appraiser)
+            if changed:
+                self._report()
+        self.first.set()
         await self._ready(True)
 
-    def _serve(self, info: AuthorityInfo, roots: Roots, changed: bool) -> None:
-        before = self._core.serving
-        in_use = self._store.in_use
-        if before is None or changed or before.info.anchors != info.anchors:
-            appraiser = DcapAppraiser(roots, in_use)  # with empty caches: what they held rests on older collateral
-            self._core.serving = Serving(info, appraiser)
-        else:
-            self._core.serving = Serving(info, before.appraiser)
-        if changed:
-            self._report()
-
     def _report(self) -> None:
-        in_use = self._store.in_use
-        for tee in sorted({tee for tee, _ in in_use}):
-            sets = [collateral for (of, _), collateral in in_use.items() if of is tee]
+        in_use = sorted(self._store.in_use.items())
+        for tee in sorted({tee for (tee, _), _ in in_use}):
+            sets = [collateral for (of, _), collateral in in_use if of is tee]
             issued_at = min(collateral.floor.issue_date for collateral in sets)
             valid_until = min(collateral.valid_until.timestamp() for collateral in sets)
             self._metrics.collateral(str(tee), issued_at, valid_until, len(sets))
-        log.info(
-            "collateral in use",
-            sets=[
-                {
-                    "tee": str(tee),
-                    "fmspc": fmspc.hex(),
-                    "evaluation_number": collateral.floor.evaluation_number,
-                    "valid_until": collateral.valid_until.isoformat(),
-                    "digest": collateral.digest.hex(),
-                }
-                for (tee, fmspc), collateral in sorted(in_use.items())
-            ],
+        names = ("tee", "fmspc", "evaluation_number", "valid_until", "digest")
+        rows = (
+            (str(tee), fmspc.hex(), one.floor.evaluation_number, one.valid_until.isoformat(), one.digest.hex())
+            for (tee, fmspc), one in in_use
         )
+        log.info("collateral in use", sets=[dict(zip(names, row, strict=True)) for row in rows])

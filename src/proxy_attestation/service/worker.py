@@ -1,31 +1,30 @@
 """A worker process: both fronts over one core, linked to the authority.
 
-Started by the supervisor as ``python -P -m proxy_attestation.service.worker ...``. Standard input is a pipe whose other
-end only the supervisor holds: at its end the worker exits at once. It writes one line, `ready`, to standard output when
-it listens. SIGTERM: takes no more calls, finishes those in flight within 10 s, exits with 0. SIGHUP: looks into
-STATE/endorsements and asks the authority now.
+Started by the supervisor as ``python -P -m proxy_attestation.service.worker OPTIONS`` (`config.WorkerOptions`).
+Standard input is a socket whose other end only the supervisor holds: at its end the worker exits at once. It writes one
+line, `ready`, to standard output when it listens. SIGTERM: takes no more calls, finishes those in flight within 10 s,
+exits with 0. SIGHUP: looks into STATE/endorsements and asks the authority now.
 """
 
-import argparse
 import asyncio
+import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from granian.constants import Interfaces, SSLProtocols
 from granian.http import HTTP1Settings, HTTP2Settings
 from granian.server.embed import Server
 
-from proxy_attestation import log
+from proxy_attestation import hardening, log
 from proxy_attestation.authority.client import AuthorityClient
 from proxy_attestation.service.calls import Calls
 from proxy_attestation.service.collateral import CollateralStore
-from proxy_attestation.service.config import Address, parse_address
+from proxy_attestation.service.config import Address, WorkerOptions, parse_address
 from proxy_attestation.service.connect_front import ConnectFront
 from proxy_attestation.service.core import Core
 from proxy_attestation.service.grpc_front import GrpcFront
@@ -38,91 +37,53 @@ DRAIN_SECONDS: Final = 10.0
 """How long calls in flight may take after SIGTERM."""
 _FIRST_SECONDS: Final = 10.0
 _CONNECTIONS_MAX: Final = 4096
-_READY: Final = b"ready\n"
 
 
-class Worker:
-    """One worker. Args of `__init__`: the command line, parsed."""
+async def serve(options: WorkerOptions, key_pem: bytes, chain_pem: bytes) -> int:
+    """Serve with a TLS key and its chain until SIGTERM; return the exit status."""
+    state = Path(options.state)
+    bounds = Bounds(*options.bounds)
+    metrics = PrometheusMetrics(state / "run" / "metrics", options.slot)
+    link = AuthorityLink(state / "run" / "authority.sock", AuthorityClient.connect)
+    core = Core(link, _now, metrics=metrics)
+    calls = Calls(core, Admission(bounds, time.monotonic), metrics)
+    grpc = GrpcFront(calls, bounds, options.grpc, key_pem, chain_pem)
+    connect = ConnectFront(calls)
+    http = http_server(connect, parse_address(options.connect), Path(options.key), Path(options.chain))
+    upkeep = Upkeep(core, CollateralStore(state / "endorsements", link, _now), metrics, grpc.set_ready)
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self._options = options
-        self._stop = asyncio.Event()
-        bounds = Bounds(options.in_flight, max(1, options.in_flight // 2), options.peer_rate, 2 * options.peer_rate)
-        state: Path = options.state
-        metrics = PrometheusMetrics(state / "run" / "metrics", options.slot)
-        self._link = AuthorityLink(state / "run" / "authority.sock", AuthorityClient.connect, self._authority_changed)
-        core = Core(self._link, _now, metrics=metrics)
-        self._calls = Calls(core, Admission(bounds, time.monotonic), metrics)
-        store = CollateralStore(state / "endorsements", self._link, _now)
-        self._upkeep = Upkeep(core, store, metrics, self._set_ready)
-        self._first = asyncio.Event()
-        self._grpc = GrpcFront(
-            self._calls, bounds, options.grpc, options.tls_key.read_bytes(), options.tls_chain.read_bytes()
-        )
-        self._connect = ConnectFront(self._calls)
-        self._http = http_server(self._connect, parse_address(options.connect), options.tls_key, options.tls_chain)
+    def look_again() -> None:
+        upkeep.rescan()
+        link.refresh()
 
-    async def run(self) -> int:
-        """Serve until SIGTERM; return the exit status."""
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._look_again)
-        loop.add_reader(sys.stdin.fileno(), _supervisor_gone)
-        tasks = [_task(self._link.run()), _task(self._upkeep.run())]
-        # Nobody is served before there is something to serve with, unless that takes long: then calls are UNAVAILABLE.
-        await asyncio.wait([_task(self._first.wait()), *tasks], timeout=_FIRST_SECONDS, return_when="FIRST_COMPLETED")
-        await self._grpc.start()
-        http = _task(self._http.serve())
-        await asyncio.wait([_task(self._connect.listening.wait()), http], return_when="FIRST_COMPLETED")
-        if not http.done():
-            os.write(sys.stdout.fileno(), _READY)
-        stop = _task(self._stop.wait())
-        done, _ = await asyncio.wait([stop, http, *tasks], return_when="FIRST_COMPLETED")
-        if stop not in done:
-            for task in done:
-                error = task.exception() or RuntimeError("ended")
-                log.failure("worker failed", error)
-            return 70
-        await self._drain(http)
-        return 0
-
-    async def _drain(self, http: "asyncio.Task[Any]") -> None:
-        log.info("draining")
-        self._http.stop()  # type: ignore[no-untyped-call] # granian has no annotation here
-        await asyncio.gather(self._grpc.stop(DRAIN_SECONDS), asyncio.wait([http], timeout=DRAIN_SECONDS))
-        log.info("drained")
-
-    async def _authority_changed(self, info: Any) -> None:
-        await self._upkeep.authority_changed(info)
-
-    async def _set_ready(self, ready: bool) -> None:
-        if ready:
-            self._first.set()
-        await self._grpc.set_ready(ready)
-
-    def _look_again(self) -> None:
-        self._upkeep.rescan()
-        self._link.refresh()
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line and run."""
-    parser = argparse.ArgumentParser(prog="proxy_attestation.service.worker")
-    parser.add_argument("--state", type=Path, required=True)
-    parser.add_argument("--grpc", required=True)
-    parser.add_argument("--connect", required=True)
-    parser.add_argument("--tls-key", type=Path, required=True)
-    parser.add_argument("--tls-chain", type=Path, required=True)
-    parser.add_argument("--slot", type=int, required=True)
-    parser.add_argument("--in-flight", type=int, required=True)
-    parser.add_argument("--peer-rate", type=int, required=True)
-    options = parser.parse_args(arguments)
-    log.configure("worker")
-    return asyncio.run(_run(options))
-
-
-async def _run(options: argparse.Namespace) -> int:
-    return await Worker(options).run()
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, look_again)
+    # Nothing is ever written to it: readable means that its other end has closed.
+    loop.add_reader(sys.stdin.fileno(), lambda: os._exit(1))
+    tasks = [loop.create_task(link.run(upkeep.authority_changed)), loop.create_task(upkeep.run())]
+    # Nobody is served before there is something to serve with, unless that takes long: then calls are UNAVAILABLE.
+    first = loop.create_task(upkeep.first.wait())
+    await asyncio.wait([first, *tasks], timeout=_FIRST_SECONDS, return_when="FIRST_COMPLETED")
+    await grpc.start()
+    serving = loop.create_task(http.serve())
+    listening = loop.create_task(connect.listening.wait())
+    await asyncio.wait([listening, serving], return_when="FIRST_COMPLETED")
+    if not serving.done():
+        os.write(sys.stdout.fileno(), b"ready\n")
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nobody reads it any more
+    stopping = loop.create_task(stop.wait())
+    done, _ = await asyncio.wait([stopping, serving, *tasks], return_when="FIRST_COMPLETED")
+    if stopping not in done:
+        for task in done:
+            log.failure("worker failed", task.exception() or RuntimeError("ended"))
+        return 70
+    log.info("draining")
+    http.stop()  # type: ignore[no-untyped-call] # granian has no annotation here
+    await asyncio.gather(grpc.stop(DRAIN_SECONDS), asyncio.wait([serving], timeout=DRAIN_SECONDS))
+    log.info("drained")
+    return 0
 
 
 def http_server(front: ConnectFront, address: Address, key: Path, chain: Path) -> Server:
@@ -150,13 +111,13 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _task(coroutine: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
-    return asyncio.get_running_loop().create_task(coroutine)
-
-
-def _supervisor_gone() -> None:
-    # The pipe is never written to: readable means that its other end has closed.
-    os._exit(1)
+def main() -> int:
+    """Give up what a process that reads a key gives up, and serve."""
+    log.configure("worker")
+    if not (hardening.give_up() and hardening.end_with_parent()):
+        log.warning("this system cannot forbid core dumps, debuggers and new privileges, or end us with the supervisor")
+    options = WorkerOptions(*json.loads(sys.argv[1]))
+    return asyncio.run(serve(options, Path(options.key).read_bytes(), Path(options.chain).read_bytes()))
 
 
 if __name__ == "__main__":

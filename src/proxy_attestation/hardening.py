@@ -7,9 +7,11 @@ a library OS without it) nothing can be given up, and the caller is told.
 import ctypes
 import os
 import resource
+import signal
 from typing import Final
 
 # linux/prctl.h
+_PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _NOBODY: Final = 65534
@@ -44,6 +46,25 @@ def forbid_new_privileges() -> bool:
         Whether it was done.
     """
     return _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def give_up() -> bool:
+    """Do both of the above: what each process that reads a key does before it reads it.
+
+    Returns:
+        Whether everything was done.
+    """
+    forbidden = forbid_dumps()
+    return forbid_new_privileges() and forbidden
+
+
+def end_with_parent() -> bool:
+    """Have the kernel kill this process when the thread that started it ends, whatever this process is doing then.
+
+    Returns:
+        Whether that was arranged.
+    """
+    return _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def become_nobody() -> bool:
