@@ -2,6 +2,7 @@
 
 import tomllib
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,6 @@ LEVELS = {
 
 @pytest.fixture(scope="module")
 def amd() -> AmdVendor:
-    from datetime import UTC, datetime  # noqa: PLC0415 - nothing else here knows a time
-
     return AmdVendor.fixed(datetime(2026, 11, 24, 12, tzinfo=UTC))
 
 
