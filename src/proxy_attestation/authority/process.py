@@ -35,7 +35,7 @@ MAINTENANCE_SECONDS: Final = 60.0
 """How often it is looked whether a CA or key is to be replaced."""
 
 GARBAGE_THRESHOLD: Final = 20_000
-"""New containers after which the youngest of them are collected; Python's own 700 are a few orders' worth."""
+"""New containers after which the youngest are looked through; Python's own value is 700."""
 
 _STDIN: Final = 0
 
