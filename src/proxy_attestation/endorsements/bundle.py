@@ -1,8 +1,8 @@
 """A cache's sets in one file, to be carried to where no vendor can be reached. Pure: bytes in, sets out.
 
 One JSON object: `{"format": "proxy-attestation endorsements", "version": 1, "sets": [{"name", "sha256", "files":
-{name: base64}}]}`. The same sets give the same bytes: names sorted, no time, no machine. The digests find accidents, not
-attacks: whoever imports verifies each set to a pinned root as if it came from the network.
+{name: base64}}]}`. The same sets give the same bytes: names sorted, no time, no machine. The digests find accidents,
+not attacks: whoever imports verifies each set to a pinned root as if it came from the network.
 """
 
 import binascii

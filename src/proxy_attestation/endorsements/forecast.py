@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from proxy_attestation.appraisal.dcap import appraise
@@ -33,6 +34,7 @@ from proxy_attestation.formats.tee import Tee, tcb_status_code
 
 _REFUSED: Final = frozenset({TcbStatus.OUT_OF_DATE, TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED, TcbStatus.REVOKED})
 _DER_SEQUENCE: Final = b"\x30"
+_UNREADABLE: Final = (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +109,10 @@ def _platform(label: str, tee: Tee, certificates: tuple[bytes, ...], quote: byte
         if certificate is None:
             raise FormatError(Code.EVIDENCE_MALFORMED, f"{label}: not a certificate")
         found = [item.value for item in certificate.extensions if item.oid == SGX_EXTENSION]
-        fmspc = decode_pck_extension(found[0].value, Code.EVIDENCE_MALFORMED).fmspc  # type: ignore[attr-defined]
+        fmspc = decode_pck_extension(found[0].value, Code.EVIDENCE_MALFORMED).fmspc
         issuer = certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
         ca = "platform" if issuer and "Platform" in str(issuer[0].value) else "processor"
-    except (ValueError, TypeError, IndexError, AttributeError) as error:
+    except (*_UNREADABLE, IndexError, AttributeError) as error:
         raise FormatError(Code.EVIDENCE_MALFORMED, f"{label}: not a PCK certificate") from error
     return Platform(label, tee, fmspc, ca, certificates, quote)
 

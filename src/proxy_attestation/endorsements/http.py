@@ -18,6 +18,7 @@ import random
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -135,6 +136,7 @@ class Getter:
         now: the time, for dates in Retry-After.
         sleep: waits.
         chance: a random number, 0 to 1.
+        deadline: makes what ends a try with TimeoutError after so many seconds.
     """
 
     def __init__(
@@ -147,9 +149,11 @@ class Getter:
         now: Callable[[], datetime] = utc_now,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         chance: Callable[[], float] = random.random,
+        deadline: Callable[[float], AbstractAsyncContextManager[object]] = asyncio.timeout,
     ) -> None:
         self._limits = limits if limits is not None else HttpLimits()
         self._clock, self._now, self._sleep, self._chance = clock, now, sleep, chance
+        self._deadline = deadline
         self._next_start: dict[str, float] = {}
         self._client = httpx.AsyncClient(
             verify=context if context is not None else tls_context(None),
@@ -227,7 +231,7 @@ class Getter:
     async def _try(self, target: httpx.URL, limit: int, headers: Mapping[str, str]) -> Answer:
         try:
             async with (
-                asyncio.timeout(self._limits.total),
+                self._deadline(self._limits.total),
                 self._client.stream("GET", target, headers=dict(headers)) as response,
             ):
                 self._check(response, target, limit)
@@ -248,7 +252,7 @@ class Getter:
     def _check(self, response: httpx.Response, target: httpx.URL, limit: int) -> None:
         status = response.status_code
         if status == _TOO_MANY or status >= _SERVER_ERROR:
-            raise _Again(f"HTTP status {status}", self._retry_after(response.headers.get("retry-after")))
+            raise _Again(f"HTTP status {status}", retry_after(response.headers.get("retry-after"), self._now()))
         if status in _UNKNOWN:
             raise UnavailableError(Code.ENDORSEMENTS_UNKNOWN, f"{_shown(target)}: HTTP status {status}")
         if status != _OK:
@@ -259,16 +263,17 @@ class Getter:
         if len(length) > len(str(limit)) or (length.isdecimal() and int(length) > limit):
             raise _source(target, f"a body of more than {limit} bytes")
 
-    def _retry_after(self, text: str | None) -> float | None:
-        """Read Retry-After (RFC 9110 section 10.2.3): seconds or a date. What cannot be read is as if absent."""
-        if text is None:
-            return None
-        if text.isascii() and text.isdecimal():
-            return float(text[:9])
-        try:
-            return max(0.0, (parsedate_to_datetime(text).astimezone(UTC) - self._now()).total_seconds())
-        except (ValueError, TypeError, OverflowError, IndexError):
-            return None
+
+def retry_after(text: str | None, now: datetime) -> float | None:
+    """Read Retry-After (RFC 9110 section 10.2.3): seconds or a date. What cannot be read is as if absent."""
+    if text is None:
+        return None
+    if text.isascii() and text.isdecimal():
+        return float(text[:9])
+    try:
+        return max(0.0, (parsedate_to_datetime(text).astimezone(UTC) - now).total_seconds())
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
 
 
 def _shown(target: httpx.URL) -> str:

@@ -175,10 +175,12 @@ def due(held: HeldSet | None, status: Status, now: datetime, chance: float) -> d
         chance: 0 to 1: how early within `SPREAD`.
     """
     early = 1 - SPREAD * chance
+    # A time of the past that lies ahead means that the clock was set back: then it counts as now.
     if status.error_at is not None:
         # The exponent is bounded: timedelta cannot hold 2 to the power of a week's failures.
-        wait = min(FIRST_RETRY * 2 ** min(status.failures - 1, 16), MOST_RETRY)
-        return max(status.error_at + wait * early, now if status.error_at > now else status.error_at)
+        wait = min(FIRST_RETRY * 2.0 ** min(status.failures - 1, 16), MOST_RETRY)
+        return min(status.error_at, now) + wait * early
     if held is None or status.success is None:
         return now
-    return status.success + max(held.half_life - status.success, LEAST_INTERVAL) * early
+    success = min(status.success, now)
+    return success + max(held.half_life - success, LEAST_INTERVAL) * early
