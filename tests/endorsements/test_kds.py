@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from fake_amd import FakeAmd, with_serial_zero
 from fake_vendors import NOW, FakeService, Reply, Serve
@@ -281,19 +282,22 @@ def test_any_bytes_are_an_error_of_ours(data: bytes, name: str) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_any_octet_of_a_vcek_or_crl_changed_is_refused(data: st.DataObject) -> None:
+def test_any_signed_octet_changed_is_refused(data: st.DataObject) -> None:
     amd = FakeAmd()
     files = {"vcek_cert_chain.pem": amd.chain("vcek"), "vcek_crl.der": CRL, VCEK.file_name: GOOD}
-    name = data.draw(st.sampled_from(["vcek_crl.der", VCEK.file_name]))
+    name, signed = data.draw(st.sampled_from([("vcek_crl.der", CRL_SIGNED), (VCEK.file_name, GOOD_SIGNED)]))
+    start = files[name].index(signed)
     spoilt = bytearray(files[name])
-    spoilt[data.draw(st.integers(0, len(spoilt) - 1))] ^= data.draw(st.integers(1, 255))
+    spoilt[data.draw(st.integers(start, start + len(signed) - 1))] ^= data.draw(st.integers(1, 255))
     with pytest.raises(ProxyAttestationError) as caught:
         check_amd({**files, name: bytes(spoilt)}, MILAN, {"Milan": frozenset({amd.pin})}, NOW, held={})
     assert str(caught.value.code).startswith("endorsements.")
 
 
 CRL = FakeAmd().crl()
+CRL_SIGNED = x509.load_der_x509_crl(CRL).tbs_certlist_bytes
 GOOD = FakeAmd().vcek(HWID, TCB)
+GOOD_SIGNED = x509.load_der_x509_certificate(GOOD).tbs_certificate_bytes
 
 
 @pytest.mark.parametrize(
