@@ -1,25 +1,29 @@
-"""`endorsements`, as people run it: processes, and fake services on loopback. Time is the real one, dates are relative."""
+"""`endorsements` against fake services on loopback. The command's time is the real one, so dates are relative."""
 
 import json
 import signal
+import ssl
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
-from command_line import GOOD, MALFORMED, PROGRAM, REFUSED, UNAVAILABLE, USAGE, call, call_json
+from command_inside import GOOD, MALFORMED, REFUSED, UNAVAILABLE, USAGE, call, call_json
+from command_line import PROGRAM
+from cryptography.hazmat.primitives.serialization import Encoding
 from fake_amd import FakeAmd
 from fake_vendors import FakeService, IntelAnswers, Reply, Serve
 
 from proxy_attestation.endorsements.load import load_endorsements
+from proxy_attestation_simulator.harness import default_policy
 from proxy_attestation_simulator.intel import Vendor
 
 FMSPC = "00906ed50000"
 NAME = f"sgx-{FMSPC}"
-pytestmark = pytest.mark.e2e
 
 
 @dataclass
@@ -134,8 +138,6 @@ def test_amd(world: World, serve: Serve, tmp_path: Path) -> None:
     now = datetime.now(UTC)
     amd = FakeAmd(crl_issued=now - timedelta(days=1))
     kds = serve(amd)
-    from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415 - beside its only use
-
     (tmp_path / "ark.der").write_bytes(amd.ark.public_bytes(Encoding.DER))
     arguments = ["--tee", "snp", "--product", "Milan", "--vlek", "--kds", kds.url, "--roots", str(tmp_path / "ark.der")]
     (item,) = call_json("endorsements", "fetch", world.directory, *arguments)["sets"]
@@ -208,6 +210,7 @@ def test_nothing_to_export(world: World, tmp_path: Path) -> None:
 # Watching.
 
 
+@pytest.mark.e2e
 def test_watch_until_sigterm(world: World) -> None:
     command = [*PROGRAM, "endorsements", "watch", str(world.directory), "--tee", "sgx", "--fmspc", FMSPC, "--json"]
     with subprocess.Popen(
@@ -223,6 +226,7 @@ def test_watch_until_sigterm(world: World) -> None:
         assert "Traceback" not in errors
 
 
+@pytest.mark.e2e
 def test_sigterm_in_the_middle_of_a_request(world: World) -> None:
     world.answers.change("/tcb", stall="headers")
     command = [*PROGRAM, "endorsements", "watch", str(world.directory), "--tee", "sgx", "--fmspc", FMSPC]
@@ -292,18 +296,15 @@ def test_a_platform_below_every_level(world: World, seen: Any) -> None:
 def test_what_is_no_platform(world: World, tmp_path: Path) -> None:
     for content in (b"", b"garbage", world.vendor.root_der, b"\x03\0" + bytes(500)):
         (tmp_path / "x").write_bytes(content)
-        assert call_json("endorsements", "forecast", tmp_path / "x", *world.sources, *world.trust, status=MALFORMED)[
-            "error"
-        ]["code"] in ("evidence.malformed", "sgx.malformed")
+        arguments = ["endorsements", "forecast", str(tmp_path / "x"), *world.sources, *world.trust]
+        found = call_json(*arguments, status=MALFORMED)["error"]["code"]
+        assert found in ("evidence.malformed", "evidence.unknown", "sgx.malformed")
 
 
 # A PCK certificate.
 
 
 def test_pck(world: World, tmp_path: Path) -> None:
-    import ssl  # noqa: PLC0415 - beside its only use
-    from urllib.parse import quote  # noqa: PLC0415
-
     leaf, *issuers = map(ssl.DER_cert_to_PEM_cert, world.vendor.platform("sgx").certificates)
     chain = quote("".join(issuers))
     world.pcs.answer = lambda _request, _number: Reply(
@@ -338,11 +339,40 @@ def test_a_configuration(world: World, tmp_path: Path) -> None:
 
 
 def test_an_authority(world: World, tmp_path: Path) -> None:
-    from proxy_attestation_simulator.harness import make_proxy  # noqa: PLC0415 - slow to import
+    state, policy = tmp_path / "state", tmp_path / "policy.toml"
+    policy.write_text(default_policy(world.vendor))
+    names = ["--trust-domain", "example.org", "--dns", "example.org"]
+    call("init", state, *names, "--policy", policy, "--simulated", world.root)
+    (state / "endorsements.toml").write_text(f'[[platform]]\ntee = "sgx"\nfmspc = "{FMSPC}"\n')
+    (item,) = call_json("endorsements", "fetch", state, *world.sources)["sets"]
+    assert item["result"] == "new"
+    (found,) = load_endorsements([state / "endorsements"])
+    assert found.tcb_info is not None
+    call("endorsements", "fetch", state, *world.sources, *world.trust, status=USAGE)
 
-    del tmp_path
-    assert make_proxy is not None
-    assert world.pcs.url
+
+def test_what_names_no_platform_is_malformed(tmp_path: Path) -> None:
+    for text in (
+        "other = 1",
+        'pcs = "https://a"\npccs = "https://b"',
+        "attempts = 0",
+        'timeout = "soon"',
+        '[[platform]]\ntee = "arm"',
+        '[[platform]]\ntee = "sgx"',
+        '[[platform]]\ntee = "sgx"\nfmspc = "00"',
+        '[[platform]]\ntee = "sgx"\nfmspc = "00906ed50000"\nca = "other"',
+        '[[platform]]\ntee = "sgx"\nfmspc = "00906ed50000"\nproduct = "Milan"',
+        '[[platform]]\ntee = "sgx"\nfmspc = "00906ed50000"\nevaluation_number = -1',
+        '[[platform]]\ntee = "sgx"\nfmspc = "00906ed50000"\n' * 2,
+        '[[platform]]\ntee = "snp"\nproduct = "Rome"',
+        '[[platform]]\ntee = "snp"\nproduct = "Milan"\nvcek = ["00"]',
+        "[",
+    ):
+        (tmp_path / "endorsements.toml").write_text(text)
+        found = call_json(
+            "endorsements", "fetch", tmp_path / "sets", "--config", tmp_path / "endorsements.toml", status=MALFORMED
+        )
+        assert found["error"]["code"] == "configuration.malformed", text
 
 
 @pytest.mark.parametrize(

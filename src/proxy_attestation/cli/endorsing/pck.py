@@ -80,7 +80,7 @@ def pck_command(
     place = Place(Cache(Path()), *anchors(roots), config)
     pem, chain = asyncio.run(_fetch(place, source, request, api_key.strip()))
     if not as_json:
-        click.echo(pem, nl=False)
+        click.echo(pem.decode(), nl=False)
         return
     extension = chain.extension
     print_json(
