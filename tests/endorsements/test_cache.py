@@ -117,7 +117,7 @@ def test_a_full_disk_leaves_the_old_set(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.os, failing, full)
+        patch.setattr(os, failing, full)
         with pytest.raises(UnavailableError) as caught:
             cache.store(make(evaluation_number=18))
     assert caught.value.code is Code.ENDORSEMENTS_UNAVAILABLE

@@ -35,7 +35,8 @@ from proxy_attestation.endorsements.pcs import (
     pieces_of,
     revocation_list,
 )
-from proxy_attestation.errors import ProxyAttestationError
+from proxy_attestation.endorsements.peek import peek_crl, peek_qe_identity, peek_tcb_info
+from proxy_attestation.errors import ProxyAttestationError, RefusedError
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation_simulator.certificates import pem_chain
 from proxy_attestation_simulator.collateral_faults import COLLATERAL_FAULTS
@@ -272,11 +273,14 @@ def _answer(text: str) -> Answer:
     return Answer("http://pcs", {"h": text}, b"")
 
 
-BLOCKS = [f"-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n" for text in ("", "AA==", "MAA=", "é")]
+BLOCKS = [
+    urllib.parse.quote(f"-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+    for text in ("", "AA==", "MAA=", "é")
+]
 
 
 @settings(max_examples=300)
-@given(st.text(max_size=200) | (st.binary(max_size=200) | st.sampled_from(BLOCKS)).map(urllib.parse.quote))
+@given(st.text(max_size=200) | st.binary(max_size=200).map(urllib.parse.quote) | st.sampled_from(BLOCKS))
 def test_any_header_is_a_chain_or_an_error_of_ours(text: str) -> None:
     with pytest.raises(ProxyAttestationError) as caught:
         issuer_chain(_answer(text), ("h",))
@@ -383,7 +387,7 @@ def test_a_pck_certificate_of_another_platform(
     pck: Any, pcs: FakeService, vendor: Vendor, request_pck: PckRequest, fields: dict[str, bytes]
 ) -> None:
     _serve_pck(pcs, vendor.platform("sgx", fmspc=FMSPC))
-    assert pck_code(pck, replace(request_pck, **fields)) is Code.ENDORSEMENTS_REJECTED  # type: ignore[arg-type]
+    assert pck_code(pck, replace(request_pck, **fields)) is Code.ENDORSEMENTS_REJECTED
 
 
 @pytest.mark.parametrize("told", ["00", "zz", "000000000000"])
@@ -406,3 +410,56 @@ def test_a_pck_chain_without_its_root(pck: Any, pcs: FakeService, vendor: Vendor
 
     _serve_pck(pcs, Short)
     assert pck_code(pck) is Code.ENDORSEMENTS_REJECTED
+
+
+# What Intel really published.
+
+
+SAMPLE_ROOT = ("sgx-00707f000000-",)
+"""Sets of Intel's sample data, under a root of its own."""
+
+
+def test_every_recorded_set_passes_through_the_client(run: Any, serve: Serve, vectors_dir: Path) -> None:
+    folders = sorted((vectors_dir / "dcap" / "collateral").iterdir())
+    assert folders
+    kept = 0
+    for folder in folders:
+        pieces = {name: (folder / file).read_bytes() for name, file in FILES.items()}
+        tee, fmspc, _, ca, *_ = folder.name.split("-")
+        headers = {
+            "/tcb": ("TCB-Info-Issuer-Chain", "tcb_info"),
+            "/qe/identity": ("SGX-Enclave-Identity-Issuer-Chain", "qe_identity"),
+            "/pckcrl": ("SGX-PCK-CRL-Issuer-Chain", "pck_crl"),
+        }
+
+        def answer(request: Any, number: int, known: Any = headers, pieces: Any = pieces) -> Reply:
+            del number
+            for end, (header, piece) in known.items():
+                if request.path.endswith(end):
+                    chain = urllib.parse.quote(pieces[f"{piece}_issuer_chain"].decode())
+                    return Reply(headers={header: chain}, body=pieces[piece])
+            return Reply(body=pieces["root_ca_crl"].hex().encode())
+
+        service = serve(answer)
+        found = {
+            "tcb_info": peek_tcb_info(pieces["tcb_info"]).window,
+            "qe_identity": peek_qe_identity(pieces["qe_identity"]).window,
+            "pck_crl": peek_crl(pieces["pck_crl"])[1],
+            "root_ca_crl": peek_crl(pieces["root_ca_crl"])[1],
+        }
+        now = max(start for start, _ in found.values())
+        assert now <= min(end for _, end in found.values())
+        target = IntelTarget(Tee(tee), bytes.fromhex(fmspc), ca)
+
+        def ask(getter: Any, service: Any = service, target: Any = target, now: Any = now) -> Any:
+            return fetch_intel(IntelService.pccs(getter, service.url), target, VENDOR_ROOTS, now, {})
+
+        if folder.name.startswith(SAMPLE_ROOT):
+            with pytest.raises(RefusedError):
+                run(ask)
+            continue
+        fetched = run(ask)
+        assert fetched.files["tcb_info.json"] == pieces["tcb_info"]
+        assert fetched.files["root_ca_crl.der"] == pieces["root_ca_crl"]
+        kept += 1
+    assert kept == len(folders) - len(SAMPLE_ROOT)

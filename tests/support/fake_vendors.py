@@ -56,10 +56,10 @@ class WhenStalled:
         assert await asyncio.to_thread(self._service.stalled.wait, 30)
         self._timeout.reschedule(asyncio.get_running_loop().time())
 
-    async def __aexit__(self, *error: Any) -> bool | None:
+    async def __aexit__(self, *error: Any) -> None:
         assert self._watching is not None
         self._watching.cancel()
-        return await self._timeout.__aexit__(*error)
+        await self._timeout.__aexit__(*error)  # raises TimeoutError in place of the cancellation
 
 
 @dataclass(frozen=True)
