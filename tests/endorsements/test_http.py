@@ -127,6 +127,17 @@ def test_what_no_such_service_answers_is_refused_at_once(run: Run, serve: Serve,
     assert ([request.path for request in service.requests], clock.sleeps) == (["/a"], [])
 
 
+def test_cookies_are_not_kept(run: Run, serve: Serve) -> None:
+    service = serve(in_turn(Reply(500, {"set-cookie": "a=b"}), Reply(headers={"set-cookie": "a=b"})))
+
+    async def ask(getter: Getter) -> None:
+        await getter.get(f"{service.url}/a", limit=LIMIT)
+        await getter.get(f"{service.url}/b", limit=LIMIT)
+
+    run(ask)
+    assert [("cookie" in request.headers) for request in service.requests] == [False, False, False, False]
+
+
 def test_a_body_of_exactly_the_limit_is_taken(run: Run, serve: Serve) -> None:
     assert len(run(get(serve(fixed(Reply(body=bytes(LIMIT)))).url)).body) == LIMIT
 

@@ -415,8 +415,8 @@ def test_a_pck_chain_without_its_root(pck: Any, pcs: FakeService, vendor: Vendor
 # What Intel really published.
 
 
-SAMPLE_ROOT = ("sgx-00707f000000-",)
-"""Sets of Intel's sample data, under a root of its own."""
+SAMPLE_ROOT = ("sgx-00707f000000-", "tdx-ed742af8adf5-")
+"""Sets of sample data, under roots of their own."""
 
 
 def test_every_recorded_set_passes_through_the_client(run: Any, serve: Serve, vectors_dir: Path) -> None:

@@ -1,5 +1,7 @@
 """Refreshing: at half life with jitter, what is there stays on failure, and the loop ends when told."""
 
+import asyncio
+import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,6 +13,7 @@ from fake_vendors import NOW, Clock, FakeService, IntelAnswers, Reply, Serve
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy_attestation.appraisal.endorsements import Floor
 from proxy_attestation.appraisal.roots import Roots
 from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.cache import Cache, HeldSet, Status
@@ -20,6 +23,7 @@ from proxy_attestation.endorsements.load import load_endorsements
 from proxy_attestation.endorsements.pcs import IntelTarget, pieces_of
 from proxy_attestation.endorsements.refresh import Outcome, Refresher, Sources, due
 from proxy_attestation.formats.tee import Tee
+from proxy_attestation.service.collateral import CollateralStore
 
 SGX = IntelTarget(Tee.SGX, bytes.fromhex("00906ed50000"))
 TDX = IntelTarget(Tee.TDX, bytes.fromhex("50806f000000"))
@@ -218,3 +222,43 @@ def test_a_loop_that_starts_again_does_not_ask_again(with_refresher: With, clock
     watch = Watch(with_refresher, clock, NOW + timedelta(minutes=5))
     watch.run(SGX)
     assert (watch.outcomes, len(pcs.requests)) == ([], asked)
+
+
+# What a worker makes of it.
+
+
+class OneAuthority:
+    """Records floors as the authority does."""
+
+    def __init__(self) -> None:
+        self.floors: dict[Any, Floor] = {}
+
+    async def raise_floor(self, tee: Tee, fmspc: bytes, floor: Floor) -> Floor:
+        self.floors[tee, fmspc] = floor
+        return floor
+
+
+def test_a_worker_takes_up_what_was_refreshed(
+    with_refresher: With, cache: Cache, roots: Roots, clock: Clock, intel: IntelAnswers
+) -> None:
+    authority = OneAuthority()
+    store = CollateralStore(cache.directory, authority, clock.now)  # type: ignore[arg-type] # it is asked for floors only
+
+    def numbers() -> list[int]:
+        asyncio.run(store.update(roots, authority.floors))
+        return [item.tcb_info.evaluation_number for item in store.in_use.values()]
+
+    assert numbers() == []
+    refresh(with_refresher, SGX)
+    assert numbers() == [17]
+    intel.options["evaluation_number"] = 18
+    refresh(with_refresher, SGX)
+    assert store.due()
+    assert numbers() == [18]
+    intel.options["evaluation_number"] = 17
+    assert refresh(with_refresher, SGX).error is not None
+    assert numbers() == [18]
+    # Even where the cache was emptied, the floor holds.
+    shutil.rmtree(cache.directory)
+    assert refresh(with_refresher, SGX).new
+    assert numbers() == []

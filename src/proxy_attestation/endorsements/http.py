@@ -229,6 +229,7 @@ class Getter:
         return None if asked > self._limits.retry_after else asked + jitter
 
     async def _try(self, target: httpx.URL, limit: int, headers: Mapping[str, str]) -> Answer:
+        self._client.cookies.clear()
         try:
             async with (
                 self._deadline(self._limits.total),
@@ -240,7 +241,6 @@ class Getter:
                     body += part
                     if len(body) > limit:
                         raise _source(target, f"a body of more than {limit} bytes")
-                self._client.cookies.clear()
                 return Answer(_shown(target), dict(response.headers), bytes(body))
         except TimeoutError as error:
             raise _Again(f"no complete answer within {self._limits.total:g} s") from error
