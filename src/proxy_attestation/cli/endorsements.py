@@ -45,7 +45,7 @@ def command() -> None:
     """
 
 
-@command.command("fetch")
+@command.command("fetch", short_help="Ask the vendors now, verify, keep.")
 @click.argument("place", metavar="STATE|DIR", type=PLACE)
 @target_options
 @source_options
@@ -90,7 +90,7 @@ def fetch(place: Path, *, roots: tuple[Path, ...], as_json: bool, **options: obj
     return worst([outcome.error for outcome in outcomes if outcome.error is not None])
 
 
-@command.command("watch")
+@command.command("watch", short_help="Keep sets fresh, in the foreground.")
 @click.argument("place", metavar="STATE|DIR", type=PLACE)
 @target_options
 @source_options
@@ -120,7 +120,7 @@ def watch(place: Path, *, roots: tuple[Path, ...], as_json: bool, **options: obj
     return 0
 
 
-@command.command("status")
+@command.command("status", short_help="Say what there is, and what last failed.")
 @click.argument("place", metavar="STATE|DIR", type=PLACE)
 @json_option
 def status(place: Path, *, as_json: bool) -> int:

@@ -114,15 +114,18 @@ def base_url(text: str) -> str:
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    """Return a context that trusts the system's roots, or only the certificates (PEM) of one file.
+    """Return a context that trusts the system's roots and, for a PCCS of one's own, the certificates (PEM) of a file.
 
     Raises:
         ConfigurationError: `configuration.malformed`, for a file that holds none.
     """
+    context = ssl.create_default_context()
     try:
-        return ssl.create_default_context(cafile=ca_file)
+        if ca_file is not None:
+            context.load_verify_locations(ca_file)
     except (OSError, ValueError) as error:
         raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"{ca_file}: {error}") from error
+    return context
 
 
 class Getter:

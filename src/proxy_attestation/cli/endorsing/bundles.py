@@ -25,7 +25,7 @@ from proxy_attestation.errors import ProxyAttestationError, UnavailableError, Us
 from proxy_attestation.formats.tee import Tee
 
 
-@click.command("export")
+@click.command("export", short_help="Write every set into one file.")
 @click.argument("place", metavar="STATE|DIR", type=PLACE)
 @click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
 @json_option
@@ -67,7 +67,7 @@ def export_command(place: Path, file: Path, *, as_json: bool) -> int:
     return 0
 
 
-@click.command("import")
+@click.command("import", short_help="Verify and keep the sets of such a file.")
 @click.argument("file", metavar="FILE", type=FILE)
 @click.argument("place", metavar="STATE|DIR", type=PLACE)
 @roots_option

@@ -32,7 +32,7 @@ from proxy_attestation.formats.tee import Tee
 EXIT_REFUSED = 3
 
 
-@click.command("forecast")
+@click.command("forecast", short_help="Say whom a coming TCB release would refuse.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=FILE)
 @click.option(
     "--tee",

@@ -104,7 +104,7 @@ def source_options(function: _F) -> _F:
                 "--root-crl", metavar="URL", help=f"Intel's root CRL; a PCCS has it.  [default: {ROOT_CRL_URL}]"
             ),
             click.option(
-                "--ca-file", metavar="FILE", type=FILE, help="Certificates (PEM) that the sources' TLS may use."
+                "--ca-file", metavar="FILE", type=FILE, help="Certificates (PEM) to trust for TLS, beside the system's."
             ),
             click.option("--proxy", metavar="URL", help="A forward proxy. The environment's is not used."),
             click.option(

@@ -28,7 +28,7 @@ from proxy_attestation.errors import UsageError
 _API_KEY_MAX = 256
 
 
-@click.command("pck")
+@click.command("pck", short_help="Fetch the PCK certificate of a platform.")
 @click.option("--encrypted-ppid", required=True, metavar="HEX", help="256 or 384 bytes.")
 @click.option("--cpu-svn", required=True, metavar="HEX", help="16 bytes.")
 @click.option("--pce-svn", required=True, metavar="HEX", help="2 bytes, little-endian.")
