@@ -180,6 +180,22 @@ _OTHER: Final[dict[Code, tuple[str, str]]] = {
         "A file given as endorsement is not one, is too large, or belongs to too many others.",
         "Give Intel's documents, chains, CRLs or a bundle of them; `inspect` shows what a file is.",
     ),
+    Code.ENDORSEMENTS_SOURCE: (
+        "A configured source of endorsements answered something that no such service answers.",
+        "Check the source's URL, its TLS certificate (`--ca-file`) and what stands between; the old endorsements stay.",
+    ),
+    Code.ENDORSEMENTS_UNKNOWN: (
+        "The source of endorsements knows no such platform, product or evaluation number.",
+        "Check the FMSPC, CA, product or chip id, and register the platform with the vendor or your PCCS.",
+    ),
+    Code.ENDORSEMENTS_STALE: (
+        "The endorsements that came are expired, not valid yet, or older than those already held.",
+        "Check the clock, and refresh the cache (PCCS) or bundle that they came from; the old endorsements stay.",
+    ),
+    Code.ENDORSEMENTS_REJECTED: (
+        "The endorsements that came are not signed under the pinned root, or are not those that were asked for.",
+        "Trust nothing from this source until it is known why; the old endorsements stay.",
+    ),
     Code.LIMITS_EXHAUSTED: (
         "Too many requests came from this source, or in all.",
         "Wait and repeat with growing pauses, or raise the limit in serve.toml.",

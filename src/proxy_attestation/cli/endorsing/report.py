@@ -1,0 +1,83 @@
+"""How the `endorsements` commands show what they did and what there is."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from proxy_attestation.cli.output import error_to_json
+from proxy_attestation.endorsements.cache import HeldSet, Status
+from proxy_attestation.endorsements.refresh import Outcome
+
+
+def times(time: datetime | None) -> str | None:
+    """Return a time as text, RFC 3339, UTC."""
+    return None if time is None else f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def outcome_to_json(outcome: Outcome) -> dict[str, object]:
+    """Return what came of a refresh as a JSON object."""
+    fetched = outcome.fetched
+    return {
+        "name": outcome.name,
+        "source": outcome.source,
+        "result": "failed" if fetched is None else "new" if outcome.new else "unchanged",
+        "valid_until": None if fetched is None else times(fetched.valid_until),
+        "refresh_at": None if fetched is None else times(fetched.half_life),
+        "numbers": {} if fetched is None else dict(sorted(fetched.numbers.items())),
+        "error": None if outcome.error is None else error_to_json(outcome.error),
+    }
+
+
+def outcome_lines(outcome: Outcome) -> list[str]:
+    """Return what came of a refresh for people: one line."""
+    if outcome.fetched is None:
+        return [f"{outcome.name}  FAILED  {outcome.error}"]
+    result = "new" if outcome.new else "unchanged"
+    return [f"{outcome.name}  {result}, until {times(outcome.fetched.valid_until)}"]
+
+
+def status_to_json(held: Mapping[str, HeldSet], statuses: Mapping[str, Status], now: datetime) -> list[dict[str, Any]]:
+    """Return every set and every name that was ever asked for, sorted, as JSON objects."""
+    return [_item(name, held.get(name), statuses.get(name, Status()), now) for name in sorted({*held, *statuses})]
+
+
+def _item(name: str, item: HeldSet | None, status: Status, now: datetime) -> dict[str, Any]:
+    if item is None:
+        state = "missing"
+    elif item.valid_until <= now:
+        state = "expired"
+    else:
+        state = "due" if item.half_life <= now else "fresh"
+    error = {
+        "at": times(status.error_at),
+        "code": status.code,
+        "detail": status.detail,
+        "failures": status.failures,
+    }
+    return {
+        "name": name,
+        "state": state,
+        "valid_until": None if item is None else times(item.valid_until),
+        "refresh_at": None if item is None else times(item.half_life),
+        "numbers": {} if item is None else dict(sorted(item.numbers.items())),
+        "source": status.source or None,
+        "last_success": times(status.success),
+        "last_error": None if status.error_at is None else error,
+    }
+
+
+def status_lines(items: list[dict[str, Any]]) -> list[str]:
+    """Return the same for people."""
+    if not items:
+        return ["nothing was fetched or imported yet"]
+    lines = []
+    for item in items:
+        until = f", until {item['valid_until']}" if item["valid_until"] else ""
+        lines.append(f"{item['name']}  {item['state']}{until}")
+        lines += [f"    {name:<22} {number}" for name, number in item["numbers"].items()]
+        if item["last_success"]:
+            lines.append(f"    last success           {item['last_success']} from {item['source']}")
+        if item["last_error"]:
+            error = item["last_error"]
+            lines.append(f"    last error             {error['at']} {error['code']}: {error['detail']}")
+    return lines
