@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from proxy_attestation.appraisal.dcap import appraise
 from proxy_attestation.appraisal.dcap_collateral import verify_collateral
-from proxy_attestation.appraisal.endorsements import DcapEndorsements
+from proxy_attestation.appraisal.endorsements import DcapEndorsements, SnpEndorsements
 from proxy_attestation.appraisal.nitro import appraise_nitro
 from proxy_attestation.appraisal.roots import Roots, same_for_all
-from proxy_attestation.appraisal.snp import SnpEndorsements, appraise_snp
+from proxy_attestation.appraisal.snp import appraise_snp
 from proxy_attestation.authority import wire
 from proxy_attestation.authority.messages import TokenKey
 from proxy_attestation.authority.token import open_token

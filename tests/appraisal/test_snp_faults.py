@@ -5,7 +5,8 @@ from datetime import datetime
 
 import pytest
 
-from proxy_attestation.appraisal.snp import SnpEndorsements, SnpRefusedError, SnpResult, appraise_snp
+from proxy_attestation.appraisal.endorsements import SnpEndorsements
+from proxy_attestation.appraisal.snp import SnpRefusedError, SnpResult, appraise_snp
 from proxy_attestation.appraisal.snp_chain import ArkPins, SnpFloor
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ProxyAttestationError

@@ -6,7 +6,8 @@ from datetime import datetime
 
 import pytest
 
-from proxy_attestation.appraisal.snp import SnpEndorsements, SnpResult, appraise_snp
+from proxy_attestation.appraisal.endorsements import SnpEndorsements
+from proxy_attestation.appraisal.snp import SnpResult, appraise_snp
 from proxy_attestation.appraisal.snp_chain import ArkPins
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ProxyAttestationError

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from proxy_attestation.appraisal.endorsements import SnpEndorsements
 from proxy_attestation.appraisal.snp import (
-    SnpEndorsements,
     SnpRefusedError,
     SnpResult,
     appraise_snp,

@@ -149,7 +149,7 @@ class TestSupervisor:
 
         run(issuer, path, work)
 
-    def test_a_worker_s_calls_are_refused_to_it(self, issuer: Issuer, world: Any) -> None:
+    def test_a_worker_s_calls_are_refused_to_it(self, issuer: Issuer, world: Any, collateral: Any) -> None:
         async def main() -> None:
             client = await supervising(Server(issuer))
             info = await client.hello()

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from proxy_attestation.appraisal.endorsements import SnpEndorsements
 from proxy_attestation.appraisal.roots import AMD_ARKS
 from proxy_attestation.appraisal.snp import (
-    SnpEndorsements,
     SnpRefusedError,
     appraise_snp,
     appraise_vek,

@@ -86,6 +86,11 @@ class DcapCollateral:
         return self.tcb_info.fmspc
 
     @property
+    def platform(self) -> bytes:
+        """What its floor is kept for: the FMSPC."""
+        return self.tcb_info.fmspc
+
+    @property
     def floor(self) -> Floor:
         """The set's own numbers: what it would raise a floor to."""
         return Floor(

@@ -1,12 +1,20 @@
-"""Vendor collateral for DCAP, as bytes: what `endorsements/` reads from disk and `appraise` is given."""
+"""Vendors' collateral, as bytes: what `endorsements/` reads from disk and `appraise` is given."""
 
 from dataclasses import dataclass
 from typing import Annotated, TypeAlias
 
 from proxy_attestation.formats.arrays import TIME_MAX, Size
-from proxy_attestation.formats.bounds import COLLATERAL_DOCUMENT_MAX
+from proxy_attestation.formats.bounds import (
+    CERTIFICATE_MAX,
+    COLLATERAL_DOCUMENT_MAX,
+    SNP_CERTIFICATES_MAX,
+    SNP_CRL_MAX,
+    SNP_CRLS_MAX,
+)
 
 Piece: TypeAlias = Annotated[bytes | None, Size(1, COLLATERAL_DOCUMENT_MAX)]
+_Certificate: TypeAlias = Annotated[bytes, Size(1, CERTIFICATE_MAX)]
+_Crl: TypeAlias = Annotated[bytes, Size(1, SNP_CRL_MAX)]
 CrlNumber: TypeAlias = Annotated[int, Size(0, (1 << 160) - 1)]
 """At most 20 octets (RFC 5280 section 5.2.3)."""
 
@@ -37,8 +45,21 @@ class DcapEndorsements:
 
 
 @dataclass(frozen=True, slots=True)
+class SnpEndorsements:
+    """AMD's certificates and lists, all of them hints until they chain to a pinned ARK.
+
+    Attributes:
+        certificates: DER, in any order: VCEKs, VLEKs, ASKs, ASVKs, ARKs.
+        crls: DER. From the proxy's own store only: a peer's would be the one that suits it.
+    """
+
+    certificates: Annotated[tuple[_Certificate, ...], Size(0, SNP_CERTIFICATES_MAX)] = ()
+    crls: Annotated[tuple[_Crl, ...], Size(0, SNP_CRLS_MAX)] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Floor:
-    """The oldest collateral that may still be used for one FMSPC and TEE. Numbers never go back.
+    """The oldest collateral that may still be used for one platform (`kinds.platform_of`). Numbers never go back.
 
     Attributes:
         evaluation_number: tcbEvaluationDataNumber of the TCB info.

@@ -7,13 +7,14 @@ from typing import Final, TypeAlias
 from proxy_attestation.appraisal.bodies import parse_body
 from proxy_attestation.appraisal.claims import Body, Claims
 from proxy_attestation.appraisal.dcap import DcapAppraiser
-from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.appraisal.dcap_collateral import DcapCollateral, verify_collateral
+from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor, SnpEndorsements
 from proxy_attestation.appraisal.nitro import appraise_nitro
 from proxy_attestation.appraisal.nitro_claims import claims_of
 from proxy_attestation.appraisal.roots import Roots
-from proxy_attestation.appraisal.snp import SnpEndorsements, SnpResult, appraise_snp
-from proxy_attestation.appraisal.snp_chain import SnpFloor
-from proxy_attestation.appraisal.snp_claims import snp_claims
+from proxy_attestation.appraisal.snp import SnpResult, appraise_snp
+from proxy_attestation.appraisal.snp_claims import SnpClaims, snp_claims
+from proxy_attestation.appraisal.snp_collateral import SnpCollateral, floor_of, verify_snp_collateral
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import AppraisalError, UnavailableError
 from proxy_attestation.formats.dcap_quote import Quote, decode_quote
@@ -21,6 +22,10 @@ from proxy_attestation.formats.nitro import NitroDocument, decode_nitro
 from proxy_attestation.formats.snp_report import SnpReport, decode_snp_report
 from proxy_attestation.formats.tee import Tee
 
+Endorsements: TypeAlias = DcapEndorsements | SnpEndorsements
+"""A set of endorsements that a proxy keeps, as it was read."""
+Collateral: TypeAlias = DcapCollateral | SnpCollateral
+"""A set that was verified."""
 Parsed: TypeAlias = Quote | SnpReport | NitroDocument
 """Evidence that was read and not yet believed; `bound` is what a binder must equal."""
 
@@ -30,6 +35,24 @@ _DECODERS: Final[Mapping[Tee, Callable[[bytes], Parsed]]] = {
     Tee.SNP: decode_snp_report,
     Tee.NITRO: decode_nitro,
 }
+
+
+def verify_endorsements(endorsements: Endorsements, roots: Roots, now: datetime) -> Collateral:
+    """Verify a set by itself, as its vendor's walk does.
+
+    Raises:
+        FormatError, AppraisalError: as `verify_collateral` and `verify_snp_collateral` say.
+    """
+    if isinstance(endorsements, SnpEndorsements):
+        return verify_snp_collateral(endorsements, roots, now)
+    return verify_collateral(endorsements, roots, now)
+
+
+def platform_of(claims: Claims) -> bytes | None:
+    """Return what the collateral behind claims is kept for: an FMSPC, a processor line; None where there is none."""
+    if isinstance(claims.body, SnpClaims):
+        return (claims.body.product or "").encode()
+    return None if claims.tcb is None else claims.tcb.fmspc
 
 
 def decode_evidence_of(tee: Tee, data: bytes) -> Parsed:
@@ -73,10 +96,14 @@ def snp_result_claims(result: SnpResult) -> Claims:
 class Appraiser:
     """The walks of every kind, over the endorsements in use. Not for several threads at once."""
 
-    def __init__(self, roots: Roots, dcap: DcapAppraiser, amd: SnpEndorsements | None = None) -> None:
+    def __init__(self, roots: Roots, collateral: Mapping[tuple[Tee, bytes], Collateral]) -> None:
+        intel = {key: one for key, one in collateral.items() if isinstance(one, DcapCollateral)}
+        amd = [one.endorsements for one in collateral.values() if isinstance(one, SnpCollateral)]
         self._roots = roots
-        self._dcap = dcap
-        self._amd = amd or SnpEndorsements()
+        self._dcap = DcapAppraiser(roots, intel)
+        self._amd = SnpEndorsements(
+            tuple(der for one in amd for der in one.certificates), tuple(der for one in amd for der in one.crls)
+        )
 
     def appraise(
         self, evidence: Parsed, platform_certificates: Sequence[bytes], now: datetime
@@ -113,8 +140,3 @@ class Appraiser:
                 raise UnavailableError(Code.ENDORSEMENTS_UNAVAILABLE, error.detail) from error
             raise
         return snp_result_claims(result), None if result.floor is None else floor_of(result.floor)
-
-
-def floor_of(floor: SnpFloor) -> Floor:
-    """Return an ARK's floor in the form that is recorded: only the list's number and date count."""
-    return Floor(issue_date=floor.this_update, pck_crl_number=floor.crl_number)

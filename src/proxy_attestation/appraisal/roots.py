@@ -42,6 +42,11 @@ class Roots:
         return self.intel if tee in DCAP else self.aws
 
 
+def every_pin(roots: Roots) -> frozenset[bytes]:
+    """Return all anchors together, whatever they may sign."""
+    return frozenset().union(*(roots.of(tee) for tee in Tee))
+
+
 def same_for_all(anchors: Iterable[bytes]) -> Roots:
     """Return anchors that may sign any kind of platform: a run's own, or those of a simulated vendor."""
     pins = frozenset(anchors)

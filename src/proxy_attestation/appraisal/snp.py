@@ -33,6 +33,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from proxy_attestation.appraisal.endorsements import SnpEndorsements
 from proxy_attestation.appraisal.refusal import EvidenceRefusedError
 from proxy_attestation.appraisal.snp_certificate import (
     AmdCertificate,
@@ -67,19 +68,6 @@ class SnpRefusedError(EvidenceRefusedError):
     """A refusal of a report whose signature fits its VCEK or VLEK, so that what it says of itself may be shown."""
 
     body: SnpClaims
-
-
-@dataclass(frozen=True, slots=True)
-class SnpEndorsements:
-    """AMD's certificates and lists, all of them hints until they chain to a pinned ARK.
-
-    Attributes:
-        certificates: DER, in any order: VCEKs, VLEKs, ASKs, ASVKs, ARKs.
-        crls: DER. From the proxy's own store only: a peer's would be the one that suits it.
-    """
-
-    certificates: tuple[bytes, ...] = ()
-    crls: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Final
 
 from proxy_attestation import __version__
 from proxy_attestation.appraisal.endorsements import Floor
-from proxy_attestation.appraisal.roots import Roots
+from proxy_attestation.appraisal.roots import Roots, every_pin
 from proxy_attestation.authority import cas, floors
 from proxy_attestation.authority.keys import ROOT_NUMBER, KeyStore
 from proxy_attestation.authority.ledger import Ledger, Row
@@ -125,7 +125,7 @@ class Authority:
             trust_domain=self.settings.trust_domain,
             simulated=self.settings.simulated,
             key_origin=self.settings.key_origin,
-            anchors=tuple(sorted(self.roots.intel)),
+            anchors=tuple(sorted(every_pin(self.roots))),
             token_keys=self.token_keys,
             ca_id=self.active.ca.ca_id,
             # Rises with each new CA and with each that has expired.

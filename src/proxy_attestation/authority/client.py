@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
-from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
+from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.appraisal.kinds import Endorsements
 from proxy_attestation.authority import messages, wire
 from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
 from proxy_attestation.authority.sockets import unix_address
@@ -91,14 +92,15 @@ class AuthorityClient(asyncio.Protocol):
         """
         return await self._call(Method.ISSUE, messages.encode_order(order), messages.decode_issued)
 
-    async def raise_floor(self, endorsements: DcapEndorsements) -> Floor:
+    async def raise_floor(self, endorsements: Endorsements) -> Floor:
         """Have a set of collateral verified and recorded before it is used; see `issue.Issuer.raise_floor`.
 
         Raises:
             UnavailableError: `endorsements.unavailable`, also for a set of more than `COLLATERAL_SET_MAX` bytes;
                 `authority.clock`; `limits.exhausted`.
         """
-        size = sum(len(piece) for piece in astuple(endorsements) if piece is not None)
+        pieces = astuple(endorsements)
+        size = sum(len(part) for piece in pieces if piece for part in (piece if isinstance(piece, tuple) else (piece,)))
         if size > COLLATERAL_SET_MAX:
             raise UnavailableError(Code.ENDORSEMENTS_UNAVAILABLE, f"a set of {size} bytes")
         return await self._call(Method.RAISE_FLOOR, messages.encode_endorsements(endorsements), messages.decode_floor)

@@ -6,10 +6,11 @@ from typing import Final
 
 from proxy_attestation.appraisal.claims import Claims
 from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.appraisal.kinds import platform_of
 from proxy_attestation.authority.messages import FLOORS_MAX
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import UnavailableError
-from proxy_attestation.formats.tee import DCAP, Tee
+from proxy_attestation.formats.tee import WITH_COLLATERAL, Tee
 
 _EVALUATION_NUMBER_MAX: Final = 0xFFFFFFFF
 _CRL_NUMBER_BITS: Final = 160
@@ -21,7 +22,7 @@ def check_raise(floors: Mapping[tuple[Tee, bytes], Floor], tee: Tee, fmspc: byte
     Args:
         floors: as recorded.
         tee: of the set.
-        fmspc: of the set, 6 bytes.
+        fmspc: of the set, or AMD's processor line.
         floor: the set's numbers.
         now: seconds since the epoch.
 
@@ -55,8 +56,9 @@ def check_use(floors: Mapping[tuple[Tee, bytes], Floor], claims: Claims, floor: 
     Raises:
         UnavailableError: `endorsements.unavailable`.
     """
-    current = None if claims.tcb is None else floors.get((claims.tee, claims.tcb.fmspc))
-    if current != floor or (current is None) is (claims.tee in DCAP):
+    platform = platform_of(claims)
+    current = None if platform is None else floors.get((claims.tee, platform))
+    if current != floor or (current is None) is (claims.tee in WITH_COLLATERAL):
         raise UnavailableError(
             Code.ENDORSEMENTS_UNAVAILABLE, f"{claims.tee}: {floor}, while {current or 'nothing'} is recorded"
         )

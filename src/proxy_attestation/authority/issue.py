@@ -23,8 +23,8 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from proxy_attestation import log
-from proxy_attestation.appraisal.dcap_collateral import verify_collateral
-from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
+from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.appraisal.kinds import Endorsements, verify_endorsements
 from proxy_attestation.authority import cas, floors, profile
 from proxy_attestation.authority.authority import Authority
 from proxy_attestation.authority.check import Expected, ExpectedClaims, is_usual_key
@@ -81,7 +81,7 @@ class Issuer:
         """Return what a worker needs to know."""
         return self.authority.info()
 
-    def raise_floor(self, endorsements: DcapEndorsements) -> Floor:
+    def raise_floor(self, endorsements: Endorsements) -> Floor:
         """Verify a set of collateral and record its numbers before it is used.
 
         The numbers come from documents that the vendor has signed, so that whoever sends them can raise no floor
@@ -99,10 +99,10 @@ class Issuer:
         if known is None:
             now = datetime.fromtimestamp(self.authority.now(), UTC)
             try:
-                found = verify_collateral(endorsements, self.authority.roots, now)
+                found = verify_endorsements(endorsements, self.authority.roots, now)
             except (AppraisalError, FormatError) as error:
                 raise UnavailableError(Code.ENDORSEMENTS_UNAVAILABLE, str(error)) from error
-            known = (found.tee, found.fmspc, found.floor)
+            known = (found.tee, found.platform, found.floor)
             if len(self._verified) >= FLOORS_MAX:
                 del self._verified[next(iter(self._verified))]
             self._verified[digest] = known

@@ -46,7 +46,7 @@ CREATE TABLE ca (
 CREATE TABLE floor (
     issuer TEXT NOT NULL,
     tee TEXT NOT NULL CHECK (tee IN ('sgx', 'tdx')),
-    fmspc BLOB NOT NULL CHECK (length(fmspc) = 6),
+    fmspc BLOB NOT NULL CHECK (length(fmspc) BETWEEN 1 AND 16),
     evaluation_number INTEGER NOT NULL CHECK (evaluation_number >= 0),
     issue_date INTEGER NOT NULL CHECK (issue_date >= 0),
     pck_crl_number BLOB NOT NULL CHECK (length(pck_crl_number) = 20),

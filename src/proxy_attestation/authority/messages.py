@@ -5,17 +5,20 @@ The annotations are the whole wire: what is within their bounds arrives as it wa
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Annotated, Final, NamedTuple, TypeAlias, TypeVar
 
 from proxy_attestation.appraisal.claims import Claims
-from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
+from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor, SnpEndorsements
+from proxy_attestation.appraisal.kinds import Endorsements
 from proxy_attestation.authority.wire import MALFORMED
-from proxy_attestation.formats.arrays import TIME_MAX, Array, Size, exactly
+from proxy_attestation.formats.arrays import TIME_MAX, Array, Chosen, Size, exactly
 from proxy_attestation.formats.bounds import CERTIFICATE_MAX, CLAIMS_MAX, REQUEST_MAX
 from proxy_attestation.formats.tee import Tee
 
 _T = TypeVar("_T")
 
+PLATFORM_MAX: Final = 16
 FLOORS_MAX: Final = 4096
 """Platforms (tee and FMSPC) whose collateral the authority remembers."""
 
@@ -42,10 +45,10 @@ class TokenKey:
 
 
 class PlatformFloor(NamedTuple):
-    """The floor of one platform family."""
+    """The floor of one platform: an FMSPC, or a processor line of AMD's."""
 
     tee: Tee
-    fmspc: Annotated[bytes, exactly(6)]
+    platform: Annotated[bytes, Size(1, PLATFORM_MAX)]
     floor: Floor
 
 
@@ -130,6 +133,18 @@ class Issued:
     generation: Count
 
 
+class _Vendor(IntEnum):
+    INTEL = 1
+    AMD = 2
+
+
+class _Set(NamedTuple):
+    vendor: _Vendor
+    documents: Annotated[
+        Endorsements, Chosen("vendor", {_Vendor.INTEL: DcapEndorsements, _Vendor.AMD: SnpEndorsements})
+    ]
+
+
 def _body(kind: type[_T]) -> tuple[Callable[[_T], object], Callable[[object], _T]]:
     array = Array[_T](kind, MALFORMED)
     return array.write, array.read
@@ -139,7 +154,24 @@ def _body(kind: type[_T]) -> tuple[Callable[[_T], object], Callable[[object], _T
 encode_info, decode_info = _body(AuthorityInfo)
 encode_order, decode_order = _body(IssueOrder)
 encode_issued, decode_issued = _body(Issued)
-encode_endorsements, decode_endorsements = _body(DcapEndorsements)
+_encode_set, _decode_set = _body(_Set)
 encode_floor, decode_floor = _body(Floor)
+
+
+def encode_endorsements(endorsements: Endorsements) -> object:
+    """Return the body of a set."""
+    amd = isinstance(endorsements, SnpEndorsements)
+    return _encode_set(_Set(_Vendor.AMD if amd else _Vendor.INTEL, endorsements))
+
+
+def decode_endorsements(value: object) -> Endorsements:
+    """Return the set of a body.
+
+    Raises:
+        FormatError: `proxy.protocol`.
+    """
+    return _decode_set(value).documents
+
+
 decode_spki = Array[bytes](Spki, MALFORMED).read
 decode_chain = Array[tuple[bytes, ...]](Certificates, MALFORMED).read

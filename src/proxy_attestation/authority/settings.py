@@ -4,7 +4,7 @@ import tomllib
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-from proxy_attestation.appraisal.roots import VENDOR_ROOTS, Roots
+from proxy_attestation.appraisal.roots import VENDOR_ROOTS, Roots, same_for_all
 from proxy_attestation.authority.check import is_permitted_dns
 from proxy_attestation.authority.profile import ca_name
 from proxy_attestation.codes import Code
@@ -51,7 +51,7 @@ class Settings:
     @property
     def roots(self) -> Roots:
         """What evidence may chain to."""
-        return Roots(intel=self.anchors) if self.simulated else VENDOR_ROOTS
+        return same_for_all(self.anchors) if self.simulated else VENDOR_ROOTS
 
     @property
     def organization(self) -> str:

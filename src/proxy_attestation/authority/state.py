@@ -28,6 +28,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from proxy_attestation.appraisal.roots import every_pin
 from proxy_attestation.authority.authority import Authority
 from proxy_attestation.authority.keys import FileKeys, check_private, read_private
 from proxy_attestation.authority.ledger import Ledger
@@ -157,7 +158,7 @@ def _check_anchors(directory: Path, settings: Settings) -> None:
         raise ConfigurationError(Code.AUTHORITY_STATE, error.detail) from error
     if settings.simulated and found != settings.anchors:
         raise ConfigurationError(Code.AUTHORITY_STATE, f"{directory}: not the anchors that authority.toml names")
-    if not settings.simulated and not found <= settings.roots.intel:
+    if not settings.simulated and not found <= every_pin(settings.roots):
         raise ConfigurationError(
             Code.AUTHORITY_STATE, f"{directory}: a real authority takes no anchor beyond the pinned vendors"
         )

@@ -14,14 +14,19 @@ from typing import Final
 
 from cryptography import x509
 
-from proxy_attestation.appraisal.snp import SnpEndorsements
+from proxy_attestation.appraisal.endorsements import SnpEndorsements
 from proxy_attestation.appraisal.snp_certificate import expecting_serial_zero, read_amd_certificate, signed_by
 from proxy_attestation.appraisal.snp_chain import ARK_NAME, ArkPins
 from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.detect import CHAIN_MAX, common_name, from_text
 from proxy_attestation.errors import AppraisalError, ConfigurationError, FormatError
 from proxy_attestation.formats import pem
-from proxy_attestation.formats.bounds import COLLATERAL_DOCUMENT_MAX, PLATFORM_CERTIFICATES_MAX, SNP_CERTIFICATES_MAX
+from proxy_attestation.formats.bounds import (
+    COLLATERAL_DOCUMENT_MAX,
+    PLATFORM_CERTIFICATES_MAX,
+    SNP_CERTIFICATES_MAX,
+    SNP_CRLS_MAX,
+)
 from proxy_attestation.formats.snp_certificates import decode_certificate_table, looks_like_certificate_table
 from proxy_attestation.formats.snp_report import Product, SnpReport
 
@@ -134,6 +139,28 @@ def snp_endorsements(pieces: Sequence[SnpPiece], report: SnpReport | None = None
     veks = sorted(found[SnpKind.VEK], key=lambda der: chip not in der)
     certificates = (*others, *veks[: max(0, _STORED_MAX - len(others))])
     return SnpEndorsements(certificates, tuple(found[SnpKind.CRL]))
+
+
+def snp_sets(pieces: Sequence[SnpPiece]) -> tuple[SnpEndorsements, ...]:
+    """Put pieces together as the sets that a proxy keeps: for each ARK its issuers and lists. Nothing is verified."""
+    named = [(piece, *_names(piece.data)) for piece in pieces]
+    sets = []
+    for ark in dict.fromkeys(piece.data for piece in pieces if piece.kind is SnpKind.ARK):
+        subject, _ = _names(ark)
+        own = [(piece.kind, piece.data) for piece, _, issuer in named if issuer == subject]
+        issuers = dict.fromkeys(data for kind, data in own if kind is SnpKind.ISSUER)
+        crls = dict.fromkeys(data for kind, data in own if kind is SnpKind.CRL)
+        sets.append(SnpEndorsements((ark, *issuers)[:SNP_CERTIFICATES_MAX], tuple(crls)[:SNP_CRLS_MAX]))
+    return tuple(sets)
+
+
+def _names(der: bytes) -> tuple[x509.Name | None, x509.Name]:
+    with expecting_serial_zero():
+        try:
+            certificate = x509.load_der_x509_certificate(der)
+        except _UNREADABLE:
+            return None, x509.load_der_x509_crl(der).issuer
+        return certificate.subject, certificate.issuer
 
 
 def load_arks(ders: Sequence[bytes]) -> ArkPins:

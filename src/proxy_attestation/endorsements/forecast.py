@@ -129,7 +129,7 @@ def judge(platform: Platform, pieces: DcapEndorsements, roots: Roots, now: datet
     try:
         if platform.quote:
             tcb = appraise(platform.quote, pieces, roots, None, now).tcb
-            status, advisories = tcb.status, tcb.advisories
+            status, advisories = ("", ()) if tcb is None else (tcb.status, tcb.advisories)
         else:
             pool = issuer_pool(pieces, platform.tee)
             chain = verify_pck_chain(platform.certificates, platform.tee, roots, now, pool=pool)

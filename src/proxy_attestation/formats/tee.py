@@ -18,6 +18,8 @@ class Tee(StrEnum):
 
 DCAP: Final = (Tee.SGX, Tee.TDX)
 """Those whose evidence is a DCAP quote."""
+WITH_COLLATERAL: Final = (*DCAP, Tee.SNP)
+"""Those whose evidence rests on collateral that the proxy keeps, and for which there are floors."""
 
 
 @cache

@@ -7,18 +7,19 @@ authority has raised the floor to it. What is missing or expired is UNAVAILABLE,
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from proxy_attestation import log
-from proxy_attestation.appraisal.dcap_collateral import DcapCollateral, verify_collateral
-from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
+from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.appraisal.kinds import Collateral, Endorsements, verify_endorsements
 from proxy_attestation.appraisal.roots import Roots
 from proxy_attestation.codes import Code
-from proxy_attestation.endorsements.load import load_endorsements
+from proxy_attestation.endorsements.detect_snp import snp_sets
+from proxy_attestation.endorsements.load import load_material
 from proxy_attestation.errors import ProxyAttestationError, UnavailableError
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.service.core import AuthorityPort
@@ -29,7 +30,7 @@ RETRY_SECONDS: Final = 60
 """How often sets that could not be used are tried again."""
 
 Key: TypeAlias = tuple[Tee, bytes]
-"""A TEE and an FMSPC of 6 bytes."""
+"""A TEE, and what its floor is kept for: an FMSPC, or a processor line."""
 Stamp: TypeAlias = tuple[tuple[str, int, int, int], ...]
 
 
@@ -42,7 +43,7 @@ class Loaded:
         errors: (path, error) of what could not be read.
     """
 
-    sets: tuple[DcapEndorsements, ...]
+    sets: tuple[Endorsements, ...]
     errors: tuple[tuple[Path, ProxyAttestationError], ...]
 
 
@@ -70,30 +71,33 @@ def load_sets(directory: Path) -> Loaded:
         entries = sorted(entry for entry in directory.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         return Loaded((), ((directory, UnavailableError(Code.ENDORSEMENTS_UNAVAILABLE, str(error))),))
-    sets: list[DcapEndorsements] = []
+    sets: list[Endorsements] = []
     errors: list[tuple[Path, ProxyAttestationError]] = []
     files = [entry for entry in entries if not entry.is_dir()]
     groups = [[entry] for entry in entries if entry.is_dir()]
     if files:
         try:
-            sets += load_endorsements(files)
+            sets += _sets(files)
         except ProxyAttestationError:
             groups += [[entry] for entry in files]
     for group in groups:
         try:
-            sets += load_endorsements(group)
+            sets += _sets(group)
         except ProxyAttestationError as error:
             errors.append((group[0], error))
     return Loaded(tuple(sets), tuple(errors))
 
 
-def choose(
-    candidates: Iterable[DcapCollateral], floors: Mapping[Key, Floor], now: datetime
-) -> dict[Key, DcapCollateral]:
+def _sets(paths: Sequence[Path]) -> tuple[Endorsements, ...]:
+    material = load_material(paths)
+    return (*material.dcap, *snp_sets(material.amd))
+
+
+def choose(candidates: Iterable[Collateral], floors: Mapping[Key, Floor], now: datetime) -> dict[Key, Collateral]:
     """Choose for each TEE and FMSPC the newest set that is valid at `now` and not below its floor."""
-    chosen: dict[Key, DcapCollateral] = {}
+    chosen: dict[Key, Collateral] = {}
     for candidate in candidates:
-        key = (candidate.tee, candidate.fmspc)
+        key = (candidate.tee, candidate.platform)
         if candidate.valid_until <= now or candidate.below(floors.get(key, Floor())):
             continue
         current = chosen.get(key)
@@ -110,14 +114,14 @@ class CollateralStore:
     """
 
     def __init__(self, directory: Path, authority: AuthorityPort, clock: Callable[[], datetime]) -> None:
-        self.in_use: Mapping[Key, DcapCollateral] = {}
+        self.in_use: Mapping[Key, Collateral] = {}
         self._directory = directory
         self._authority = authority
         self._clock = clock
         self._stamp: Stamp | None = None
         self._roots: Roots | None = None
         self._loaded = Loaded((), ())
-        self._verified: dict[DcapEndorsements, DcapCollateral] = {}
+        self._verified: dict[Endorsements, Collateral] = {}
         self._unusable: dict[object, str] = {}
         self._due: datetime | None = None
 
@@ -148,7 +152,7 @@ class CollateralStore:
         self._verified, broken = await asyncio.to_thread(_verify, self._loaded, self._verified, roots, now)
         chosen = choose(self._verified.values(), floors, now)
         documents = {collateral.digest: endorsements for endorsements, collateral in self._verified.items()}
-        usable: dict[Key, DcapCollateral] = {}
+        usable: dict[Key, Collateral] = {}
         for key, collateral in chosen.items():
             problem = None
             if collateral.floor != floors.get(key, Floor()):
@@ -163,7 +167,7 @@ class CollateralStore:
         self.in_use = usable
         return changed
 
-    async def _raise_floor(self, key: Key, collateral: DcapCollateral, endorsements: DcapEndorsements) -> str | None:
+    async def _raise_floor(self, key: Key, collateral: Collateral, endorsements: Endorsements) -> str | None:
         """Have the floor raised to a set before it is used; return what keeps it from being used, if anything does."""
         tee, fmspc = key
         try:
@@ -182,13 +186,13 @@ class CollateralStore:
 
 
 def _verify(
-    loaded: Loaded, known: Mapping[DcapEndorsements, DcapCollateral], roots: Roots, now: datetime
-) -> tuple[dict[DcapEndorsements, DcapCollateral], dict[object, str]]:
-    verified: dict[DcapEndorsements, DcapCollateral] = {}
+    loaded: Loaded, known: Mapping[Endorsements, Collateral], roots: Roots, now: datetime
+) -> tuple[dict[Endorsements, Collateral], dict[object, str]]:
+    verified: dict[Endorsements, Collateral] = {}
     broken: dict[object, str] = {path: f"{path.name}: {error}" for path, error in loaded.errors}
     for endorsements in loaded.sets:
         try:
-            verified[endorsements] = known.get(endorsements) or verify_collateral(endorsements, roots, now)
+            verified[endorsements] = known.get(endorsements) or verify_endorsements(endorsements, roots, now)
         except ProxyAttestationError as error:
             broken[endorsements] = str(error)
     return verified, broken

@@ -5,9 +5,9 @@ Order of work in `get_signed_certificate`, cheap first; each block below is tagg
  1. Sizes.
  2. The session token, and how often its session has failed.
  3. The request, and the CSR's form: key, names, evidence.
- 4. The binder: rebuilt from the session, the CSR's key and the request, and compared with what the quote carries.
+ 4. The binder: rebuilt from the session, the CSR's key and the request, and compared with what the evidence carries.
  5. The CSR's signature.
- 6. The evidence: chains by cached digest, then the quote (`appraisal.dcap`).
+ 6. The evidence: chains by cached digest, then the evidence itself (`appraisal.kinds`).
  7. The authority: policy, certificate, ledger.
 
 A try that is refused after step 2 counts against its session; what is unavailable counts for nothing.
@@ -15,13 +15,13 @@ A try that is refused after step 2 counts against its session; what is unavailab
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, NoReturn, Protocol
 
-from proxy_attestation.appraisal.claims import Claims
-from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
+from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.appraisal.kinds import Appraiser, Endorsements, decode_evidence_of
 from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
 from proxy_attestation.authority.token import TOKEN_LENGTH, Token, open_token
 from proxy_attestation.codes import Code
@@ -36,7 +36,6 @@ from proxy_attestation.formats.bounds import (
     REQUEST_MAX,
 )
 from proxy_attestation.formats.csr import Csr, decode_csr, verify_csr
-from proxy_attestation.formats.dcap_quote import Quote, decode_quote
 from proxy_attestation.formats.evidence import Evidence, decode_evidence
 from proxy_attestation.formats.request import Request, decode_request
 from proxy_attestation.formats.tee import Tee
@@ -66,15 +65,8 @@ class AuthorityPort(Protocol):
     async def issue(self, order: IssueOrder) -> Issued:
         """Decide, and issue or refuse."""
 
-    async def raise_floor(self, endorsements: DcapEndorsements) -> Floor:
+    async def raise_floor(self, endorsements: Endorsements) -> Floor:
         """Have a set verified and its floor raised; return where that stands now."""
-
-
-class Appraiser(Protocol):
-    """Says whether evidence is genuine, with collateral that was verified before (`appraisal.dcap.DcapAppraiser`)."""
-
-    def appraise(self, evidence: Quote, platform_certificates: Sequence[bytes], now: datetime) -> tuple[Claims, Floor]:
-        """Return the claims, and the numbers of the collateral that they rest on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,14 +168,14 @@ class Core:
         self, serving: Serving, message: pb.GetSignedCertificateRequest, token: Token, now: datetime
     ) -> pb.GetSignedCertificateResponse:
         request, csr, evidence = _read(message, token)  # 3
-        quote = decode_quote(evidence.evidence)  # 4
+        found = decode_evidence_of(evidence.tee, evidence.evidence)  # 4
         wanted = binder.bind(
             ca_id=token.ca_id, session_id=token.session_id, nonce=token.nonce, spki=csr.spki, request=message.request
         )
-        if not wanted.is_in(token.tee, quote.bound):
+        if not wanted.is_in(token.tee, found.bound):
             raise RequestError(Code.BINDER_MISMATCH, "not the binder of this session, key and request")
         verify_csr(csr)  # 5
-        claims, floor = serving.appraiser.appraise(quote, evidence.platform_certificates, now)  # 6
+        claims, floor = serving.appraiser.appraise(found, evidence.platform_certificates, now)  # 6
         # What was compared above is what the verified signature covers, and of the TEE that was asked for.
         if claims.tee is not request.tee:
             raise RequestError(Code.REQUEST_TEE, f"{claims.tee} evidence for a {request.tee} request")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from proxy_attestation import log
-from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
+from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.appraisal.kinds import Endorsements
 from proxy_attestation.authority.client import AuthorityClient
 from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
 from proxy_attestation.codes import Code
@@ -83,7 +84,7 @@ class AuthorityLink:
             self.refresh()
         return issued
 
-    async def raise_floor(self, endorsements: DcapEndorsements) -> Floor:
+    async def raise_floor(self, endorsements: Endorsements) -> Floor:
         """Have the authority verify a set and raise its floor; return where that stands.
 
         Raises:

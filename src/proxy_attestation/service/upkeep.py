@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from proxy_attestation import log
-from proxy_attestation.appraisal.dcap import DcapAppraiser
-from proxy_attestation.appraisal.roots import Roots
+from proxy_attestation.appraisal.kinds import Appraiser
+from proxy_attestation.appraisal.roots import VENDOR_ROOTS, same_for_all
 from proxy_attestation.authority.messages import AuthorityInfo
 from proxy_attestation.errors import ProxyAttestationError
 from proxy_attestation.service.collateral import CollateralStore
@@ -63,7 +63,7 @@ class Upkeep:
             info = self._info
             if info is None:
                 return
-            roots = Roots(intel=frozenset(info.anchors))
+            roots = same_for_all(info.anchors) if info.simulated else VENDOR_ROOTS
             try:
                 changed = await self._store.update(roots, {(tee, fmspc): floor for tee, fmspc, floor in info.floors})
             except ProxyAttestationError as error:
@@ -74,7 +74,7 @@ class Upkeep:
             before = self._core.serving
             same = before is not None and not changed and before.info.anchors == info.anchors
             # A new one has empty caches: what the old one's hold rests on older collateral.
-            appraiser = before.appraiser if before and same else DcapAppraiser(roots, self._store.in_use)
+            appraiser = before.appraiser if before and same else Appraiser(roots, self._store.in_use)
             self._core.serving = Serving(info, appraiser)
             if changed:
                 self._report()
@@ -88,7 +88,7 @@ class Upkeep:
             issued_at = min(collateral.floor.issue_date for collateral in sets)
             valid_until = min(collateral.valid_until.timestamp() for collateral in sets)
             self._metrics.collateral(str(tee), issued_at, valid_until, len(sets))
-        names = ("tee", "fmspc", "evaluation_number", "valid_until", "digest")
+        names = ("tee", "platform", "evaluation_number", "valid_until", "digest")
         rows = (
             (str(tee), fmspc.hex(), one.floor.evaluation_number, one.valid_until.isoformat(), one.digest.hex())
             for (tee, fmspc), one in in_use
