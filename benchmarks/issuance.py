@@ -31,9 +31,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from workload import Client, Workload, new_key, request_for
 
-from proxy_attestation.appraisal.dcap import DcapAppraiser
 from proxy_attestation.appraisal.dcap_collateral import verify_collateral
 from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
+from proxy_attestation.appraisal.kinds import Appraiser, Endorsements
 from proxy_attestation.appraisal.roots import Roots
 from proxy_attestation.authority.init import memory_issuer
 from proxy_attestation.authority.issue import Issuer
@@ -112,7 +112,7 @@ class InProcess:
             raise result
         return result
 
-    async def raise_floor(self, endorsements: DcapEndorsements) -> Floor:
+    async def raise_floor(self, endorsements: Endorsements) -> Floor:
         """Raise a floor."""
         return self._issuer.raise_floor(endorsements)
 
@@ -136,7 +136,7 @@ class World:
     def core(self) -> Core:
         """Return a core that remembers nothing yet."""
         core = Core(InProcess(self.issuer), lambda: datetime.now(UTC))
-        core.serving = Serving(self.issuer.hello(), DcapAppraiser(self._roots, self._collateral))
+        core.serving = Serving(self.issuer.hello(), Appraiser(self._roots, self._collateral))
         return core
 
     def core_round(self, tee: Tee, *, warm: bool) -> Callable[[], float]:

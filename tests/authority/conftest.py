@@ -29,7 +29,7 @@ from proxy_attestation.formats.request import (
     encode_request,
     names_from,
 )
-from proxy_attestation.formats.tee import Tee
+from proxy_attestation.formats.tee import DCAP, Tee
 from proxy_attestation.policy.load import parse_policy
 from proxy_attestation_simulator.intel import Vendor
 
@@ -221,7 +221,7 @@ class World:
 
 
 def raise_floors(issuer: Issuer) -> None:
-    for tee in Tee:
+    for tee in DCAP:
         issuer.authority.raise_floor(tee, FMSPC, FLOOR)
 
 

@@ -246,7 +246,7 @@ def test_a_worker_takes_up_what_was_refreshed(
 
     def numbers() -> list[int]:
         asyncio.run(store.update(roots, authority.floors))
-        return [item.tcb_info.evaluation_number for item in store.in_use.values()]
+        return [item.floor.evaluation_number for item in store.in_use.values()]
 
     assert numbers() == []
     refresh(with_refresher, SGX)

@@ -9,12 +9,12 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 import httpx
 import pytest
@@ -22,12 +22,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from judged import tcb_of
 
-from proxy_attestation.appraisal.dcap import DcapAppraiser
-from proxy_attestation.appraisal.dcap_collateral import verify_collateral
-from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
-from proxy_attestation.appraisal.roots import Roots
+from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor, SnpEndorsements
+from proxy_attestation.appraisal.kinds import Appraiser, Endorsements, verify_endorsements
+from proxy_attestation.appraisal.roots import same_for_all
 from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder, TokenKey
 from proxy_attestation.errors import ProxyAttestationError
 from proxy_attestation.formats import binder
@@ -53,11 +51,14 @@ from proxy_attestation.service.limits import Admission, Bounds
 from proxy_attestation.service.metrics import Metrics
 from proxy_attestation.service.worker import http_server
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
+from proxy_attestation_simulator.amd import AmdPlatform, AmdVendor
+from proxy_attestation_simulator.aws import Aws, Enclave
 from proxy_attestation_simulator.harness import RunningProxy, running_proxy
 from proxy_attestation_simulator.intel import Vendor
 from proxy_attestation_simulator.platform import Platform
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+Machine: TypeAlias = Platform | AmdPlatform | Enclave
 
 
 @dataclass
@@ -113,11 +114,11 @@ class FakeAuthority:
             generation=self.info.generation,
         )
 
-    async def raise_floor(self, endorsements: DcapEndorsements) -> Floor:
+    async def raise_floor(self, endorsements: Endorsements) -> Floor:
         if isinstance(self.error, ProxyAttestationError):
             raise self.error
-        found = verify_collateral(endorsements, Roots(frozenset(self.info.anchors)), self.clock.now)
-        self.floors[found.tee, found.fmspc] = found.floor
+        found = verify_endorsements(endorsements, same_for_all(self.info.anchors), self.clock.now)
+        self.floors[found.tee, found.platform] = found.floor
         return found.floor
 
 
@@ -140,9 +141,9 @@ def leaf_claims(order: IssueOrder, start: int) -> LeafClaims:
         product_id=None,
         svn=3,
         debug=False,
-        tcb_status=tcb_of(claims).status,
-        tcb_date=start,
-        tcb_evaluation_number=tcb_of(claims).evaluation_number,
+        tcb_status=None if claims.tcb is None else claims.tcb.status,
+        tcb_date=None if claims.tcb is None else start,
+        tcb_evaluation_number=None if claims.tcb is None else claims.tcb.evaluation_number,
         advisories=("INTEL-SA-00615",),
         application_sha256=None,
         owner="shared",
@@ -157,7 +158,7 @@ class Attempt:
     """One issuance as a loader prepares it; `replace` makes exactly one thing wrong."""
 
     session: pb.GetChallengeResponse
-    platform: Platform
+    platform: Machine
     tee: Tee = Tee.SGX
     request_tee: Tee | None = None
     names: Names = field(default_factory=lambda: names_from(dns=("app.example.org",)))
@@ -173,23 +174,38 @@ class Attempt:
         return encode_request(Request(self.workload, self.request_tee or self.tee, self.names, 3600, runtime))
 
     @property
-    def binder(self) -> bytes:
+    def binding(self) -> binder.Binding:
         return binder.bind(
             ca_id=self.session.ca_id,
             session_id=self.session.session_id,
             nonce=self.session.nonce,
             spki=spki_of(self.key.public_key()),
             request=self.request,
-        ).report_data
+        )
+
+    @property
+    def binder(self) -> bytes:
+        return self.binding.report_data
 
     @property
     def quote(self) -> bytes:
-        return self.platform.quote(self.report_data(self.binder), **self.quote_options)  # type: ignore[arg-type] # names of body fields
+        return self.attested()[0]
+
+    def attested(self) -> tuple[bytes, tuple[bytes, ...]]:
+        """Return evidence over the report data, and the certificates that come with it."""
+        data, options = self.report_data(self.binder), cast("dict[str, Any]", self.quote_options)
+        if isinstance(self.platform, Enclave):
+            slots: dict[str, Any] = {"nonce": self.session.nonce, "public_key": spki_of(self.key.public_key())}
+            return self.platform.document(user_data=data, now=NOW, **slots, **options), ()
+        if isinstance(self.platform, AmdPlatform):
+            made = self.platform.evidence(data, now=NOW, **options)
+            return made.report, made.certificates
+        return self.platform.quote(data, **options), ()
 
     @property
     def record(self) -> bytes:
         log = hashlib.sha256(self.event_log).digest() if self.event_log is not None else None
-        return encode_evidence(Evidence(self.tee, self.quote, (), log))
+        return encode_evidence(Evidence(self.tee, *self.attested(), log))
 
     def message(self) -> pb.GetSignedCertificateRequest:
         message = pb.GetSignedCertificateRequest(
@@ -205,6 +221,18 @@ class Attempt:
 @pytest.fixture(scope="session")
 def vendor() -> Vendor:
     return Vendor.create(NOW, secret=b"service tests: a secret of 32 B.")
+
+
+@pytest.fixture(scope="session")
+def machines(vendor: Vendor) -> Mapping[Tee, Machine]:
+    """Return a machine of each kind."""
+    amd, aws = AmdVendor.fixed(NOW), Aws.create(NOW, secret=bytes(32))
+    return {
+        Tee.SGX: vendor.platform("sgx"),
+        Tee.TDX: vendor.platform("tdx"),
+        Tee.SNP: amd.platform("Milan"),
+        Tee.NITRO: aws.enclave(),
+    }
 
 
 @pytest.fixture
@@ -238,14 +266,20 @@ def authority(info: AuthorityInfo, clock: Clock) -> FakeAuthority:
 
 
 @pytest.fixture(scope="session")
-def appraiser(vendor: Vendor) -> Callable[[], DcapAppraiser]:
-    roots = Roots(intel=frozenset({vendor.root_pin}))
-    sets = [verify_collateral(DcapEndorsements(**vendor.endorsements(tee, NOW)), roots, NOW) for tee in ("sgx", "tdx")]
-    return lambda: DcapAppraiser(roots, {(one.tee, one.fmspc): one for one in sets})
+def appraiser(vendor: Vendor, machines: Mapping[Tee, Machine]) -> Callable[[], Appraiser]:
+    guest, enclave = machines[Tee.SNP], machines[Tee.NITRO]
+    assert isinstance(guest, AmdPlatform)
+    assert isinstance(enclave, Enclave)
+    roots = same_for_all({vendor.root_pin, guest.vendor.ark_pin("Milan"), enclave.vendor.root_pin})
+    made = guest.evidence(bytes(64), now=NOW)
+    given: list[Endorsements] = [DcapEndorsements(**vendor.endorsements(tee, NOW)) for tee in ("sgx", "tdx")]
+    given.append(SnpEndorsements(made.certificates[1:], made.crls))
+    sets = [verify_endorsements(one, roots, NOW) for one in given]
+    return lambda: Appraiser(roots, {(one.tee, one.platform): one for one in sets})
 
 
 @pytest.fixture
-def core(authority: FakeAuthority, clock: Clock, info: AuthorityInfo, appraiser: Callable[[], DcapAppraiser]) -> Core:
+def core(authority: FakeAuthority, clock: Clock, info: AuthorityInfo, appraiser: Callable[[], Appraiser]) -> Core:
     core = Core(authority, clock)
     core.serving = Serving(info, appraiser())
     return core
@@ -257,12 +291,12 @@ def calls(core: Core) -> Calls:
 
 
 @pytest.fixture
-def attempt(core: Core, vendor: Vendor) -> Callable[..., "Attempt"]:
+def attempt(core: Core, machines: Mapping[Tee, Machine]) -> Callable[..., "Attempt"]:
     """Return what asks for a challenge and prepares an attempt under it."""
 
     def prepare(tee: Tee = Tee.SGX, **changes: object) -> Attempt:
         session = asyncio.run(core.get_challenge(pb.GetChallengeRequest(tee=str(tee))))
-        return replace(Attempt(session, vendor.platform(str(tee)), tee), **changes)  # type: ignore[arg-type] # by name
+        return replace(Attempt(session, machines[tee], tee), **changes)  # type: ignore[arg-type] # by name
 
     return prepare
 

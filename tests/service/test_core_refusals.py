@@ -63,7 +63,7 @@ def test_a_root_nonce_of_another_length(core: Core, length: int) -> None:
     assert caught.value.code is Code.REQUEST_MALFORMED
 
 
-@pytest.mark.parametrize("tee", ["", "snp", "SGX", "sgx\0"])
+@pytest.mark.parametrize("tee", ["", "cca", "SGX", "sgx\0"])
 def test_a_challenge_for_an_unknown_tee(core: Core, tee: str) -> None:
     with pytest.raises(RequestError) as caught:
         run(core.get_challenge(pb.GetChallengeRequest(tee=tee)))
