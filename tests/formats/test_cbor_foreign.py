@@ -89,6 +89,22 @@ def test_size_and_depth_are_bounded() -> None:
             cbor.decode_foreign(data, CODE, 64 if len(data) == 65 else 1 << 20)
 
 
+@pytest.mark.parametrize(("item", "budget"), [(b"\x80", 63), (b"\xa0", 63), (b"\xa1\x00\x80", 31)])
+def test_lists_and_maps_are_counted(item: bytes, budget: int) -> None:
+    assert cbor.decode_foreign(b"\x98" + bytes([budget]) + item * budget, CODE, 1000)
+    for tag in (b"", b"\xd2"):
+        with pytest.raises(FormatError):
+            cbor.decode_foreign(tag + b"\x98" + bytes([budget + 1]) + item * (budget + 1), CODE, 1000)
+
+
+def test_many_maps_are_given_up_early() -> None:
+    data = b"\xd2\x99\x40\x00" + b"\xa0" * 0x4000
+    started = time.process_time()
+    with pytest.raises(FormatError):
+        cbor.decode_foreign(data, CODE, 1 << 20)
+    assert time.process_time() - started < 0.05
+
+
 @pytest.mark.parametrize("head", ["9b", "bb", "5b", "7b"])
 def test_a_length_that_is_not_there_costs_nothing(head: str) -> None:
     started = time.process_time()

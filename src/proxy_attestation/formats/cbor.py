@@ -10,6 +10,8 @@ refuses everything else that `decode` refuses.
 """
 
 import io
+from collections.abc import Iterator
+from itertools import repeat
 from typing import Final, NoReturn, TypeAlias
 
 import cbor2
@@ -30,6 +32,8 @@ Value: TypeAlias = "int | bytes | str | bool | list[Value] | dict[int | str, Val
 # our formats, and some cost more than their bytes.
 _BUILT_IN_TAGS: Final = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 100, 256, 258, 260, 261, 1004, 43000, 55799)
 _LEAVES: Final = frozenset({int, bytes, str, bool, type(None)})
+FOREIGN_CONTAINERS_MAX: Final = 64
+"""Lists and maps in one item of somebody else's. The formats that we read have five."""
 _DECODE_ERRORS: Final = (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError)
 
 
@@ -48,24 +52,27 @@ def _ordered(value: object) -> object:
     return cbor2.CBORTag(value.tag, _ordered(value.value)) if isinstance(value, cbor2.CBORTag) else value
 
 
-def _require_ours(value: object, *, ordered: bool) -> None:
-    """Refuse types that `encode` does not write, and maps in another order than its own.
+def _require_ours(value: object, budget: Iterator[int], *, ordered: bool) -> None:
+    """Refuse types that `encode` does not write, maps in another order than its own, and more lists than the budget.
 
     Raises:
         ValueError: or TypeError.
     """
-    if isinstance(value, dict):
+    if not isinstance(value, list | tuple | dict | cbor2.frozendict):
+        if type(value) not in _LEAVES:
+            raise TypeError(f"a {type(value).__name__}")
+        return
+    if not next(budget, 0):
+        raise ValueError("too many lists and maps")
+    if isinstance(value, dict | cbor2.frozendict):
         keys = list(value)
         # `rank` raises for a key of another type, which sorting makes it see.
         if keys != sorted(keys, key=rank) and ordered:
             raise ValueError("map keys in another order")
         value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            if type(item) not in _LEAVES:
-                _require_ours(item, ordered=ordered)
-    elif type(value) not in _LEAVES:
-        raise TypeError(f"a {type(value).__name__}")
+    for item in value:
+        if type(item) not in _LEAVES:
+            _require_ours(item, budget, ordered=ordered)
 
 
 def _thawed(value: object) -> object:
@@ -106,8 +113,8 @@ def decode(data: bytes, code: Code, limit: int) -> Value:
 def decode_foreign(data: bytes, code: Code, limit: int) -> Value:
     """Decode one item of somebody else's, which need not be deterministically encoded.
 
-    Its size is bounded by `limit`, its depth by `CBOR_DEPTH_MAX`, and the number of items in it by its size; a map with
-    a key twice is refused wherever it stands. What is signed must be verified over the bytes as received.
+    Its size is bounded by `limit`, its depth by `CBOR_DEPTH_MAX`, the lists and maps in it by `FOREIGN_CONTAINERS_MAX`;
+    a map with a key twice is refused wherever it stands. What is signed must be verified over the bytes as received.
 
     Args:
         data: the whole item.
@@ -115,8 +122,8 @@ def decode_foreign(data: bytes, code: Code, limit: int) -> Value:
         limit: the largest accepted length in bytes.
 
     Raises:
-        FormatError: with `code`, for bytes after the end, duplicate keys, floats and simple values, keys other than
-            integers and text, and tags anywhere but outermost.
+        FormatError: with `code`, for more than that, bytes after the end, duplicate keys, floats and simple values,
+            keys other than integers and text, and tags anywhere but outermost.
     """
     return _read(data, code, limit, foreign=True)
 
@@ -133,9 +140,10 @@ def _read(data: bytes, code: Code, limit: int, *, foreign: bool) -> Value:
             allow_duplicate_keys=False,
             semantic_decoders=_NO_TAGS,
         )
+        budget = iter(range(FOREIGN_CONTAINERS_MAX, 0, -1)) if foreign else repeat(1)
+        _require_ours(value.value if isinstance(value, cbor2.CBORTag) else value, budget, ordered=not foreign)
         if isinstance(value, cbor2.CBORTag):
             value = cbor2.CBORTag(value.tag, _thawed(value.value))
-        _require_ours(value.value if isinstance(value, cbor2.CBORTag) else value, ordered=not foreign)
     except _DECODE_ERRORS as error:
         raise FormatError(code, "not CBOR that we accept") from error
     # The decoder leaves the stream behind the last byte of the item, however much it has read ahead.
