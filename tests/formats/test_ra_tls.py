@@ -31,6 +31,7 @@ from proxy_attestation.formats.nitro import decode_nitro
 from proxy_attestation.formats.ra_tls import (
     CERTIFICATE_MAX,
     EXTENSIONS_MAX,
+    Binding,
     EmbeddedEvidence,
     Place,
     decode_ra_tls,
@@ -88,6 +89,7 @@ def test_each_place_is_read_and_its_evidence_bound(
     (piece,) = decode_ra_tls(certificate([("2.5.29.19", b"\x30\x00"), (oid, value)]))
     assert (piece.place, piece.kind, piece.evidence, piece.spki) == (place, kind, evidence, SPKI)
     assert piece.claims == (CLAIMS if place is Place.CCC else None)
+    assert piece.binding is {Place.CCC: Binding.CLAIMS, Place.NITRO: Binding.KEY}.get(place, Binding.SPKI)
     assert piece.platform_certificates == ((b"certificate",) if place is Place.CMW else ())
     require_bound(piece, bound_of(piece))
 

@@ -69,6 +69,14 @@ class Place(StrEnum):
     NITRO = "nitro-name"
 
 
+class Binding(StrEnum):
+    """What evidence commits to, for being about the certificate's key."""
+
+    SPKI = "sha256(SPKI)"
+    CLAIMS = "sha256(claims)"
+    KEY = "the SPKI itself"
+
+
 @asn1.sequence
 class _Extension:
     oid: x509.ObjectIdentifier
@@ -131,6 +139,13 @@ class EmbeddedEvidence:
     platform_certificates: tuple[bytes, ...] = ()
 
     @property
+    def binding(self) -> Binding:
+        """The rule of its form."""
+        if self.kind == "nitro":
+            return Binding.KEY
+        return Binding.SPKI if self.claims is None else Binding.CLAIMS
+
+    @property
     def report_data(self) -> bytes:
         """The 64 bytes of report data that bind it to the certificate's key; of no meaning for Nitro."""
         return hashlib.sha256(self.spki if self.claims is None else self.claims).digest() + bytes(32)
@@ -182,7 +197,7 @@ def require_bound(piece: EmbeddedEvidence, bound: tuple[bytes, ...]) -> None:
     Raises:
         AppraisalError: `ra_tls.binding`.
     """
-    good = piece.spki in bound[1:] if piece.kind == "nitro" else bound == (piece.report_data,)
+    good = piece.spki in bound[1:] if piece.binding is Binding.KEY else bound == (piece.report_data,)
     if not good:
         raise AppraisalError(Code.RA_TLS_BINDING, f"the evidence at {piece.place} is not about the certificate's key")
 
