@@ -21,7 +21,7 @@ from proxy_attestation.codes import Code
 from proxy_attestation.errors import AppraisalError, FormatError, ProxyAttestationError
 from proxy_attestation.formats.bounds import COLLATERAL_DOCUMENT_MAX
 from proxy_attestation.formats.dcap_quote import decode_quote
-from proxy_attestation.formats.tee import Tee
+from proxy_attestation.formats.tee import DCAP, Tee
 from proxy_attestation_simulator.intel import Vendor
 from proxy_attestation_simulator.platform import Platform
 
@@ -207,7 +207,7 @@ def test_the_set_has_one_digest_and_another_set_another(
 ) -> None:
     digests = {
         verify_collateral(endorsements(tee, **options), roots, now).digest
-        for tee in Tee
+        for tee in DCAP
         for options in ({}, {"crl_number": 4}, {"evaluation_number": 18})
     }
     assert len(digests) == 6
@@ -217,7 +217,7 @@ def test_the_set_has_one_digest_and_another_set_another(
 def test_the_tee_of_a_set(
     endorsements: Callable[..., DcapEndorsements], roots: Roots, now: datetime, vendor: Vendor
 ) -> None:
-    for tee in Tee:
+    for tee in DCAP:
         assert verify_collateral(endorsements(tee), roots, now).tee is tee
     assert _code(verify_collateral, endorsements("tdx"), roots, now, tee=Tee.SGX) is Code.SGX_TCB_INFO_MISMATCH
     mixed = replace(endorsements("tdx"), qe_identity=endorsements("sgx").qe_identity)

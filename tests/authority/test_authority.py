@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 
 from proxy_attestation.appraisal.endorsements import Floor
-from proxy_attestation.appraisal.roots import Roots
+from proxy_attestation.appraisal.roots import same_for_all
 from proxy_attestation.authority import cas
 from proxy_attestation.authority.authority import TOKEN_KEY_ACTIVE, TOKEN_KEY_GRACE, Authority
 from proxy_attestation.authority.issue import Issuer
@@ -89,7 +89,7 @@ def test_what_a_worker_is_told(authority: Authority, vendor: Any) -> None:
 def test_the_policy_digest_is_over_policy_roots_and_floors(authority: Authority, vendor: Any) -> None:
     from proxy_attestation import __version__  # noqa: PLC0415 - only here
 
-    roots = Roots(frozenset({vendor.root_pin}))
+    roots = same_for_all({vendor.root_pin})
     assert authority.policy_digest == policy_digest(authority.policy, roots, authority.floors, __version__)
 
 

@@ -27,7 +27,7 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> list[DcapEndorsements]:
         sets.append(endorsements)
         return verify_collateral(endorsements, *arguments)
 
-    monkeypatch.setattr(module, "verify_collateral", counted)
+    monkeypatch.setattr(module, "verify_endorsements", counted)
     return sets
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
+from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor, SnpEndorsements
 from proxy_attestation.authority import messages, wire
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.messages import Issued
@@ -30,7 +30,7 @@ from proxy_attestation.errors import (
     UsageError,
 )
 from proxy_attestation.formats import cbor
-from proxy_attestation.formats.bounds import AUTHORITY_FRAME_MAX, COLLATERAL_DOCUMENT_MAX
+from proxy_attestation.formats.bounds import AUTHORITY_FRAME_MAX, COLLATERAL_DOCUMENT_MAX, SNP_CERTIFICATES_MAX, SNP_CRL_MAX
 
 MISMATCHES: Final = (
     Mismatch(Code.POLICY_MEASUREMENT, "mr_enclave", "aa", "bb"),
@@ -191,9 +191,29 @@ class TestMessages:
     @pytest.mark.parametrize("piece", [b"", bytes(COLLATERAL_DOCUMENT_MAX + 1), "text", 1, [], True])
     @pytest.mark.parametrize("position", [0, 7])
     def test_a_set_with_one_wrong_piece(self, position: int, piece: object) -> None:
-        body: list[object] = [b"x"] * 8
-        assert messages.decode_endorsements(body) is not None
-        body[position] = piece
+        documents: list[object] = [b"x"] * 8
+        assert messages.decode_endorsements([1, documents]) is not None
+        documents[position] = piece
+        malformed(lambda: messages.decode_endorsements([1, documents]))
+
+    def test_a_set_of_amd_s(self) -> None:
+        for endorsements in (SnpEndorsements(), SnpEndorsements((b"ark", b"ask"), (b"crl",))):
+            assert messages.decode_endorsements(through(messages.encode_endorsements(endorsements))) == endorsements
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            [],
+            [0, [[], []]],
+            [2, []],
+            [2, [[b""], []]],
+            [2, [[b"x"] * (SNP_CERTIFICATES_MAX + 1), []]],
+            [2, [[], [bytes(SNP_CRL_MAX + 1)]]],
+            [1, [[], []]],
+            [2, [None] * 8],
+        ],
+    )
+    def test_a_set_of_nobody_s_or_beyond_its_bounds(self, body: object) -> None:
         malformed(lambda: messages.decode_endorsements(body))
 
     @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ def test_the_bytes_are_those_of_the_description() -> None:
 SLOTS = {
     Tee.SGX: ("report_data",),
     Tee.TDX: ("report_data",),
+    Tee.SNP: ("report_data",),
     Tee.NITRO: ("nonce", "spki", "report_data"),
 }
 

@@ -89,12 +89,23 @@ def test_size_and_depth_are_bounded() -> None:
             cbor.decode_foreign(data, CODE, 64 if len(data) == 65 else 1 << 20)
 
 
+@pytest.mark.parametrize(("item", "budget"), [(b"\x80", 63), (b"\xa0", 63), (b"\xa1\x00\x80", 31)])
+def test_lists_and_maps_are_counted(item: bytes, budget: int) -> None:
+    assert cbor.decode_foreign(b"\x98" + bytes([budget]) + item * budget, CODE, 1000)
+    for tag in (b"", b"\xd2"):
+        with pytest.raises(FormatError):
+            cbor.decode_foreign(tag + b"\x98" + bytes([budget + 1]) + item * (budget + 1), CODE, 1000)
+
+
 @pytest.mark.parametrize("head", ["9b", "bb", "5b", "7b"])
 def test_a_length_that_is_not_there_costs_nothing(head: str) -> None:
-    started = time.process_time()
-    with pytest.raises(FormatError):
-        cbor.decode_foreign(bytes.fromhex(head + "0fffffffffffffff") + bytes(1000), CODE, 2000)
-    assert time.process_time() - started < 0.05
+    taken = []
+    for _ in range(5):
+        started = time.process_time()
+        with pytest.raises(FormatError):
+            cbor.decode_foreign(bytes.fromhex(head + "0fffffffffffffff") + bytes(1000), CODE, 2000)
+        taken.append(time.process_time() - started)
+    assert min(taken) < 0.05
 
 
 @settings(deadline=None, max_examples=300)

@@ -31,9 +31,11 @@ from proxy_attestation.formats.nitro import decode_nitro
 from proxy_attestation.formats.ra_tls import (
     CERTIFICATE_MAX,
     EXTENSIONS_MAX,
+    Binding,
     EmbeddedEvidence,
     Place,
     decode_ra_tls,
+    looks_like_certificate,
     require_bound,
 )
 from proxy_attestation.formats.tee import Tee
@@ -87,6 +89,7 @@ def test_each_place_is_read_and_its_evidence_bound(
     (piece,) = decode_ra_tls(certificate([("2.5.29.19", b"\x30\x00"), (oid, value)]))
     assert (piece.place, piece.kind, piece.evidence, piece.spki) == (place, kind, evidence, SPKI)
     assert piece.claims == (CLAIMS if place is Place.CCC else None)
+    assert piece.binding is {Place.CCC: Binding.CLAIMS, Place.NITRO: Binding.KEY}.get(place, Binding.SPKI)
     assert piece.platform_certificates == ((b"certificate",) if place is Place.CMW else ())
     require_bound(piece, bound_of(piece))
 
@@ -112,6 +115,19 @@ def test_certificates_that_the_library_loads_and_others() -> None:
         for critical in (b"", b"\x01\x01\xff", b"\x01\x01\x00"):
             data = certificate([(GRAMINE, QUOTE)], algorithm_null=algorithm_null, critical=critical)
             assert decode_ra_tls(data)[0].evidence == QUOTE
+
+
+def test_certificates_are_told_from_other_things() -> None:
+    for certificate_der in (GOOD, certificate([]), PLATFORM.certificates[0]):
+        assert looks_like_certificate(certificate_der)
+    for other in (b"", b"\x30\x00", QUOTE, DOCUMENT, GOOD[:-1], b"-----BEGIN CERTIFICATE-----"):
+        assert not looks_like_certificate(other)
+
+
+def test_only_dns_names_hold_documents() -> None:
+    uri = der.sequence([der.tlv(0x86, NITRO_NAME.encode())])
+    refused(Code.RA_TLS_NO_EVIDENCE, certificate([(SUBJECT_ALT_NAME, uri)]))
+    refused(Code.RA_TLS_MALFORMED, certificate([(SUBJECT_ALT_NAME, general_names("a" * 40_000))]))
 
 
 def test_pem_is_read_too() -> None:

@@ -79,7 +79,7 @@ def test_a_call_is_counted_by_its_code(core: Core) -> None:
     counted = Counted()
     calls = Calls(core, Admission(Bounds(), lambda: 0.0), counted)
     ask(calls, pb.GetChallengeRequest(tee="sgx").SerializeToString())
-    ask(calls, pb.GetChallengeRequest(tee="snp").SerializeToString())
+    ask(calls, pb.GetChallengeRequest(tee="cca").SerializeToString())
     assert counted.calls == [("GetChallenge", "connect", "ok"), ("GetChallenge", "connect", "request.tee")]
     assert counted.most == 1
 

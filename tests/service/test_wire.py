@@ -309,7 +309,7 @@ def test_curl(servers: Any) -> None:
     url = f"{servers.connect}/{SERVICE}/GetChallenge"
     good = subprocess.run([*command, "-d", '{"tee":"sgx"}', url], capture_output=True, check=True, timeout=30)
     assert len(json.loads(good.stdout)["sessionId"]) == 24
-    bad = subprocess.run([*command, "-d", '{"tee":"snp"}', url], capture_output=True, check=True, timeout=30)
+    bad = subprocess.run([*command, "-d", '{"tee":"cca"}', url], capture_output=True, check=True, timeout=30)
     assert json.loads(bad.stdout)["details"][0]["debug"]["reason"] == "request.tee"
 
 

@@ -101,6 +101,16 @@ def test_outside_its_window_no_case_is_accepted(name: str, vectors_dir: Path) ->
         assert _judge(vectors_dir, late)[0] in (Code.NITRO_EXPIRED, Code.NITRO_ROOT)
 
 
+def test_no_changed_byte_of_a_real_document_is_accepted(vectors_dir: Path) -> None:
+    case = _CASES["nitro-go-nitro-attestation-sample-prod-doc-bin-234f1201"]
+    good = (vectors_dir / case["files"]["evidence"]).read_bytes()
+    now = datetime.fromisoformat(case["verify_at"])
+    for at in range(0, len(good), 11):
+        with pytest.raises(ProxyAttestationError):
+            document = decode_nitro(good[:at] + bytes([good[at] ^ 0x10]) + good[at + 1 :])
+            appraise_nitro(document, frozenset({AWS_NITRO_ROOT}), now)
+
+
 def test_the_pinned_root_is_the_published_one(vectors_dir: Path) -> None:
     data = (vectors_dir / "anchors" / "aws-nitro-enclaves-root-g1.der").read_bytes()
     assert nitro_root(data) == data

@@ -10,7 +10,7 @@ refuses everything else that `decode` refuses.
 """
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NoReturn, TypeAlias
 
 import cbor2
@@ -31,6 +31,8 @@ Value: TypeAlias = "int | bytes | str | bool | list[Value] | dict[int | str, Val
 # our formats, and some cost more than their bytes.
 _BUILT_IN_TAGS: Final = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 100, 256, 258, 260, 261, 1004, 43000, 55799)
 _LEAVES: Final = frozenset({int, bytes, str, bool, type(None)})
+FOREIGN_CONTAINERS_MAX: Final = 64
+"""Lists and maps in one item of somebody else's. The formats that we read have five."""
 _DECODE_ERRORS: Final = (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError)
 
 
@@ -53,8 +55,8 @@ def _ordered(value: object) -> object:
     return cbor2.CBORTag(value.tag, _ordered(value.value)) if isinstance(value, cbor2.CBORTag) else value
 
 
-def _require_ours(value: object, *, ordered: bool) -> None:
-    """Refuse types that `encode` does not write, and maps in another order than its own.
+def _require_ours(value: object, budget: Iterator[int], *, ordered: bool) -> None:
+    """Refuse types that `encode` does not write, maps in another order than its own, and more lists than the budget.
 
     Args:
         value: a container, or something that has no place here.
@@ -81,6 +83,15 @@ def _require_ours(value: object, *, ordered: bool) -> None:
     for item in items:
         if type(item) not in _LEAVES:
             _require_ours(item, ordered=ordered)
+
+
+def _bound(value: object, budget: Iterator[int]) -> None:
+    """Refuse more lists and maps than the budget has; a tag freezes those that stand inside it."""
+    if isinstance(value, list | tuple | dict | cbor2.frozendict):
+        if not next(budget, 0):
+            raise ValueError("too many lists and maps")
+        for item in value.values() if isinstance(value, dict | cbor2.frozendict) else value:
+            _bound(item, budget)
 
 
 def _thawed(value: object) -> object:
@@ -127,8 +138,8 @@ def decode(data: bytes, code: Code, limit: int) -> Value:
 def decode_foreign(data: bytes, code: Code, limit: int) -> Value:
     """Decode one item of somebody else's, which need not be deterministically encoded.
 
-    Its size is bounded by `limit`, its depth by `CBOR_DEPTH_MAX`, and the number of items in it by its size; a map with
-    a key twice is refused wherever it stands. What is signed must be verified over the bytes as received.
+    Its size is bounded by `limit`, its depth by `CBOR_DEPTH_MAX`, the lists and maps in it by `FOREIGN_CONTAINERS_MAX`;
+    a map with a key twice is refused wherever it stands. What is signed must be verified over the bytes as received.
 
     Args:
         data: the whole item.
@@ -136,14 +147,16 @@ def decode_foreign(data: bytes, code: Code, limit: int) -> Value:
         limit: the largest accepted length in bytes.
 
     Raises:
-        FormatError: with `code`, for bytes after the end, duplicate keys, floats and simple values, keys other than
-            integers and text, and tags anywhere but outermost.
+        FormatError: with `code`, for more than that, bytes after the end, duplicate keys, floats and simple values,
+            keys other than integers and text, and tags anywhere but outermost.
     """
     if len(data) > limit:
         raise FormatError(code, f"{len(data)} bytes, at most {limit} allowed")
     stream = io.BytesIO(data)
     try:
-        value = _checked(cbor2.load(stream, allow_indefinite=True, **_BOUNDS), ordered=False)
+        value = cbor2.load(stream, allow_indefinite=True, **_BOUNDS)
+        _bound(value.value if isinstance(value, cbor2.CBORTag) else value, iter(range(FOREIGN_CONTAINERS_MAX, 0, -1)))
+        value = _checked(value, ordered=False)
     except _DECODE_ERRORS as error:
         raise FormatError(code, "not CBOR that we accept") from error
     # The decoder leaves the stream behind the last byte of the item, however much it has read ahead.

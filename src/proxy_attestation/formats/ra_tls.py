@@ -40,6 +40,7 @@ from proxy_attestation.formats import cbor
 from proxy_attestation.formats.bounds import QUOTE_MAX
 from proxy_attestation.formats.csr import ID_PE_CMW
 from proxy_attestation.formats.evidence import decode_evidence
+from proxy_attestation.formats.nitro import DOCUMENT_MAX
 from proxy_attestation.formats.pem import CERTIFICATE, decode_pem, is_pem
 from proxy_attestation.formats.values import as_bytes, as_list
 
@@ -49,10 +50,11 @@ _CLAIMS_MAX: Final = 4096
 _TEE_QUOTE: Final = 60000
 """CBOR tag of an SGX or TDX quote; 60001 (a TEE report) and 60002 (an old SGX report) are good on one machine only."""
 _SGX_QUOTE_3: Final = b"\x03\x00\x02\x00"
-_NITRO_HEX: Final = ("8444a1013822a0", "d28444a1013822a0")
+_NITRO_HEX: Final = (b"8444a1013822a0", b"d28444a1013822")
+_DNS_NAME: Final = b"\x82"
+_NAMES_MAX: Final = 2 * DOCUMENT_MAX + 4096
 _HASHES: Final = {1: hashlib.sha256, 7: hashlib.sha384, 8: hashlib.sha512}
 _SUBJECT_ALT_NAME: Final = x509.ObjectIdentifier("2.5.29.17")
-_DNS_NAME: Final = b"\x82"
 _SEQUENCE: Final = b"\x30"
 
 
@@ -65,6 +67,14 @@ class Place(StrEnum):
     SGX_SDK = "sgx-sdk"
     CMW = "cmw"
     NITRO = "nitro-name"
+
+
+class Binding(StrEnum):
+    """What evidence commits to, for being about the certificate's key."""
+
+    SPKI = "sha256(SPKI)"
+    CLAIMS = "sha256(claims)"
+    KEY = "the SPKI itself"
 
 
 @asn1.sequence
@@ -129,9 +139,25 @@ class EmbeddedEvidence:
     platform_certificates: tuple[bytes, ...] = ()
 
     @property
+    def binding(self) -> Binding:
+        """The rule of its form."""
+        if self.kind == "nitro":
+            return Binding.KEY
+        return Binding.SPKI if self.claims is None else Binding.CLAIMS
+
+    @property
     def report_data(self) -> bytes:
         """The 64 bytes of report data that bind it to the certificate's key; of no meaning for Nitro."""
         return hashlib.sha256(self.spki if self.claims is None else self.claims).digest() + bytes(32)
+
+
+def looks_like_certificate(data: bytes) -> bool:
+    """Tell whether the bytes are one certificate, DER or PEM, also such as `cryptography` does not load."""
+    try:
+        _decode(data)
+    except FormatError:
+        return False
+    return True
 
 
 def decode_ra_tls(data: bytes) -> tuple[EmbeddedEvidence, ...]:
@@ -144,15 +170,7 @@ def decode_ra_tls(data: bytes) -> tuple[EmbeddedEvidence, ...]:
         FormatError: `ra_tls.malformed`, `ra_tls.no_evidence`, `ra_tls.unknown`; for our own record also `evidence.*`.
         AppraisalError: `ra_tls.claims`, where the claims beside a quote are about another key.
     """
-    if is_pem(data):
-        (data,) = decode_pem(data, CERTIFICATE, Code.RA_TLS_MALFORMED, count=1, limit=CERTIFICATE_MAX)
-    if len(data) > CERTIFICATE_MAX:
-        raise FormatError(Code.RA_TLS_MALFORMED, f"a certificate of {len(data)} bytes")
-    try:
-        tbs = asn1.decode_der(_Certificate, data).tbs
-        spki = asn1.encode_der(tbs.spki)
-    except ValueError as error:
-        raise FormatError(Code.RA_TLS_MALFORMED, "not an X.509 certificate") from error
+    tbs, spki = _decode(data)
     extensions = {extension.oid: bytes(extension.value) for extension in tbs.extensions}
     if tbs.version != 2 or not len(extensions) == len(tbs.extensions) <= EXTENSIONS_MAX:
         raise FormatError(Code.RA_TLS_MALFORMED, "another version than 3, an extension twice, or too many")
@@ -179,9 +197,21 @@ def require_bound(piece: EmbeddedEvidence, bound: tuple[bytes, ...]) -> None:
     Raises:
         AppraisalError: `ra_tls.binding`.
     """
-    good = piece.spki in bound[1:] if piece.kind == "nitro" else bound == (piece.report_data,)
+    good = piece.spki in bound[1:] if piece.binding is Binding.KEY else bound == (piece.report_data,)
     if not good:
         raise AppraisalError(Code.RA_TLS_BINDING, f"the evidence at {piece.place} is not about the certificate's key")
+
+
+def _decode(data: bytes) -> tuple[_Tbs, bytes]:
+    if is_pem(data):
+        (data,) = decode_pem(data, CERTIFICATE, Code.RA_TLS_MALFORMED, count=1, limit=CERTIFICATE_MAX)
+    if len(data) > CERTIFICATE_MAX:
+        raise FormatError(Code.RA_TLS_MALFORMED, f"a certificate of {len(data)} bytes")
+    try:
+        tbs = asn1.decode_der(_Certificate, data).tbs
+        return tbs, asn1.encode_der(tbs.spki)
+    except ValueError as error:
+        raise FormatError(Code.RA_TLS_MALFORMED, "not an X.509 certificate") from error
 
 
 def _raw(place: Place) -> Callable[[bytes, bytes], Iterator[EmbeddedEvidence]]:
@@ -228,19 +258,17 @@ def _cmw(value: bytes, spki: bytes) -> Iterator[EmbeddedEvidence]:
 
 
 def _names(value: bytes, spki: bytes) -> Iterator[EmbeddedEvidence]:
+    if len(value) > _NAMES_MAX:
+        raise FormatError(Code.RA_TLS_MALFORMED, f"a subjectAltName of {len(value)} bytes")
     try:
         wrapped = asn1.encode_der(_Outer(inner=asn1.decode_der(asn1.TLV, value)))
         names = asn1.decode_der(_GeneralNames, wrapped).names
+        found = [bytes(name.data) for name in names if name.tag_bytes == _DNS_NAME]
+        held = [name for name in found if name.startswith(_NITRO_HEX)]
+        documents = [bytes.fromhex(name.split(b".", 1)[0].decode("ascii")) for name in held]
     except ValueError as error:
-        raise FormatError(Code.RA_TLS_MALFORMED, "subjectAltName") from error
-    for name in names:
-        label = bytes(name.data).split(b".", 1)[0].decode("ascii", "replace") if name.tag_bytes == _DNS_NAME else ""
-        if label.startswith(_NITRO_HEX):
-            try:
-                document = bytes.fromhex(label)
-            except ValueError as error:
-                raise FormatError(Code.RA_TLS_MALFORMED, "a Nitro document that is no hex") from error
-            yield EmbeddedEvidence(Place.NITRO, "nitro", document, spki)
+        raise FormatError(Code.RA_TLS_MALFORMED, "subjectAltName, or a Nitro document in it that is no hex") from error
+    return (EmbeddedEvidence(Place.NITRO, "nitro", document, spki) for document in documents)
 
 
 _READERS: Final[dict[x509.ObjectIdentifier, Callable[[bytes, bytes], Iterator[EmbeddedEvidence]]]] = {
