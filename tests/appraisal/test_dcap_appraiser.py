@@ -19,7 +19,7 @@ from proxy_attestation.appraisal.x509_chain import verifies_raw
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import AppraisalError, FormatError, UnavailableError
 from proxy_attestation.formats.dcap_quote import Quote, decode_quote
-from proxy_attestation.formats.tee import Tee
+from proxy_attestation.formats.tee import DCAP, Tee
 from proxy_attestation_simulator.intel import Vendor
 
 _REPORT_DATA = bytes(range(64))
@@ -37,7 +37,7 @@ def appraiser(endorsements: Callable[..., DcapEndorsements], roots: Roots, now: 
     return DcapAppraiser(roots, sets)
 
 
-@pytest.mark.parametrize("tee", Tee)
+@pytest.mark.parametrize("tee", DCAP)
 def test_claims_and_floor(
     tee: Tee,
     appraiser: DcapAppraiser,
@@ -77,7 +77,7 @@ def test_one_signature_is_verified_for_a_known_platform(
     assert claims.bound[0] == bytes(64)
 
 
-@pytest.mark.parametrize("tee", Tee)
+@pytest.mark.parametrize("tee", DCAP)
 @pytest.mark.parametrize(
     ("fault", "suffix"),
     [

@@ -91,7 +91,7 @@ def test_an_attestation_key_that_is_no_point(vendor: Vendor, roots: Roots, now: 
     assert _code(appraise, bytes(quote), None, roots, None, now) is Code.SGX_SIGNATURE
 
 
-@pytest.mark.parametrize("tee", Tee)
+@pytest.mark.parametrize("tee", DCAP)
 def test_without_endorsements_what_can_be_checked_is(
     tee: Tee, *, endorsements: Callable[..., DcapEndorsements], vendor: Vendor, roots: Roots, now: datetime
 ) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from proxy_attestation.appraisal.dcap_collateral import verify_collateral
 from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
+from proxy_attestation.appraisal.kinds import verify_endorsements
 from proxy_attestation.authority import issue as module
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.codes import Code
@@ -25,7 +25,7 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> list[DcapEndorsements]:
 
     def counted(endorsements: DcapEndorsements, *arguments: Any) -> Any:
         sets.append(endorsements)
-        return verify_collateral(endorsements, *arguments)
+        return verify_endorsements(endorsements, *arguments)
 
     monkeypatch.setattr(module, "verify_endorsements", counted)
     return sets

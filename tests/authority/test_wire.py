@@ -30,7 +30,12 @@ from proxy_attestation.errors import (
     UsageError,
 )
 from proxy_attestation.formats import cbor
-from proxy_attestation.formats.bounds import AUTHORITY_FRAME_MAX, COLLATERAL_DOCUMENT_MAX, SNP_CERTIFICATES_MAX, SNP_CRL_MAX
+from proxy_attestation.formats.bounds import (
+    AUTHORITY_FRAME_MAX,
+    COLLATERAL_DOCUMENT_MAX,
+    SNP_CERTIFICATES_MAX,
+    SNP_CRL_MAX,
+)
 
 MISMATCHES: Final = (
     Mismatch(Code.POLICY_MEASUREMENT, "mr_enclave", "aa", "bb"),

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.appraisal.kinds import Endorsements, verify_endorsements
 from proxy_attestation.appraisal.roots import Roots
 from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.cache import Cache, HeldSet, Status
@@ -230,18 +231,21 @@ def test_a_loop_that_starts_again_does_not_ask_again(with_refresher: With, clock
 class OneAuthority:
     """Records floors as the authority does."""
 
-    def __init__(self) -> None:
+    def __init__(self, roots: Roots, clock: Callable[[], datetime]) -> None:
         self.floors: dict[Any, Floor] = {}
+        self._roots = roots
+        self._clock = clock
 
-    async def raise_floor(self, tee: Tee, fmspc: bytes, floor: Floor) -> Floor:
-        self.floors[tee, fmspc] = floor
-        return floor
+    async def raise_floor(self, endorsements: Endorsements) -> Floor:
+        found = verify_endorsements(endorsements, self._roots, self._clock())
+        self.floors[found.tee, found.platform] = found.floor
+        return found.floor
 
 
 def test_a_worker_takes_up_what_was_refreshed(
     with_refresher: With, cache: Cache, roots: Roots, clock: Clock, intel: IntelAnswers
 ) -> None:
-    authority = OneAuthority()
+    authority = OneAuthority(roots, clock.now)
     store = CollateralStore(cache.directory, authority, clock.now)  # type: ignore[arg-type] # it is asked for floors only
 
     def numbers() -> list[int]:

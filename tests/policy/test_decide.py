@@ -475,15 +475,3 @@ def test_nothing_outside_the_granted_names_ever_comes_out(
         assert 0 < decision.lifetime <= policy.max_lifetime
     else:
         assert_refused(decision)
-
-
-def test_pins_that_take_turns_are_each_their_own(
-    policy_of: PolicyOf, claims_of: ClaimsOf, request_of: RequestOf, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("proxy_attestation.policy.pins.POLICY_WORKLOADS_MAX", 1)
-    policy = policy_of("sgx")
-    pins = cast("Any", next(iter(policy.workloads.values())).pins)
-    other = with_workload(policy, pins=replace(pins, mr_enclave=(b"\x12" * 32,)))
-    for _ in range(3):
-        assert decide(claims_of("sgx"), request_of("sgx"), policy).accepted
-        assert codes(decide(claims_of("sgx"), request_of("sgx"), other)) == [Code.POLICY_MEASUREMENT]

@@ -288,7 +288,7 @@ def test_no_collateral_is_unavailable_and_no_verdict(core: Core, attempt: Any) -
     message = attempt().message()
     assert core.serving is not None
     appraiser: Any = core.serving.appraiser
-    appraiser._collateral.clear()
+    appraiser._dcap._collateral.clear()
     with pytest.raises(UnavailableError) as caught:
         asyncio.run(core.get_signed_certificate(message))
     assert caught.value.code is Code.ENDORSEMENTS_UNAVAILABLE

@@ -55,8 +55,8 @@ def _ordered(value: object) -> object:
     return cbor2.CBORTag(value.tag, _ordered(value.value)) if isinstance(value, cbor2.CBORTag) else value
 
 
-def _require_ours(value: object, budget: Iterator[int], *, ordered: bool) -> None:
-    """Refuse types that `encode` does not write, maps in another order than its own, and more lists than the budget.
+def _require_ours(value: object, *, ordered: bool) -> None:
+    """Refuse types that `encode` does not write, and maps in another order than its own.
 
     Args:
         value: a container, or something that has no place here.
