@@ -6,7 +6,7 @@ from typing import Final
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import Mismatch
 from proxy_attestation.formats.ear import AFFIRMING, WARNING, LeafClaims
-from proxy_attestation.formats.pins import TCB_STATUS, UP_TO_DATE
+from proxy_attestation.formats.pins import PINS, TCB_STATUS, UP_TO_DATE
 from proxy_attestation.formats.request import Names
 from proxy_attestation.formats.tee import debug_code, tcb_status_code
 from proxy_attestation.relying_party.expectation import Expectation
@@ -21,7 +21,9 @@ _AFFIRMING_MAX: Final = 31
 _WARNING_MAX: Final = 95
 _ABSENT: Final = "absent"
 # What was measured of the code; the other fields are what it was configured with.
-_MEASURED: Final = frozenset({"mr_enclave", "mr_td", "rtmr0", "rtmr1", "rtmr2", "rtmr3"})
+_MEASURED: Final = frozenset(
+    name for keys in PINS.values() for name, key in keys.items() if key.code is Code.POLICY_MEASUREMENT
+)
 
 
 def compare(expectation: Expectation, claims: LeafClaims, workload: str, names: Names) -> tuple[Mismatch, ...]:

@@ -20,8 +20,18 @@ TCB_STATUSES: Final = frozenset(word for words in TCB_STATUS.values() for word i
 
 # A leaf carries these beside its measurements, under names that are the same for every TEE.
 _OWN_CLAIMS: Final = frozenset({"mr_signer", "isv_prod_id", "min_isv_svn"})
+_LISTED: Final = (PinKind.ANY_OF, PinKind.EXACT, PinKind.NUMBER)
+NUMBERS: Final = frozenset(
+    name
+    for keys in PINS.values()
+    for name, key in keys.items()
+    if key.kind is PinKind.NUMBER and name not in _OWN_CLAIMS
+)
+"""Those of them that are written as one integer."""
+SINGLE: Final = frozenset(name for keys in PINS.values() for name, key in keys.items() if key.kind is PinKind.EXACT)
+"""Those that are written as one value in hex; all others are lists."""
 MEASUREMENTS: Final[dict[Tee, dict[str, int]]] = {
-    tee: {name: key.size for name, key in keys.items() if key.kind is not PinKind.MASKED and name not in _OWN_CLAIMS}
+    tee: {name: key.size for name, key in keys.items() if key.kind in _LISTED and name not in _OWN_CLAIMS}
     for tee, keys in PINS.items()
 }
 """Fields of a TEE's body of which an expectation may list values, with their length in bytes; numbers big-endian."""
@@ -34,7 +44,7 @@ MASKED: Final[dict[Tee, dict[str, int]]] = {
 HARDWARE_ORIGINS: Final = (KeyOrigin.TEE, KeyOrigin.TPM)
 
 _NO_NAMES: Final = Names()
-_CODE_IDENTITY: Final = frozenset({"mr_enclave", "mr_td"})
+_CODE_IDENTITY: Final = frozenset({"mr_enclave", "mr_td", "measurement", "pcr0"})
 # SPIFFE ID specification, section 2.1: trust domain names are lower case letters, digits, dots, dashes, underscores.
 _TRUST_DOMAIN: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,253}[a-z0-9])?\Z")
 

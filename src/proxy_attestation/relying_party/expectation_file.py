@@ -30,13 +30,18 @@ from proxy_attestation.formats.index import parse_index, path_fault
 from proxy_attestation.formats.pins import UP_TO_DATE
 from proxy_attestation.formats.request import KeyOrigin, Names, names_from
 from proxy_attestation.formats.tee import Tee
-from proxy_attestation.relying_party.expectation import HARDWARE_ORIGINS, MASKED, MEASUREMENTS, Expectation
+from proxy_attestation.relying_party.expectation import (
+    HARDWARE_ORIGINS,
+    MASKED,
+    MEASUREMENTS,
+    NUMBERS,
+    SINGLE,
+    Expectation,
+)
 
 _HEX: Final = re.compile(r"([0-9a-f]{2})+\Z")
 _WORD: Final = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
-# Pins that a policy writes as one value; all others are lists.
-_SINGLE: Final = frozenset({"config_id", "isv_ext_prod_id", "isv_family_id", "mr_owner", "mr_owner_config"})
 _PINS: Final = frozenset(name for names in MEASUREMENTS.values() for name in names)
 _MASKED: Final = frozenset(name for names in MASKED.values() for name in names)
 _KEYS: Final = _PINS | _MASKED | {f"{name}_mask" for name in _MASKED} | {
@@ -203,15 +208,19 @@ def _tee(table: _Table) -> Tee | None:
 def _measurements(table: _Table) -> tuple[tuple[str, tuple[bytes, ...]], ...]:
     found: list[tuple[str, tuple[bytes, ...]]] = []
     for name in sorted(_PINS.intersection(table.values)):
-        if name == "config_svn":
-            number = table.integer(name)
-            if number is None or not 0 <= number <= 0xFFFF:
-                raise _malformed(f"{name}: 0 to 65535 was expected")
-            found.append((name, (number.to_bytes(2, "big"),)))
+        if name in NUMBERS:
+            found.append((name, (_number(table, name),)))
             continue
-        single = table.hex(name) if name in _SINGLE else None
+        single = table.hex(name) if name in SINGLE else None
         found.append((name, table.hexes(name) if single is None else (single,)))
     return tuple(found)
+
+
+def _number(table: _Table, name: str) -> bytes:
+    number, size = table.integer(name), next(sizes[name] for sizes in MEASUREMENTS.values() if name in sizes)
+    if number is None or not 0 <= number < 256**size:
+        raise _malformed(f"{name}: 0 to {256**size - 1} was expected")
+    return number.to_bytes(size)
 
 
 def _masked(table: _Table) -> tuple[tuple[str, bytes, bytes], ...]:
