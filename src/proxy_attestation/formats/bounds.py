@@ -4,6 +4,8 @@ from typing import Final
 
 QUOTE_MAX: Final = 64 * 1024
 EVENT_LOG_MAX: Final = 256 * 1024
+EVENTS_MAX: Final = 4096
+"""Events of one log. The longest seen has 140."""
 CSR_MAX: Final = 16 * 1024
 """The CSR without its attestation attribute."""
 MESSAGE_MAX: Final = 512 * 1024
