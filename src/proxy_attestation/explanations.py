@@ -7,6 +7,7 @@ from typing import Final
 
 from proxy_attestation.codes import Code, Explanation
 from proxy_attestation.explanations_appraisal import APPRAISAL
+from proxy_attestation.explanations_tpm import TPM
 
 # (cause, fix)
 _OTHER: Final[dict[Code, tuple[str, str]]] = {
@@ -267,4 +268,5 @@ _OTHER: Final[dict[Code, tuple[str, str]]] = {
 EXPLANATIONS: Final[dict[Code, Explanation]] = {
     **{code: Explanation(cause, fix) for code, (cause, fix) in _OTHER.items()},
     **APPRAISAL,
+    **TPM,
 }

@@ -1,10 +1,10 @@
-"""Logs of measured boot: what was extended into a TPM's PCRs, or into a TD's RTMRs.
+r"""Logs of measured boot: what was extended into a TPM's PCRs, or into a TD's RTMRs.
 
 Source: TCG PC Client Platform Firmware Profile 1.06, section 10.2; for TDX, the Confidential Computing Event Log of
 UEFI 2.10, section 38.4. Little-endian, except that digests are bytes.
 
     first record   u32 register | u32 type | SHA-1 20 | u32 size | data         TCG_PCR_EVENT
-                   data of a crypto-agile log: "Spec ID Event03\\0" | u32 class | u8 minor, major, errata, uintn |
+                   data of a crypto-agile log: "Spec ID Event03\0" | u32 class | u8 minor, major, errata, uintn |
                    u32 count | (u16 algorithm | u16 digest size) each | u8 size | vendor information
     next records   u32 register | u32 type | u32 count | (u16 algorithm | digest) each | u32 size | data
                                                                                 TCG_PCR_EVENT2

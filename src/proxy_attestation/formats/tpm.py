@@ -1,8 +1,8 @@
-"""Structures of the TPM 2.0 library specification, part 2: what a TPM signs, its signatures and its public areas.
+r"""Structures of the TPM 2.0 library specification, part 2: what a TPM signs, its signatures and its public areas.
 
 All integers are big-endian; TPM2B is a u16 length and that many bytes. Nothing may follow a structure.
 
-    TPMS_ATTEST     "\\xffTCG" | u16 type | TPM2B qualifiedSigner | TPM2B extraData | u64 clock | u32 resetCount |
+    TPMS_ATTEST     "\xffTCG" | u16 type | TPM2B qualifiedSigner | TPM2B extraData | u64 clock | u32 resetCount |
                     u32 restartCount | u8 safe | u64 firmwareVersion | attested                       (10.12.8)
     attested        quote 8018: TPML_PCR_SELECTION | TPM2B pcrDigest; certify 8017: TPM2B name | TPM2B qualifiedName
     TPMT_SIGNATURE  u16 scheme | u16 hash | RSA: TPM2B signature; ECDSA: TPM2B r | TPM2B s            (11.3.4)

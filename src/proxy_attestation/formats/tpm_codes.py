@@ -55,8 +55,6 @@ class ObjectAttribute(IntEnum):
     X509_SIGN = 1 << 19
 
 
-RESIDENT: Final = (
-    ObjectAttribute.FIXED_TPM | ObjectAttribute.FIXED_PARENT | ObjectAttribute.SENSITIVE_DATA_ORIGIN
-)
+RESIDENT: Final = ObjectAttribute.FIXED_TPM | ObjectAttribute.FIXED_PARENT | ObjectAttribute.SENSITIVE_DATA_ORIGIN
 """Made by this TPM, and never outside it in clear."""
 DEFINED: Final = sum(ObjectAttribute)

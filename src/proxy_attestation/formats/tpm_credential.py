@@ -61,9 +61,9 @@ def kdf_a(name: str, key: bytes, label: bytes, context: bytes, bits: int) -> byt
     return kdf.derive(key)
 
 
-def kdf_e(name: str, z: bytes, use: bytes, party_u: bytes, party_v: bytes, bits: int) -> bytes:
-    """KDFe: SP 800-56A one-step (part 1, section 11.4.10.3); `use` ends with its zero byte."""
-    return ConcatKDFHash(HASHES[name], bits // 8, use + party_u + party_v).derive(z)
+def kdf_e(name: str, z: bytes, use: bytes, parties: bytes, bits: int) -> bytes:
+    """KDFe: SP 800-56A one-step (part 1, section 11.4.10.3); `use` ends with a zero byte, `parties` are both."""
+    return ConcatKDFHash(HASHES[name], bits // 8, use + parties).derive(z)
 
 
 def make_credential(ek: PublicKey, ak_name: bytes, secret: bytes, random: bytes) -> bytes:
@@ -114,5 +114,5 @@ def _ecc(ek: ec.EllipticCurvePublicKey, name: str, random: bytes) -> tuple[bytes
     numbers, size = ephemeral.public_key().public_numbers(), (ek.key_size + 7) // 8
     x, y = numbers.x.to_bytes(size), numbers.y.to_bytes(size)
     z = ephemeral.exchange(ec.ECDH(), ek)
-    seed = kdf_e(name, z, _IDENTITY, x, ek.public_numbers().x.to_bytes(size), 8 * HASH_SIZES[name])
+    seed = kdf_e(name, z, _IDENTITY, x + ek.public_numbers().x.to_bytes(size), 8 * HASH_SIZES[name])
     return seed, _sized(x) + _sized(y)

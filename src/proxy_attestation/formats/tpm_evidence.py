@@ -131,7 +131,7 @@ def decode_tpm(data: bytes) -> TpmEvidence:
     code = Code.TPM_MALFORMED
     parts = Parts(**_RECORD.read(cbor.decode(data, code, QUOTE_MAX), code))
     together = (parts.certify, parts.certify_signature, parts.key)
-    if any(together) and not all(together) or (parts.td_quote and not parts.hcl_report):
+    if (any(together) and not all(together)) or (parts.td_quote and not parts.hcl_report):
         raise FormatError(code, "a part without those that belong to it")
     quote = decode_attest(parts.quote, ST_QUOTE)
     sizes = [HASH_SIZES[bank.alg] for bank in quote.pcr_selection for _ in bank.pcrs]
