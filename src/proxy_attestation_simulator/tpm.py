@@ -160,6 +160,8 @@ class TpmRecipe:
 
     Attributes:
         extra_data: the qualifying data of the quote, and so `certify_extra` of the certification; None for the same.
+        way: `activation`, `certificate` (of the AK itself), or `none`.
+        csr_secret: of the key that a certificate is asked for.
         parts: what replaces a part of the record, by its number, last; None leaves it out.
     """
 
@@ -189,6 +191,7 @@ class TpmRecipe:
     root_secret: bytes = _SECRET
     parts: Mapping[int, object] = field(default_factory=dict)
     way: str = "activation"
+    csr_secret: bytes = _SECRET
 
 
 @dataclass(frozen=True)
@@ -201,7 +204,7 @@ class TpmMade:
         certificates: DER, the EK's or AK's first.
         activated_name: of the AK that a credential was made for.
         activated_ek: SHA-256 of the SubjectPublicKeyInfo of the EK that it was made for.
-        key_spki: the subject's key.
+        key_spki: the key that a certificate is asked for.
         ak_spki: the AK.
     """
 
@@ -256,10 +259,10 @@ def make(vendor: TpmVendor, recipe: TpmRecipe | None = None, *, ak_key: PrivateK
     return TpmMade(
         evidence=cbor2.dumps(record),
         event_log=recipe.log_bytes(recipe.log.encode()),
-        certificates=(issuer.certify(subject, recipe.certificate), *issuer.issuers),
+        certificates=() if recipe.way == "none" else (issuer.certify(subject, recipe.certificate), *issuer.issuers),
         activated_name=name_made_for,
         activated_ek=hashlib.sha256(spki(derive_key(recipe.activated_ek, "tpm ek"))).digest(),
-        key_spki=spki(key),
+        key_spki=spki(derive_key(recipe.csr_secret, "tpm key")),
         ak_spki=spki(ak),
     )
 
