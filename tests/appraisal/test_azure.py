@@ -102,11 +102,11 @@ def test_a_td_brings_its_quote() -> None:
 @pytest.mark.parametrize(
     ("name", "report", "hardware", "code"),
     [
-        ("no hardware walk", lambda: hcl(), None, Code.TPM_HCL_LAYER),
-        ("a report at VMPL 2, the guest's own", lambda: hcl(), verify(vmpl=2), Code.TPM_HCL_LAYER),
-        ("an SNP layer without VMPL", lambda: hcl(), verify(vmpl=None), Code.TPM_HCL_LAYER),
-        ("a layer of another kind", lambda: hcl(), verify("TDX", None), Code.TPM_HCL_LAYER),
-        ("the hardware said something else", lambda: hcl(), verify(data=bytes(64)), Code.TPM_HCL_REPORT_DATA),
+        ("no hardware walk", hcl, None, Code.TPM_HCL_LAYER),
+        ("a report at VMPL 2, the guest's own", hcl, verify(vmpl=2), Code.TPM_HCL_LAYER),
+        ("an SNP layer without VMPL", hcl, verify(vmpl=None), Code.TPM_HCL_LAYER),
+        ("a layer of another kind", hcl, verify("TDX", None), Code.TPM_HCL_LAYER),
+        ("the hardware said something else", hcl, verify(data=bytes(64)), Code.TPM_HCL_REPORT_DATA),
         ("another hash in the report", lambda: hcl(digest=bytes(64)), verify(), Code.TPM_HCL_REPORT_DATA),
         (
             "more than the hash in the report",

@@ -148,6 +148,8 @@ def _jwks(value: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _base64url(text: str) -> bytes:
+    if not {*"+/="}.isdisjoint(text):  # the letters of the other base64, which Python takes too
+        raise ValueError("not base64url")
     return b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
 
 
