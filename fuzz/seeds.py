@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from targets import NOW, collateral, example_certificate, vendor
+from targets import NOW, collateral, example_certificate, tpm, vendor
 
 from proxy_attestation.formats.csr import build_csr
 from proxy_attestation.formats.evidence import Evidence, encode_evidence
@@ -18,6 +18,7 @@ from proxy_attestation.formats.request import (
     names_from,
 )
 from proxy_attestation.formats.tee import Tee
+from proxy_attestation.formats.tpm_evidence import decode_tpm
 from proxy_attestation_simulator.harness import default_policy
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,6 +61,18 @@ def _pck() -> Iterator[bytes]:
             yield value.value
 
 
+def _tpm_structures() -> Iterator[bytes]:
+    record = decode_tpm(tpm().evidence)
+    assert record.ak is not None
+    assert record.certified is not None
+    assert record.signature is not None
+    for number, piece in enumerate((record.signed, record.certified.attest.data, record.ak.data, record.signature)):
+        yield bytes([number]) + piece
+    names = ("quote.msg", "-", "ak.tpmt_public", "quote.tpmt_signature", "hcl_report.bin")
+    for number, file in enumerate(names):
+        yield from (bytes([number]) + path.read_bytes() for path in sorted(VECTORS.glob(f"tpm/*/{file}")))
+
+
 def seeds_for(name: str) -> list[bytes]:
     """Return what a harness begins with; each may be cut by the fuzzer, none is needed."""
     match name:
@@ -71,6 +84,17 @@ def seeds_for(name: str) -> list[bytes]:
             return [_evidence()]
         case "quote" | "quote-walk":
             return list(_quotes())
+        case "tpm-structure":
+            return list(_tpm_structures())
+        case "tpm-walk":
+            return [tpm().evidence]
+        case "tpm-certificate":
+            return list(tpm().certificates)
+        case "tpm-file":
+            return [path.read_bytes() for path in sorted(VECTORS.glob("tpm/*/*")) if path.stat().st_size < 8192]
+        case "event-log":
+            logs = (*VECTORS.glob("tpm/*/eventlog.bin"), *VECTORS.glob("dcap/ccel/*ccel_data*"))
+            return [tpm().event_log, *(path.read_bytes() for path in sorted(logs))]
         case "pck-extension":
             return list(_pck())
         case "tcb-info":
