@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import AppraisalError, FormatError, ProxyAttestationError
-from proxy_attestation.formats.bounds import QUOTE_MAX
+from proxy_attestation.formats.bounds import TPM_EVIDENCE_MAX
 from proxy_attestation.formats.tpm import (
     PcrSelection,
     decode_attest,
@@ -192,7 +192,7 @@ def test_other_bytes_do_not_look_like_it(other: bytes) -> None:
         ("a certification without its key", {k: v for k, v in RECORD.items() if k != 7}, Code.TPM_MALFORMED),
         ("a key without its certification", {k: v for k, v in RECORD.items() if k not in (5, 6)}, Code.TPM_MALFORMED),
         ("a TD quote without HCL report", RECORD | {9: b"quote"}, Code.TPM_MALFORMED),
-        ("too large an HCL report", RECORD | {8: bytes(16 * 1024 + 1)}, Code.TPM_MALFORMED),
+        ("too large an HCL report", RECORD | {8: bytes(8 * 1024 + 1)}, Code.TPM_MALFORMED),
         ("no values", RECORD | {4: []}, Code.TPM_MALFORMED),
         ("a short value", RECORD | {4: [bytes(20)] * 8}, Code.TPM_PCR_VALUES),
         ("a value too many", RECORD | {4: [bytes(32)] * 9}, Code.TPM_PCR_VALUES),
@@ -204,7 +204,7 @@ def test_a_record_that_is_none(name: str, record: object, code: Code) -> None:
 
 
 def test_evidence_that_is_too_large_is_refused_before_it_is_read() -> None:
-    assert code_of(decode_tpm, bytes(QUOTE_MAX + 1)) is Code.EVIDENCE_TOO_LARGE
+    assert code_of(decode_tpm, bytes(TPM_EVIDENCE_MAX + 1)) is Code.EVIDENCE_TOO_LARGE
 
 
 def test_values_are_taken_in_the_quotes_order() -> None:

@@ -25,7 +25,7 @@ from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError
 from proxy_attestation.formats.values import as_list, as_text
 
-HCL_MAX: Final = 16 * 1024
+HCL_MAX: Final = 8 * 1024
 _CODE: Final = Code.TPM_HCL_MALFORMED
 _HEADER: Final = struct.Struct("<4s4I12s")
 _RUNTIME: Final = struct.Struct("<5I")

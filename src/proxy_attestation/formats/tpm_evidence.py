@@ -1,7 +1,7 @@
 """TPM evidence as it travels in the `evidence` byte string, a format of ours around structures of the TPM's.
 
-Deterministic CBOR, a map; every byte string is the structure as the TPM gave it, big-endian, without a TPM2B length
-in front:
+Deterministic CBOR, a map, at most 32 KiB; every byte string is the structure as the TPM gave it, big-endian, without
+a TPM2B length in front:
 
     1  TPMS_ATTEST of the quote                                    at most 512 bytes
     2  TPMT_SIGNATURE over it                                      at most 600 bytes
@@ -10,8 +10,8 @@ in front:
     5  TPMS_ATTEST that certifies the subject's key                optional, together with 6 and 7
     6  TPMT_SIGNATURE over it, by the AK
     7  TPMT_PUBLIC of the subject's key
-    8  HCL report of an Azure confidential VM (`azure_hcl`)        optional, at most 16 KiB
-    9  TD quote that embeds the HCL report's TDREPORT              optional, at most 32 KiB, only beside 8
+    8  HCL report of an Azure confidential VM (`azure_hcl`)        optional, at most 8 KiB
+    9  TD quote that embeds the HCL report's TDREPORT              optional, at most 16 KiB, only beside 8
 
 The certificates of the TPM (EK or AK first, then its issuers) are the platform certificates of `formats.evidence`; the
 event log always travels beside the CSR. A file that holds a TPMS_ATTEST alone is the other form, for which the
@@ -25,7 +25,7 @@ from typing import Annotated, Final
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError
 from proxy_attestation.formats import cbor
-from proxy_attestation.formats.bounds import QUOTE_MAX
+from proxy_attestation.formats.bounds import TPM_EVIDENCE_MAX
 from proxy_attestation.formats.tpm import Attest, PcrSelection, Public, decode_attest, decode_public
 from proxy_attestation.formats.tpm_codes import GENERATED, HASH_SIZES, ST_CERTIFY, ST_QUOTE
 from proxy_attestation.formats.values import Item, Record, as_bytes, as_tuple
@@ -34,8 +34,8 @@ _ATTEST: Final = (1, 512)
 _SIGNATURE: Final = (1, 600)
 _PUBLIC: Final = (1, 800)
 _VALUES_MAX: Final = 256
-_HCL_MAX: Final = 16 * 1024
-_TD_QUOTE_MAX: Final = 32 * 1024
+_HCL_MAX: Final = 8 * 1024
+_TD_QUOTE_MAX: Final = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +124,12 @@ def decode_tpm(data: bytes) -> TpmEvidence:
         FormatError: `evidence.too_large`, `tpm.malformed`.
         AppraisalError: `tpm.attest_type`, `tpm.algorithm`, `tpm.pcr_values`.
     """
-    if len(data) > QUOTE_MAX:
-        raise FormatError(Code.EVIDENCE_TOO_LARGE, f"{len(data)} bytes, at most {QUOTE_MAX} allowed")
+    if len(data) > TPM_EVIDENCE_MAX:
+        raise FormatError(Code.EVIDENCE_TOO_LARGE, f"{len(data)} bytes, at most {TPM_EVIDENCE_MAX} allowed")
     if data[:4] == GENERATED:
         return TpmEvidence(data, decode_attest(data, ST_QUOTE))
     code = Code.TPM_MALFORMED
-    parts = Parts(**_RECORD.read(cbor.decode(data, code, QUOTE_MAX), code))
+    parts = Parts(**_RECORD.read(cbor.decode(data, code, TPM_EVIDENCE_MAX), code))
     together = (parts.certify, parts.certify_signature, parts.key)
     if (any(together) and not all(together)) or (parts.td_quote and not parts.hcl_report):
         raise FormatError(code, "a part without those that belong to it")
