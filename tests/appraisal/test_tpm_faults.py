@@ -1,5 +1,6 @@
 """The TPM walk, one step wrong at a time: every fault of the simulator gives its code, and nothing else is wrong."""
 
+import hashlib
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,9 +17,10 @@ from proxy_attestation.codes import Code
 from proxy_attestation.errors import AppraisalError, FormatError, ProxyAttestationError
 from proxy_attestation.formats.tpm_evidence import decode_tpm
 from proxy_attestation_simulator import tpm_faults
+from proxy_attestation_simulator.keys import derive_key
 from proxy_attestation_simulator.tpm import BOOT, TpmMade, TpmRecipe, TpmVendor, ak_certificate_recipe, make
 from proxy_attestation_simulator.tpm_faults import TPM_FAULTS
-from proxy_attestation_simulator.tpm_structures import LogEvent, PrivateKey, sign
+from proxy_attestation_simulator.tpm_structures import AK_ATTRIBUTES, LogEvent, PrivateKey, public_area, sign
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 VENDOR = TpmVendor.create(NOW)
@@ -109,6 +111,24 @@ def test_a_named_ak_is_trusted_for_this_run_alone() -> None:
     with pytest.raises(AppraisalError) as refused:
         appraise_tpm(evidence, TpmEndorsements(ak_anchors=(made.key_spki,)), ROOTS, NOW)
     assert refused.value.code is Code.TPM_AK_UNTRUSTED
+
+
+def test_the_right_one_of_several_named_aks_is_found() -> None:
+    made = make(VENDOR, TpmRecipe(with_key=False), ak_key=rsa_key())
+    record = cbor2.loads(made.evidence)
+    quote = replace(decode_tpm(record[1]), signature=record[2][6:])  # as tools cut it out
+    others = TpmEndorsements(ak_anchors=(make(VENDOR).ak_spki, made.ak_spki))
+    assert appraise_tpm(quote, others, ROOTS, NOW).body.sig_alg == "RSASSA"
+    with pytest.raises(AppraisalError) as refused:
+        appraise_tpm(quote, TpmEndorsements(ak_anchors=(b"no key",)), ROOTS, NOW)
+    assert refused.value.code is Code.TPM_AK_UNTRUSTED
+
+
+def test_a_key_that_is_named_by_sha1_is_refused() -> None:
+    recipe = TpmRecipe()
+    area = public_area(derive_key(b"proxy-attestation simulated TPM", "tpm ak"), AK_ATTRIBUTES, name_alg="sha1")
+    named = replace(recipe, parts={3: area}, activated_name=b"\0\x04" + hashlib.sha1(area).digest())  # noqa: S324
+    assert code_of(named) == Code.TPM_HASH
 
 
 @pytest.mark.parametrize("pss", [False, True])

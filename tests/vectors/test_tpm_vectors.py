@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from proxy_attestation.appraisal.azure import HardwareLayer, appraise_hcl
 from proxy_attestation.appraisal.bodies import parse_body
 from proxy_attestation.appraisal.claims import TdxClaims
-from proxy_attestation.appraisal.event_log import TDX_REGISTERS, replay
+from proxy_attestation.appraisal.event_log import replay_td
 from proxy_attestation.appraisal.tpm import TpmEndorsements, TpmResult, appraise_tpm
 from proxy_attestation.appraisal.tpm_chain import Purpose, TpmRoots, verify_tpm_chain
 from proxy_attestation.appraisal.tpm_claims import hcl_to_json, tpm_to_json
@@ -139,16 +140,15 @@ def test_a_ccel_leads_to_the_registers_of_its_quote(vectors_dir: Path, name: str
     case = _TDX_LOGS[name]
     body = parse_body(decode_quote(_bytes(vectors_dir, case, "evidence")))
     assert isinstance(body, TdxClaims)
-    signed = dict(enumerate((body.rtmr0, body.rtmr1, body.rtmr2, body.rtmr3), start=1))
     log = _bytes(vectors_dir, case, "eventlog")
     for padding in (b"", b"\xff" * 64, bytes(64)):
-        decoded = decode_event_log(log + padding, Code.TDX_EVENT_LOG_MALFORMED)
-        assert len(decoded.events) + 1 == case["claims"]["events"]
-        layers = replay(decoded, "sha384", signed, TDX_REGISTERS, "tdx")
-        assert [layer.register for layer in layers] == [1, 2, 3]
-    with pytest.raises(AppraisalError) as refused:
-        replay(decoded, "sha384", signed | {2: bytes(48)}, TDX_REGISTERS, "tdx")
-    assert refused.value.code is Code.TDX_EVENT_LOG
+        assert [layer.register for layer in replay_td(log + padding, body)] == [1, 2, 3]
+    decoded = decode_event_log(log, Code.TDX_EVENT_LOG_MALFORMED)
+    assert len(decoded.events) + 1 == case["claims"]["events"]
+    for register in ("rtmr0", "rtmr1", "rtmr2"):
+        with pytest.raises(AppraisalError) as refused:
+            replay_td(log, replace(body, **{register: bytes(48)}))
+        assert refused.value.code is Code.TDX_EVENT_LOG
 
 
 @pytest.mark.parametrize("name", _CERTIFICATES)

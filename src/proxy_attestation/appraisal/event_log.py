@@ -16,9 +16,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from proxy_attestation.appraisal.claims import TdxClaims
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import AppraisalError, FormatError
-from proxy_attestation.formats.event_log import EV_NO_ACTION, EVENT_TYPES, EventLog
+from proxy_attestation.formats.event_log import EV_NO_ACTION, EVENT_TYPES, EventLog, decode_event_log
 from proxy_attestation.formats.tpm_codes import HASH_SIZES
 
 TPM_REGISTERS: Final = range(24)
@@ -69,6 +70,17 @@ class Layer:
     def measured(self) -> tuple[tuple[str, bytes], ...]:
         """(type, data) of the events whose digest covers the data: the only ones to take claims from."""
         return tuple((event.name, event.data) for event in self.events if event.name and event.data is not None)
+
+
+def replay_td(event_log: bytes, body: TdxClaims) -> tuple[Layer, ...]:
+    """Replay a TD's log (CCEL) into the registers of its verified quote.
+
+    Raises:
+        FormatError: `evidence.too_large`, `tdx.event_log_malformed`.
+        AppraisalError: `tdx.event_log`.
+    """
+    signed = dict(enumerate((body.rtmr0, body.rtmr1, body.rtmr2, body.rtmr3), start=TDX_REGISTERS.start))
+    return replay(decode_event_log(event_log, Code.TDX_EVENT_LOG_MALFORMED), "sha384", signed, TDX_REGISTERS, "tdx")
 
 
 def replay(

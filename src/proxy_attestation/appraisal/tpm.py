@@ -25,7 +25,8 @@ With endorsements, the AK is trusted in exactly one way, the first that applies:
      pinned root
   7c Azure: both layers (appraisal.azure)                           hcl_*, and the codes of the hardware's walk
   7d the AK's own certificate leads to a pinned root                ak_certificate, chain, root, expired (tpm_chain)
-  8  SHA-1 signs nothing: an old quote may be read under 7a only    hash
+  8  SHA-1 signs and names nothing: an old quote may be read       hash
+     under 7a only
 
 What the caller MUST still do: compare `bound` with its own binder; judge the PCR values, the pinned registers' unknown
 events, the anchor, and whether a key that no AK certified (a software key) will do. Nothing here says *when* a quote
@@ -48,7 +49,7 @@ from proxy_attestation.appraisal.tpm_chain import Purpose, TpmChain, TpmRoots, v
 from proxy_attestation.appraisal.tpm_claims import TpmClaims
 from proxy_attestation.appraisal.tpm_steps import check_ak, check_certified, check_log, check_values, verifies
 from proxy_attestation.codes import Code
-from proxy_attestation.errors import AppraisalError
+from proxy_attestation.errors import AppraisalError, FormatError
 from proxy_attestation.formats.azure_hcl import HclReport, decode_hcl
 from proxy_attestation.formats.tpm import (
     PublicKey,
@@ -164,14 +165,14 @@ def appraise_tpm(
     # 5
     layers = check_log(endorsements.event_log, pcrs)
     # 6
-    digests = {signature.hash}
+    digests = {signature.hash} | ({evidence.ak.name_alg} if evidence.ak is not None else set())
     if evidence.certified is not None:
-        digests.add(check_certified(evidence.certified, quote, ak, csr_spki))
+        digests |= {check_certified(evidence.certified, quote, ak, csr_spki), evidence.certified.key.name_alg}
     # 7
     trust = _trust(evidence, ak, endorsements, roots, now)
     # 8
     if "sha1" in digests and trust.way != "anchor":
-        raise AppraisalError(Code.TPM_HASH, "signed over a SHA-1 digest")
+        raise AppraisalError(Code.TPM_HASH, "signed over a SHA-1 digest, or a key named by one")
     body = TpmClaims(
         magic=GENERATED,
         type=quote.type.to_bytes(2),
@@ -212,11 +213,18 @@ def _verify_quote(evidence: TpmEvidence, anchors: tuple[bytes, ...]) -> tuple[Pu
     keys = [evidence.ak.key] if evidence.ak is not None else [_anchor_key(der) for der in anchors[:_ANCHORS_MAX]]
     if not keys:
         raise AppraisalError(Code.TPM_ENDORSEMENTS_MISSING, "absent: the attestation key's public area, or the key")
+    refusal: FormatError | AppraisalError = AppraisalError(
+        Code.TPM_SIGNATURE, "the attestation key did not sign the quote"
+    )
     for key in keys:
-        signature = decode_signature(evidence.signature, key)
+        try:
+            signature = decode_signature(evidence.signature, key)
+        except (FormatError, AppraisalError) as error:
+            refusal = error  # a bare signature reads differently for another kind of key: the next one may fit
+            continue
         if verifies(key, signature, evidence.signed):
             return key, signature
-    raise AppraisalError(Code.TPM_SIGNATURE, "the attestation key did not sign the quote")
+    raise refusal
 
 
 def _anchor_key(der: bytes) -> PublicKey:
