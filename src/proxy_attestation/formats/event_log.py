@@ -52,7 +52,13 @@ _RUNS: Final = (
         ),
     ),
     (0x80000010, "EFI_HCRTM_EVENT"),
-    (0x800000E0, "EFI_VARIABLE_AUTHORITY EFI_SPDM_FIRMWARE_BLOB EFI_SPDM_FIRMWARE_CONFIG"),
+    (
+        0x800000E0,
+        (
+            "EFI_VARIABLE_AUTHORITY EFI_SPDM_FIRMWARE_BLOB EFI_SPDM_FIRMWARE_CONFIG "
+            "EFI_SPDM_DEVICE_POLICY EFI_SPDM_DEVICE_AUTHORITY"
+        ),
+    ),
 )
 """Runs of numbers, and the names of the events that have them, without their EV_."""
 EVENT_TYPES: Final[Mapping[int, str]] = {
