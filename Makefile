@@ -21,6 +21,7 @@ demo: setup ## Run the main job end to end, refusals included.
 
 test: setup ## Run every test, then the tests that need no process on each further Python of the machine.
 	@tools/system-packages.sh curl openssl faketime
+	@tools/tpm-library.sh "$(VENV)" || echo "== no TSS binding here: the tests on swtpm skip, and say so"
 	@tools/test.sh "$(VENV)"
 
 test-here: setup ## Run every test on this Python only.

@@ -6,7 +6,7 @@ from pathlib import Path
 import cbor2
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from targets import NOW, amd, aws, collateral, example_certificate, snp_evidence, vendor
+from targets import NOW, amd, aws, collateral, example_certificate, snp_evidence, tpm, vendor
 
 from proxy_attestation.appraisal.snp_certificate import read_amd_certificate
 from proxy_attestation.formats.csr import build_csr
@@ -21,6 +21,7 @@ from proxy_attestation.formats.request import (
 )
 from proxy_attestation.formats.snp_certificates import AMD_ARC
 from proxy_attestation.formats.tee import Tee
+from proxy_attestation.formats.tpm_evidence import decode_tpm
 from proxy_attestation_simulator.amd import TABLE_GUIDS, certificate_table
 from proxy_attestation_simulator.harness import default_policy
 
@@ -104,6 +105,18 @@ def _vek_extensions() -> Iterator[bytes]:
         yield b"".join(bytes([16 * len(oid) - 16 + int(oid[-1]), len(value)]) + value for oid, value in items)
 
 
+def _tpm_structures() -> Iterator[bytes]:
+    record = decode_tpm(tpm().evidence)
+    assert record.ak is not None
+    assert record.certified is not None
+    assert record.signature is not None
+    for number, piece in enumerate((record.signed, record.certified.attest.data, record.ak.data, record.signature)):
+        yield bytes([number]) + piece
+    names = ("quote.msg", "-", "ak.tpmt_public", "quote.tpmt_signature", "hcl_report.bin")
+    for number, file in enumerate(names):
+        yield from (bytes([number]) + path.read_bytes() for path in sorted(VECTORS.glob(f"tpm/*/{file}")))
+
+
 def seeds_for(name: str) -> list[bytes]:
     """Return what a harness begins with; each may be cut by the fuzzer, none is needed."""
     match name:
@@ -121,6 +134,17 @@ def seeds_for(name: str) -> list[bytes]:
             return [_payload(document) for document in _nitro()]
         case "ra-tls":
             return [path.read_bytes() for path in sorted(VECTORS.glob("ratls/*.der"))]
+        case "tpm-structure":
+            return list(_tpm_structures())
+        case "tpm-walk":
+            return [tpm().evidence]
+        case "tpm-certificate":
+            return list(tpm().certificates)
+        case "tpm-file":
+            return [path.read_bytes() for path in sorted(VECTORS.glob("tpm/*/*")) if path.stat().st_size < 8192]
+        case "event-log":
+            logs = (*VECTORS.glob("tpm/*/eventlog.bin"), *VECTORS.glob("dcap/ccel/*ccel_data*"))
+            return [tpm().event_log, *(path.read_bytes() for path in sorted(logs))]
         case "pck-extension":
             return list(_pck())
         case "tcb-info":

@@ -17,15 +17,19 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from proxy_attestation.appraisal.dcap import appraise
 from proxy_attestation.appraisal.dcap_collateral import verify_collateral
 from proxy_attestation.appraisal.endorsements import DcapEndorsements, SnpEndorsements
+from proxy_attestation.appraisal.event_log import replay
 from proxy_attestation.appraisal.nitro import appraise_nitro
 from proxy_attestation.appraisal.roots import Roots, same_for_all
 from proxy_attestation.appraisal.snp import appraise_snp
+from proxy_attestation.appraisal.tpm import Activation, TpmEndorsements, appraise_tpm
+from proxy_attestation.appraisal.tpm_chain import Purpose, TpmRoots, verify_tpm_chain
 from proxy_attestation.authority import wire
 from proxy_attestation.authority.messages import TokenKey
 from proxy_attestation.authority.token import open_token
 from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.detect import detect
 from proxy_attestation.endorsements.detect_snp import detect_snp
+from proxy_attestation.endorsements.detect_tpm import assemble_tpm, detect_tpm
 from proxy_attestation.formats import (
     cbor,
     csr,
@@ -42,8 +46,13 @@ from proxy_attestation.formats import (
     snp_certificates,
     snp_report,
 )
+from proxy_attestation.formats.azure_hcl import decode_hcl
+from proxy_attestation.formats.event_log import decode_event_log
 from proxy_attestation.formats.signed_json import decode_signed_document
 from proxy_attestation.formats.snp_report import Product
+from proxy_attestation.formats.tpm import decode_attest, decode_public, decode_signature
+from proxy_attestation.formats.tpm_codes import ST_CERTIFY, ST_QUOTE
+from proxy_attestation.formats.tpm_evidence import decode_tpm
 from proxy_attestation.loader.config_file import parse_config
 from proxy_attestation.policy.load import parse_policy
 from proxy_attestation.relying_party.expectation_file import parse_expectation
@@ -51,6 +60,7 @@ from proxy_attestation_simulator.amd import AmdVendor
 from proxy_attestation_simulator.amd_recipes import SnpEvidence
 from proxy_attestation_simulator.aws import Aws, derive_p384
 from proxy_attestation_simulator.intel import Vendor
+from proxy_attestation_simulator.tpm import TpmMade, TpmVendor, make
 
 NOW: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
 _TOKEN_KEY: Final = TokenKey(b"key1", b"\x01" * 32, int(NOW.timestamp()) + 3600)
@@ -188,6 +198,58 @@ def _wire(data: bytes) -> None:
         wire.decode_answer(data[1:])
 
 
+@functools.cache
+def tpm() -> TpmMade:
+    """Return good evidence of a TPM."""
+    return make(TpmVendor.create(NOW))
+
+
+@functools.cache
+def _tpm_roots() -> TpmRoots:
+    vendor_ = TpmVendor.create(NOW)
+    return TpmRoots(frozenset({vendor_.pin}), vendor_.issuers)
+
+
+def _tpm_structure(data: bytes) -> None:
+    """The first byte says which structure the others are."""
+    key = decode_public(tpm_public()).key
+    decoders = (
+        lambda rest: decode_attest(rest, ST_QUOTE),
+        lambda rest: decode_attest(rest, ST_CERTIFY),
+        decode_public,
+        lambda rest: decode_signature(rest, key),
+        decode_hcl,
+    )
+    decoders[(data[0] if data else 0) % len(decoders)](data[1:])
+
+
+@functools.cache
+def tpm_public() -> bytes:
+    """Return the public area of that TPM's AK."""
+    ak = decode_tpm(tpm().evidence).ak
+    assert ak is not None
+    return ak.data
+
+
+def _tpm_walk(data: bytes) -> None:
+    made = tpm()
+    activation = Activation(made.activated_name, made.activated_ek)
+    beside = TpmEndorsements(made.certificates, activation, event_log=made.event_log)
+    appraise_tpm(decode_tpm(data), beside, _tpm_roots(), NOW)
+
+
+def _event_log(data: bytes) -> None:
+    log = decode_event_log(data)
+    for alg in log.algorithms:
+        replay(log, alg, {})
+
+
+def _tpm_file(data: bytes) -> None:
+    piece = detect_tpm(data)
+    if piece is not None:
+        assemble_tpm(decode_tpm(decode_tpm(tpm().evidence).signed), (piece,))
+
+
 def _no_file(name: str) -> bytes:
     raise OSError(name)
 
@@ -206,6 +268,11 @@ TARGETS: Final[dict[str, Target]] = {
     "nitro-walk": Target(_nitro_walk, 8192),
     "foreign-cbor": Target(lambda data: cbor.decode_foreign(data, Code.NITRO_MALFORMED, 4096)),
     "ra-tls": Target(_ra_tls, 16384),
+    "tpm-structure": Target(_tpm_structure),
+    "tpm-walk": Target(_tpm_walk, 8192),
+    "tpm-certificate": Target(lambda data: verify_tpm_chain((data,), Purpose.EK, _tpm_roots(), NOW), 8192),
+    "tpm-file": Target(_tpm_file, 8192),
+    "event-log": Target(_event_log, 32768),
     "pck-extension": Target(lambda data: pck.decode_pck_extension(data, Code.SGX_PCK)),
     "tcb-info": Target(_tcb_info, 16384),
     "qe-identity": Target(_qe_identity),

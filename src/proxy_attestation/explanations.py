@@ -9,6 +9,7 @@ from proxy_attestation.codes import Code, Explanation
 from proxy_attestation.explanations_appraisal import APPRAISAL
 from proxy_attestation.explanations_nitro import NITRO
 from proxy_attestation.explanations_snp import SNP
+from proxy_attestation.explanations_tpm import TPM
 
 # (cause, fix)
 _OTHER: Final[dict[Code, tuple[str, str]]] = {
@@ -291,4 +292,5 @@ EXPLANATIONS: Final[dict[Code, Explanation]] = {
     **APPRAISAL,
     **NITRO,
     **SNP,
+    **TPM,
 }

@@ -4,6 +4,10 @@ from typing import Final
 
 QUOTE_MAX: Final = 64 * 1024
 EVENT_LOG_MAX: Final = 256 * 1024
+EVENTS_MAX: Final = 2048
+"""Events of one log. The longest seen has 45; a boot loader that measures each command makes some hundreds."""
+TPM_EVIDENCE_MAX: Final = 32 * 1024
+"""The record around TPM structures. With an HCL report and a TD quote it has some 10 KiB."""
 CSR_MAX: Final = 16 * 1024
 """The CSR without its attestation attribute."""
 MESSAGE_MAX: Final = 512 * 1024
