@@ -203,3 +203,44 @@ def test_print_the_table(vectors_dir: Path) -> None:
     print("\nexit  expected    code                            case")
     for row in sorted(_TABLE, key=lambda row: row[7:]):
         print("   " + row)
+
+
+_TPM_CASES: Final = [
+    case
+    for case in (json.loads(_INDEX.read_text())["vectors"] if _INDEX.is_file() else [])
+    if case["platform"] == "tpm"
+]
+_BESIDE: Final = (
+    "signature_raw",
+    "signature_tpmt",
+    "ak_tpmt_public",
+    "pcrs",
+    "pcrs_tpm2tools",
+    "eventlog",
+    "hcl_report",
+)
+# What the index says of its own checks; the HCL report is a layer of its own, which these runs do not verify.
+_TPM_REMARKS: Final = {"pcr_digest_matches_values", "eventlog_replay_matches", "eventlog_events", "nonce", "hcl"}
+
+
+@pytest.mark.parametrize("case", _TPM_CASES, ids=[case["id"] for case in _TPM_CASES])
+def test_the_verdict_on_tpm_evidence(case: Case, vectors_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {role: vectors_dir / path for role, path in case["files"].items()}
+    certificate = "certificate" in files
+    arguments = [str(files["certificate" if certificate else "quote"]), "--tee", "tpm", "--json"]
+    arguments += ["--roots", str(files["chain" if certificate else "ak_public"])]
+    for role in ("chain",) if certificate else _BESIDE:
+        arguments += ["--endorsements", str(files[role])] if role in files else []
+    arguments += ["--at", case["verify_at"]] if case["verify_at"] else []
+    if "nonce" in case["claims"]:
+        arguments += ["--expect", f"extra_data={case['claims']['nonce']}"]
+    status, result = _appraise(arguments, monkeypatch)
+    _TABLE.append(f"{status}  {case['expected']:<10}  {result['code'] or '-':<30}  {case['id']}")
+    if case["expected"] != "accept":
+        assert status in (3, 4)
+        assert result["code"] in set(Code)
+        return
+    assert (status, result["code"], result["unverified"]) == (0, None, None)
+    if not certificate:
+        expected = {name: value for name, value in case["claims"].items() if name not in _TPM_REMARKS}
+        assert {name: result["claims"].get(name) for name in expected} == expected

@@ -180,7 +180,7 @@ class Claims:
 def body_to_json(body: Body) -> dict[str, object]:
     """Return a body by the vendor's field names: bytes in hex (memory order), numbers and booleans as they are."""
     if isinstance(body, NitroClaims):
-        return nitro_to_json(body)
+        return nitro_to_json(body) | {name: value.hex() for name, value in body.measurements.items()}
     if isinstance(body, SnpClaims):
         return snp_to_json(body)
     result: dict[str, object] = {}

@@ -9,6 +9,7 @@ from proxy_attestation.appraisal.roots import VENDOR_ROOTS
 from proxy_attestation.cli.demands import parse_demands
 from proxy_attestation.cli.evidence_file import parse_time, read_input
 from proxy_attestation.cli.output import json_option, print_json
+from proxy_attestation.cli.tpm_verdict import TPM, is_tpm, judge_tpm
 from proxy_attestation.cli.verdict import (
     Acceptance,
     Verdict,
@@ -28,7 +29,7 @@ from proxy_attestation.policy.load import load_policy
 
 @click.command("appraise")
 @click.argument("evidence", metavar="EVIDENCE")
-@click.option("--tee", type=click.Choice([str(tee) for tee in Tee]), help="The only kind of TEE to accept.")
+@click.option("--tee", type=click.Choice([*map(str, Tee), TPM]), help="The only kind of TEE to accept.")
 @click.option(
     "--endorsements",
     metavar="FILE|DIR",
@@ -142,7 +143,7 @@ def command(
         )
     policy = load_policy(policy_file) if policy_file is not None else None
     acceptance = Acceptance(
-        tee=Tee(tee) if tee is not None else None,
+        tee=tee,
         statuses=tuple(dict.fromkeys((UP_TO_DATE, *allow_tcb))),
         allow_debug=allow_debug,
         demands=parse_demands(expect, least),
@@ -151,6 +152,8 @@ def command(
     )
     now = parse_time(at) if at is not None else datetime.now(UTC)
     data = read_input(evidence, MESSAGE_MAX)
+    if is_tpm(data, acceptance):
+        return _print(judge_tpm(data, endorsements, roots, now, acceptance), as_json=as_json)
     try:
         anchors = load_roots(roots) if roots else VENDOR_ROOTS
         material = load_material(endorsements)

@@ -26,7 +26,7 @@ class _Type(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """One claim: its type, its size in bytes where it is hex, the code of a mismatch, whether it has an order."""
+    """One claim: its type, its size in bytes where it is hex (0 is any), a mismatch's code, whether it has an order."""
 
     type: _Type
     size: int
@@ -35,13 +35,31 @@ class _Claim:
 
 
 _NUMBERS: Final = (PinKind.NUMBER, PinKind.AT_LEAST)
+_KINDS: Final = {PinKind.NUMBER: _Type.NUMBER, PinKind.AT_LEAST: _Type.NUMBER, PinKind.WORD: _Type.TEXT}
 _CLAIMS: Final[Mapping[str, _Claim]] = {
     "tee": _Claim(_Type.TEXT, 0, Code.POLICY_TEE),
     **{
-        key.claim: _Claim(_Type.NUMBER if key.kind in _NUMBERS else _Type.HEX, key.size, key.code, key.kind in _NUMBERS)
+        key.claim: _Claim(_KINDS.get(key.kind, _Type.HEX), key.size, key.code, key.kind in _NUMBERS)
         for pins in PINS.values()
         for key in pins.values()
     },
+    **{
+        name: _Claim(_Type.HEX, 0, Code.POLICY_CLAIM)
+        for name in ("extra_data", "pcr_digest", "nonce", "public_key", "user_data", "qualified_signer")
+    },
+    **{f"pcr{number}": _Claim(_Type.HEX, 0, Code.POLICY_MEASUREMENT) for number in range(24)},
+    # AMD's documents write these two as numbers, and so do the claims.
+    "policy": _Claim(_Type.TEXT, 0, Code.POLICY_ATTRIBUTES),
+    "platform_info": _Claim(_Type.TEXT, 0, Code.POLICY_ATTRIBUTES),
+    **{
+        f"{name}_tcb": _Claim(_Type.HEX, 8, Code.POLICY_SVN, ordered=True)
+        for name in ("reported", "committed", "current", "launch")
+    },
+    "chip_id": _Claim(_Type.HEX, 64, Code.POLICY_CLAIM),
+    "signing_key": _Claim(_Type.TEXT, 0, Code.POLICY_CLAIM),
+    "module_id": _Claim(_Type.TEXT, 0, Code.POLICY_CLAIM),
+    "ak_trust": _Claim(_Type.TEXT, 0, Code.POLICY_CLAIM),
+    "key_certified": _Claim(_Type.BOOLEAN, 0, Code.POLICY_CLAIM),
     "cpu_svn": _Claim(_Type.HEX, 16, Code.POLICY_SVN, ordered=True),
     "tee_tcb_svn": _Claim(_Type.HEX, 16, Code.POLICY_SVN, ordered=True),
     "tee_tcb_svn_2": _Claim(_Type.HEX, 16, Code.POLICY_SVN, ordered=True),
@@ -156,14 +174,14 @@ def _parse(text: str, option: str) -> tuple[str, object]:
     try:
         return name, _READERS[claim.type](value, claim)
     except ValueError as error:
-        size = f" of {claim.size} bytes" if claim.type is _Type.HEX else ""
+        size = f" of {claim.size} bytes" if claim.type is _Type.HEX and claim.size else ""
         raise UsageError(f"{option} {name}: {value!r} is not {claim.type.value}{size}") from error
 
 
 def _read_hex(text: str, claim: _Claim) -> str:
     digits = text.lower().removeprefix("0x")
     data = bytes.fromhex(digits)
-    if data.hex() != digits or len(data) != claim.size:
+    if data.hex() != digits or (claim.size and len(data) != claim.size):
         raise ValueError(text)
     return digits
 

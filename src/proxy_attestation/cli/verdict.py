@@ -28,7 +28,7 @@ from proxy_attestation.formats.dcap_quote import Quote
 from proxy_attestation.formats.ra_tls import require_bound
 from proxy_attestation.formats.request import ApplicationKind, KeyOrigin, Names, Request, RuntimeClaims
 from proxy_attestation.formats.snp_report import SnpReport
-from proxy_attestation.formats.tee import Tee, debug_code, tcb_status_code
+from proxy_attestation.formats.tee import debug_code, tcb_status_code
 from proxy_attestation.policy.decide import decide
 from proxy_attestation.policy.model import Policy, Workload
 
@@ -46,7 +46,7 @@ class Acceptance:
         workload: the policy's entry; None without policy.
     """
 
-    tee: Tee | None
+    tee: str | None
     statuses: tuple[str, ...]
     allow_debug: bool
     demands: Demands
@@ -91,7 +91,7 @@ def judge(data: bytes, material: Material, roots: Roots, now: datetime, acceptan
     try:
         pieces = read_evidence(data)
     except (AppraisalError, FormatError) as error:
-        return _vek_verdict(data, material, roots, now, acceptance) or _refused(error, acceptance)
+        return _vek_verdict(data, material, roots, now, acceptance) or refused(error, acceptance)
     verdicts = [_judge(given, material, roots, now, acceptance) for given in pieces]
     return next((verdict for verdict in verdicts if verdict.code is not None), verdicts[0])
 
@@ -107,9 +107,9 @@ def _judge(given: Given, material: Material, roots: Roots, now: datetime, accept
         claims = _appraise(given, endorsements, material, roots, now)
     except EvidenceRefusedError as error:
         signed = _signed_claims(evidence, error.body) | _platform_claims(given, endorsements, roots, now)
-        return _refused(_with_debug(error, error.body, acceptance), acceptance, claims=signed)
+        return refused(_with_debug(error, error.body, acceptance), acceptance, claims=signed)
     except (AppraisalError, FormatError) as error:
-        return _refused(error, acceptance, unverified=_signed_claims(evidence, body_of(evidence)))
+        return refused(error, acceptance, unverified=_signed_claims(evidence, body_of(evidence)))
     mismatches = tuple(_mismatches(claims, acceptance))
     return Verdict(
         code=mismatches[0].code if mismatches else None,
@@ -153,7 +153,7 @@ def _vek_verdict(
         amd = snp_endorsements((*pieces, *material.amd))
         extensions, anchor = appraise_vek(amd, roots.amd, now, crl_required=False)
     except (AppraisalError, FormatError) as error:
-        return _refused(error, acceptance)
+        return refused(error, acceptance)
     claims = vek_to_json(extensions) | {"anchor_spki_sha256": anchor.hex()}
     mismatches = tuple(check_demands(claims, acceptance.demands))
     code = mismatches[0].code if mismatches else None
@@ -165,8 +165,8 @@ def refuse_input(error: ProxyAttestationError, data: bytes, acceptance: Acceptan
     try:
         (given, *_) = read_evidence(data)
     except (AppraisalError, FormatError):
-        return _refused(error, acceptance)
-    return _refused(error, acceptance, unverified=_signed_claims(given.evidence, body_of(given.evidence)))
+        return refused(error, acceptance)
+    return refused(error, acceptance, unverified=_signed_claims(given.evidence, body_of(given.evidence)))
 
 
 def find_workload(policy: Policy, name: str | None) -> Workload:
@@ -185,13 +185,14 @@ def find_workload(policy: Policy, name: str | None) -> Workload:
     return policy.workloads[name]
 
 
-def _refused(
+def refused(
     error: ProxyAttestationError,
     acceptance: Acceptance,
     *,
     claims: dict[str, object] | None = None,
     unverified: dict[str, object] | None = None,
 ) -> Verdict:
+    """Return the verdict that an error is."""
     workload = acceptance.workload.name if acceptance.workload else None
     return Verdict(error.code, error.detail, (), claims or None, unverified or None, workload, error.exit_status)
 
