@@ -15,7 +15,7 @@ from pathlib import Path
 import clients
 from cryptography import x509
 from refusals import REFUSALS, Refusal
-from world import APP_NAME, World, say, step
+from world import APP_NAME, OTHERS, World, say, step
 
 
 def issue_and_check(world: World, stack: ExitStack) -> None:
@@ -36,6 +36,18 @@ def issue_and_check(world: World, stack: ExitStack) -> None:
     step("The claims in the certificate, checked against an expectation")
     print(world.run("verify", world.http_address, "--root", str(world.root_pem), "--expect", str(world.expectation),
                     "--server-name", APP_NAME))  # fmt: skip
+
+    step("The same application on other machines, by the same proxy")
+    for tee in OTHERS:
+        with ExitStack() as machine:
+            address = world.load_other(machine, tee)
+            said = json.loads(
+                world.quiet("verify", address, "--root", str(world.root_pem), "--expect", str(world.expect_other(tee)),
+                            "--server-name", f"{tee}.example.org", "--json")
+            )  # fmt: skip
+            claims = said["peer"]
+            measured = next(name for name in ("mr_td", "measurement", "pcr0") if name in claims["measurements"])
+            say(f"{tee:<6} {measured} {claims['measurements'][measured][:32]}...  verified against the same root")
 
     step("A renewal under an open connection")
     before, after, calls = clients.renew_under_connection(world)

@@ -18,6 +18,8 @@ PROXY = str(BIN / "proxy-attestation")
 SIMULATOR = str(BIN / "proxy-attestation-simulator")
 APPLICATION = ROOT / "examples" / "example_application" / "example.wat"
 APP_NAME = "app.example.org"
+OTHERS = ("tdx", "snp", "nitro")
+ROOTS = ("root.der", "amd-ark-milan.der", "aws-root.der")
 WAIT_SECONDS = 60
 
 
@@ -51,6 +53,7 @@ class World:
         self.real_url = ""
         self.real_pin = ""
         self.application = ""
+        self.application_pin = ""
         self._started = 0
 
     def run(self, *arguments: str) -> str:
@@ -60,13 +63,19 @@ class World:
 
     def make_authority(self) -> None:
         """Make the vendor, the policy, the authority, and a second authority that is real."""
-        self._output([SIMULATOR, "vendor", str(self.vendor)])
+        self._output([SIMULATOR, "vendor", str(self.vendor), "--all"])
         application = self.application = self._index(APPLICATION)
         measured = json.loads(self._output([SIMULATOR, "measure", "--json", "--", PROXY]))["sgx"]
         self._write_policy(measured["mr_enclave"], application)
+        with self.policy.open("a") as policy:
+            for tee in OTHERS:
+                pins = self._output([SIMULATOR, "measure", "--tee", tee, "--", PROXY])
+                policy.write(f'\n[[workload]]\nname = "example-{tee}"\n{pins}dns = ["{tee}.example.org"]\n')
+                policy.write(f"{self.application_pin}\nowner = {{ shared = true }}\n")
         self.run("policy", "check", str(self.policy))
         suffix = ("--trust-domain", "example.org", "--dns", "example.org", "--policy", str(self.policy), "--json")
-        made = json.loads(self.run("init", str(self.state), *suffix, "--simulated", str(self.vendor / "root.der")))
+        roots = [part for name in ROOTS for part in ("--simulated", str(self.vendor / name))]
+        made = json.loads(self.run("init", str(self.state), *suffix, *roots))
         self.root_pin = made["root_pin"]
         shutil.copytree(self.vendor / "endorsements", self.state / "endorsements", dirs_exist_ok=True)
         self.real_pin = json.loads(self._output([PROXY, "init", str(self.real_state), *suffix, "--real"]))["root_pin"]
@@ -95,6 +104,29 @@ class World:
         self.http_address = addresses["http"]
         self.app_grpc_address = addresses["grpc"]
         say(f"listening: gRPC {self.app_grpc_address}, HTTP {self.http_address}")
+
+    def load_other(self, stack: ExitStack, tee: str) -> str:
+        """Start a loader on a simulated machine of another kind; return where its application answers HTTP."""
+        config = self.write_app(
+            self.directory / f"{tee}.toml", tee=tee, workload=f"example-{tee}", name=f"{tee}.example.org"
+        )
+        load = [PROXY, "load", str(config), "--attester", "simulator:{fd}", "--json", "--wait", "10"]
+        command = [SIMULATOR, "run", "--dir", str(self.vendor), "--tee", tee, "--", *load]
+        ready = self._start(stack, command, lambda event: event.get("event") == "ready")
+        return next(str(entry["address"]) for entry in ready["listeners"] if entry["protocol"] == "http")
+
+    def expect_other(self, tee: str) -> Path:
+        """Write what a client expects of the workload on another kind of machine."""
+        path = self.directory / f"expect-{tee}.toml"
+        path.write_text(
+            f'trust_domain = "example.org"\nroot_pin = "{self.root_pin}"\nname = "example-{tee}"\ntee = "{tee}"\n'
+            f'simulated = true\ndns = ["{tee}.example.org"]\n'
+        )
+        return path
+
+    def quiet(self, *arguments: str) -> str:
+        """Run one `proxy-attestation` command and return what it printed."""
+        return self._output([PROXY, *arguments])
 
     def loader(self, config: Path, *faults: str) -> list[str]:
         """Return the command that runs a loader in a simulated enclave with some faults."""
@@ -127,11 +159,14 @@ class World:
             "pin": self.root_pin,
             "name": APP_NAME,
             "application": str(APPLICATION),
+            "workload": "example-app",
+            "tee": "sgx",
             **changes,
         }
         path.write_text(
             f'proxy = "{values["url"]}"\nroot_pin = "{values["pin"]}"\ntrust_domain = "example.org"\n'
-            f'workload = "example-app"\ntee = "sgx"\nlifetime = "1h"\ncontrol = "{path.stem}.sock"\n\n'
+            f'workload = "{values["workload"]}"\ntee = "{values["tee"]}"\n'
+            f'lifetime = "1h"\ncontrol = "{path.stem}.sock"\n\n'
             f'[names]\ndns = ["{values["name"]}"]\n\n'
             '[[listener]]\naddress = "127.0.0.1:0"\nprotocol = "grpc"\n\n'
             '[[listener]]\naddress = "127.0.0.1:0"\nprotocol = "http"\n\n'
@@ -143,10 +178,13 @@ class World:
         index = self.directory / "reproducibility_index"
         index.write_text(f"{application}  example.wat\n")
         digest = self._index(index)
+        self.application_pin = (
+            f'application = {{ index = "reproducibility_index", sha256 = "{digest}", paths = ["example.wat"] }}'
+        )
         self.policy.write_text(
             'version = 1\ntrust_domain = "example.org"\nmax_lifetime = "24h"\n\n'
             f'[[workload]]\nname = "example-app"\ntee = "sgx"\nmr_enclave = ["{mr_enclave}"]\n'
-            f'application = {{ index = "reproducibility_index", sha256 = "{digest}", paths = ["example.wat"] }}\n'
+            f"{self.application_pin}\n"
             f'tcb = ["UpToDate"]\ndns = ["{APP_NAME}"]\nowner = {{ shared = true }}\n'
         )
 

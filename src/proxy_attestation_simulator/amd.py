@@ -56,6 +56,7 @@ TABLE_GUIDS: Final = {
     "ark": UUID("c0b406a4-a803-4952-9743-3fb6014cd0ae"),
     "crl": UUID("92f81bc3-5811-4d3d-97ff-d19f88dc67ea"),
 }
+_MEASUREMENT_AT: Final = 0x090
 
 
 class AmdVendor:
@@ -101,9 +102,9 @@ class AmdVendor:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise SimulatorError(f"{directory} holds no simulated vendor of SEV-SNP machines: {error}") from error
 
-    def save(self, directory: Path) -> None:
-        """Write `amd.json` (which holds all keys, mode 0600), and for each line `amd-ark-<line>.der`."""
-        for line in LINES:
+    def save(self, directory: Path, lines: Iterable[str] = tuple(LINES)) -> None:
+        """Write `amd.json` (which holds all keys, mode 0600), and for each of the lines `amd-ark-<line>.der`."""
+        for line in lines:
             write(directory / f"amd-ark-{line.lower()}.der", self.authority(line, "ark"))
             for role in _SERIAL:
                 self.key(f"{line} {role}")
@@ -237,7 +238,7 @@ class AmdPlatform:
             0x000: struct.pack("<IIQ", version, 1, 0x30000),
             0x030: struct.pack("<II", 0, 1) + self.tcb + struct.pack("<QI", 0x25, 4 * (self.kind == "VLEK")),
             REPORT_DATA_AT: report_data,
-            0x090: derive(self.vendor.secret, "measurement", 48),
+            _MEASUREMENT_AT: derive(self.vendor.secret, "measurement", 48),
             0x140: derive(self.vendor.secret, f"report id {self._seed}", 32) + b"\xff" * 32,
             0x180: self.tcb + (self.line.cpuid if version > 2 else b""),
             0x1A0: self.chip_id,
@@ -256,6 +257,7 @@ class AmdPlatform:
         *,
         version: int = 5,
         now: datetime | None = None,
+        measurement: bytes | None = None,
         fault: str | Iterable[str] = (),
     ) -> SnpEvidence:
         """Make a report, its certificates and the vendor's revocation list.
@@ -264,12 +266,16 @@ class AmdPlatform:
             report_data: 64 bytes.
             version: 2 to 5.
             now: aware, for the list; the vendor's own time by default.
+            measurement: 48 bytes, instead of the one that follows from the secret.
             fault: one fault, or several applied in order; see `amd_faults`.
 
         Raises:
             SimulatorError: there is no such version or fault.
         """
-        recipe = SNP_FAULTS.apply_all(self.recipe(report_data, version=version, now=now), "snp", fault)
+        recipe = self.recipe(report_data, version=version, now=now)
+        if measurement is not None:
+            recipe = recipe.put(_MEASUREMENT_AT, measurement)
+        recipe = SNP_FAULTS.apply_all(recipe, "snp", fault)
         return self.vendor.make(recipe, self._seed)
 
     def _vek(self) -> VekRecipe:

@@ -5,23 +5,29 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
 from proxy_attestation_simulator import __version__
+from proxy_attestation_simulator.amd_faults import SNP_FAULTS
+from proxy_attestation_simulator.aws_faults import NITRO_FAULTS
 from proxy_attestation_simulator.collateral import Options
 from proxy_attestation_simulator.collateral_faults import COLLATERAL_FAULTS
 from proxy_attestation_simulator.errors import SimulatorError
 from proxy_attestation_simulator.faults import Registry
 from proxy_attestation_simulator.files import write_endorsements
 from proxy_attestation_simulator.intel import Vendor
+from proxy_attestation_simulator.machines import TEES, measured, quoting, save_others
 from proxy_attestation_simulator.measure import measure_command
 from proxy_attestation_simulator.pins import claims_of, policy_lines
+from proxy_attestation_simulator.platform import Platform
 from proxy_attestation_simulator.quote_faults import QUOTE_FAULTS
+from proxy_attestation_simulator.quoting import Quote
 from proxy_attestation_simulator.runner import run as run_program
 
 _TEES: Final = ("sgx", "tdx")
+"""Those with collateral of Intel's."""
 _EXIT_USAGE: Final = 2
 _EXIT_INTERRUPTED: Final = 130
 _R = TypeVar("_R")
@@ -55,7 +61,8 @@ def group() -> None:
 
 @group.command()
 @click.argument("directory", metavar="D", type=_DIRECTORY)
-def vendor(directory: Path) -> None:
+@click.option("--all", "every", is_flag=True, help="Make vendors of SEV-SNP machines and Nitro enclaves too (seconds).")
+def vendor(directory: Path, *, every: bool) -> None:
     """Make a vendor in the directory D.
 
     \b
@@ -63,6 +70,11 @@ def vendor(directory: Path) -> None:
       D/root.der, D/root.pem         its root, for `proxy-attestation init --simulated`
       D/endorsements/{sgx,tdx}/      collateral for `--endorsements` and for STATE/endorsements
       D/vendor.json                  its secret; whoever has it can make quotes that the root vouches for
+
+    \b
+    With --all also:
+      D/amd-ark-milan.der, D/aws-root.der    further roots: give `init` one --simulated for each
+      D/endorsements/snp/                    AMD's certificates and revocation list
     """  # noqa: D301 - click needs a real backspace before text that it must not wrap
     if (directory / "vendor.json").exists():
         raise SimulatorError(f"{directory} holds a vendor already; write newer collateral with `collateral`")
@@ -75,6 +87,8 @@ def vendor(directory: Path) -> None:
     click.echo(f"root pin      {made.root_pin.hex()}")
     click.echo(f"mr_signer     {made.mr_signer.hex()}")
     click.echo(f"endorsements  {directory / 'endorsements'}")
+    for name, path in (save_others(directory, now) if every else {}).items():
+        click.echo(f"{name} root      {path}")
 
 
 @group.command()
@@ -127,7 +141,7 @@ def collateral(
 
 @group.command(context_settings=_COMMAND_FOLLOWS)
 @click.option("--dir", "directory", metavar="D", type=_EXISTING, help="The vendor, for mr_signer.")
-@click.option("--tee", type=click.Choice(_TEES), help="Only for this TEE; both by default.")
+@click.option("--tee", type=click.Choice(TEES), help="Only for this TEE; all by default.")
 @click.option("--claim", metavar="NAME", help="Print this one value and nothing else, such as mr_enclave or mr_td.")
 @click.option("--index", "show_index", is_flag=True, help="Print the lines whose digest the measurement is.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: tee -> claim -> value.")
@@ -157,7 +171,7 @@ def measure(
         click.echo(measurement.index, nl=False)
         return
     signer = None if directory is None else Vendor.load(directory).mr_signer
-    wanted = _TEES if tee is None else (tee,)
+    wanted = TEES if tee is None else (tee,)
     claims = {name: claims_of(name, measurement, signer) for name in wanted}
     if claim is not None:
         click.echo(_one_claim(claims, claim))
@@ -172,7 +186,7 @@ def measure(
 @click.option(
     "--dir", "directory", metavar="D", type=_EXISTING, required=True, help="The vendor that made the platform."
 )
-@click.option("--tee", type=click.Choice(_TEES), default="sgx", show_default=True, help="What the platform is.")
+@click.option("--tee", type=click.Choice(TEES), default="sgx", show_default=True, help="What the platform is.")
 @click.option("--quote-version", type=click.IntRange(3, 5), help="3 (SGX's default), 4 (TDX's default) or 5.")
 @click.option("--body-type", type=click.IntRange(1, 3), help="Of a v5 TDX quote: 2 is TDX 1.0, 3 TDX 1.5 (default).")
 @click.option("--seed", default="0", show_default=True, help="Tells machines of the vendor apart.")
@@ -195,32 +209,44 @@ def run(
     SIGQUIT, SIGUSR1 and SIGUSR2 are forwarded.
 
     On the socket: u32 big-endian length, then CBOR; {1: report data of 64 bytes} is answered with {1: quote}, or with
-    {2: text}. Requests may be sent one after the other; answers come in their order.
+    {2: text}; for Nitro {2: nonce, 3: public key} stand beside the report data. Requests may be sent one after the
+    other; answers come in their order.
 
     \b
     Examples:
       ... run --dir D -- proxy-attestation load app.toml --attester simulator:{fd}
       ... run --dir D --tee tdx --quote-version 5 --fault debug -- proxy-attestation load app.toml ...
     """  # noqa: D301 - click needs a real backspace before text that it must not wrap
-    platform = Vendor.load(directory).platform(tee, seed=seed)
     measurement = measure_command(command)
-    measured = {"mr_enclave": measurement.mr_enclave} if tee == "sgx" else {"mr_td": measurement.mr_td}
-
-    def quote(report_data: bytes) -> bytes:
-        return platform.quote(report_data, version=quote_version, body_type=body_type, fault=faults, **measured)
-
-    quote(bytes(64))  # a fault or version that cannot be is said before the program starts
-    ((name, value),) = measured.items()
+    name, value = measured(tee, measurement)
+    if tee not in _TEES and (quote_version is not None or body_type is not None):
+        raise SimulatorError("--quote-version and --body-type are for SGX and TDX")
+    quote = (
+        quoting(tee, directory, measurement, seed, faults)
+        if tee not in _TEES
+        else _intel(
+            Vendor.load(directory).platform(tee, seed=seed),
+            {"version": quote_version, "body_type": body_type, "fault": faults, name: value},
+        )
+    )
+    quote(bytes(64), b"", b"")  # a fault or version that cannot be is said before the program starts
     suffix = f", faults: {', '.join(faults)}" if faults else ""
     click.echo(f"SIMULATED {tee} platform, {name} {value.hex()}{suffix}", err=True)
     return run_program(command, quote)
+
+
+def _intel(platform: Platform, options: dict[str, Any]) -> Quote:
+    return lambda report_data, _nonce, _key: platform.quote(report_data, **options)
 
 
 @group.command("faults")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def list_faults(as_json: bool) -> None:
     """List the faults: of quotes (for `run`) and of collateral (for `collateral`), each with the code it provokes."""
-    kinds = {"run": _describe(QUOTE_FAULTS), "collateral": _describe(COLLATERAL_FAULTS)}
+    kinds = {
+        "run": [*_describe(QUOTE_FAULTS), *_describe(SNP_FAULTS), *_describe(NITRO_FAULTS)],
+        "collateral": _describe(COLLATERAL_FAULTS),
+    }
     if as_json:
         click.echo(json.dumps([{"command": kind, **fault} for kind, faults in kinds.items() for fault in faults]))
         return

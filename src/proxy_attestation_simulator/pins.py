@@ -3,11 +3,19 @@
 from dataclasses import fields
 from typing import Final
 
+from proxy_attestation_simulator.machines import LINE, registers
 from proxy_attestation_simulator.measure import Measurement
 from proxy_attestation_simulator.platform import sgx_body, td_body
 
-_LISTED: Final = ("mr_enclave", "mr_signer", "mr_td", "rtmr0", "rtmr1", "rtmr2", "rtmr3", "mr_config_id")
+_LISTED: Final = (
+    "mr_enclave", "mr_signer", "mr_td", "rtmr0", "rtmr1", "rtmr2", "rtmr3", "mr_config_id", "measurement", "pcr0",
+    "pcr1", "pcr2",
+)  # fmt: skip
 _MASKED: Final = ("td_attributes", "xfam")
+_SNP_LINES: Final = (
+    "vmpl = 0", 'policy = "0000030000000000"', 'policy_mask = "ffffffffffffffff"', f'product = ["{LINE}"]',
+    "min_tcb_bootloader = 4", "min_tcb_tee = 0", "min_tcb_snp = 24", "min_tcb_microcode = 219",
+)  # fmt: skip
 _UNTOLD: Final = ("report_data", "tee_tcb_svn", "tee_tcb_svn_2", "cpu_svn", "mr_seam", "mr_service_td")
 
 
@@ -15,10 +23,14 @@ def claims_of(tee: str, measurement: Measurement, mr_signer: bytes | None) -> di
     """Return what a good quote claims of a measured program, by the claims' names: hex and numbers.
 
     Args:
-        tee: "sgx" or "tdx".
+        tee: one of `machines.TEES`.
         measurement: of the program.
         mr_signer: the vendor's, or None to leave it out.
     """
+    if tee == "nitro":
+        return {f"pcr{number}": value.hex() for number, value in registers(measurement).items()}
+    if tee == "snp":
+        return {"measurement": measurement.mr_td.hex()}
     body = sgx_body((), mr_signer or b"") if tee == "sgx" else td_body(b"")
     claims: dict[str, str | int] = {}
     for field in fields(body):
@@ -32,7 +44,7 @@ def claims_of(tee: str, measurement: Measurement, mr_signer: bytes | None) -> di
 
 def policy_lines(tee: str, claims: dict[str, str | int]) -> str:
     """Return lines of TOML that pin these claims, for a `[[workload]]` or an expectation file."""
-    lines = [f'tee = "{tee}"']
+    lines = [f'tee = "{tee}"', *(_SNP_LINES if tee == "snp" else ())]
     for name in _LISTED:
         if name in claims:
             lines.append(f'{name} = ["{claims[name]}"]')

@@ -1,7 +1,8 @@
 """The quoting service of a simulated platform, on a stream socket that only the measured program has.
 
 A frame is a u32 big-endian length and that many bytes of CBOR. The request is `{1: report data, 64 bytes}` in its one
-deterministic encoding; the answer is `{1: quote}`, or `{2: text}` where there is no quote. Requests are answered in
+deterministic encoding, with `{2: nonce, 3: public key}` beside it where the TEE has such slots; the answer is
+`{1: quote}`, or `{2: text}` where there is no quote. Requests are answered in
 order. A request of another form gets `{2: text}` too; one that declares more than 1 KiB ends the connection after
 that answer, since nobody could tell where the next one begins.
 """
@@ -9,7 +10,7 @@ that answer, since nobody could tell where the next one begins.
 import socket
 import struct
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 import cbor2
 
@@ -18,17 +19,21 @@ from proxy_attestation_simulator.errors import SimulatorError
 FRAME_MAX: Final = 1024
 REPORT_DATA_SIZE: Final = 64
 
-_REQUEST_HEAD: Final = b"\xa1\x01\x58\x40"  # a map of one pair; key 1; a byte string of 64 bytes
+_SLOT_MAX: Final = 512
 _QUOTE: Final = 1
 _ERROR: Final = 2
 
 
-def serve(connection: socket.socket, quote: Callable[[bytes], bytes]) -> None:
+Quote: TypeAlias = Callable[[bytes, bytes, bytes], bytes]
+"""Makes evidence over 64 bytes of report data, a nonce and a public key; the last two may be empty."""
+
+
+def serve(connection: socket.socket, quote: Quote) -> None:
     """Answer requests until the other end closes.
 
     Args:
         connection: a stream socket; the caller closes it.
-        quote: makes a quote over 64 bytes of report data.
+        quote: makes evidence.
     """
     try:
         while (head := _receive(connection, 4)) is not None:
@@ -45,14 +50,24 @@ def serve(connection: socket.socket, quote: Callable[[bytes], bytes]) -> None:
         return  # the other end went away, or the caller closed the connection
 
 
-def answer(body: bytes, quote: Callable[[bytes], bytes]) -> dict[int, bytes | str]:
+def answer(body: bytes, quote: Quote) -> dict[int, bytes | str]:
     """Answer one request, given without its length."""
-    if len(body) != len(_REQUEST_HEAD) + REPORT_DATA_SIZE or not body.startswith(_REQUEST_HEAD):
+    try:
+        request = cbor2.loads(body)
+    except (cbor2.CBORError, ValueError, TypeError, RecursionError):
+        request = None
+    if not isinstance(request, dict) or cbor2.dumps(request) != body or not _is_request(request):
         return {_ERROR: "a request is {1: report data of 64 bytes} in deterministic CBOR"}
     try:
-        return {_QUOTE: quote(body[len(_REQUEST_HEAD) :])}
+        return {_QUOTE: quote(request[1], request.get(2, b""), request.get(3, b""))}
     except SimulatorError as error:
         return {_ERROR: str(error)}
+
+
+def _is_request(request: dict[object, object]) -> bool:
+    sized = all(isinstance(value, bytes) and 0 < len(value) <= _SLOT_MAX for value in request.values())
+    data = request.get(1)
+    return list(request) in ([1], [1, 2, 3]) and sized and isinstance(data, bytes) and len(data) == REPORT_DATA_SIZE
 
 
 def _send(connection: socket.socket, message: dict[int, bytes | str]) -> None:

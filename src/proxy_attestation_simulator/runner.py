@@ -6,11 +6,11 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from proxy_attestation_simulator.errors import SimulatorError
-from proxy_attestation_simulator.quoting import serve
+from proxy_attestation_simulator.quoting import Quote, serve
 
 _FORWARDED: Final = (
     signal.SIGTERM,
@@ -26,7 +26,7 @@ _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _SIGNALLED: Final = 128
 
 
-def run(command: Sequence[str], quote: Callable[[bytes], bytes]) -> int:
+def run(command: Sequence[str], quote: Quote) -> int:
     """Start a program, serve quotes to it until it ends, and return its exit status.
 
     `{fd}` in the command becomes the number of the descriptor that it inherits. SIGTERM, SIGINT, SIGHUP, SIGQUIT,
@@ -35,7 +35,7 @@ def run(command: Sequence[str], quote: Callable[[bytes], bytes]) -> int:
 
     Args:
         command: the program and its arguments.
-        quote: makes a quote over 64 bytes of report data.
+        quote: makes evidence, see `quoting`.
 
     Returns:
         The program's exit status; 128 and the signal's number where a signal ended it, as shells say it.

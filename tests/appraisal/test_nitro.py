@@ -152,10 +152,10 @@ def test_a_document_that_answers_a_challenge_is_of_its_life(before: int, fresh: 
     body = body_of(appraise_nitro(decode_nitro(GOOD), ROOTS, NOW))
     now = NOW + timedelta(seconds=before)
     if fresh:
-        check_fresh(body, now, timedelta(seconds=120))
+        check_fresh(body.timestamp_ms, now, timedelta(seconds=120))
         return
     with pytest.raises(AppraisalError) as refused:
-        check_fresh(body, now, timedelta(seconds=120))
+        check_fresh(body.timestamp_ms, now, timedelta(seconds=120))
     assert refused.value.code is Code.NITRO_TIMESTAMP
 
 

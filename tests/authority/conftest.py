@@ -311,7 +311,7 @@ def make_state(tmp_path: Path, policy_file: Path, vendor_root: bytes, clock: Clo
             trust_domain="example.org",
             dns=["example.org"],
             policy=policy_file,
-            simulated_root=vendor_root if simulated else None,
+            simulated_roots=[vendor_root] if simulated else [],
             now=clock(),
         )
         return state

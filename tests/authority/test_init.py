@@ -71,7 +71,7 @@ class TestInit:
             "keys/issuing-1.key": (False, "0o600"),
             "ledger.sqlite": (False, "0o600"),
             "anchors": (True, "0o700"),
-            "anchors/simulated-root.der": (False, "0o600"),
+            "anchors/simulated-root-1.der": (False, "0o600"),
             "endorsements": (True, "0o700"),
             "run": (True, "0o700"),
         }
@@ -80,7 +80,7 @@ class TestInit:
         spki = root.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         assert root.public_bytes(Encoding.DER) == made.root
         assert hashlib.sha256(spki).digest() == made.settings.root_spki_sha256
-        assert (state / "anchors" / "simulated-root.der").read_bytes() == vendor_root
+        assert (state / "anchors" / "simulated-root-1.der").read_bytes() == vendor_root
         key = (state / "keys" / "root.key").read_bytes()
         assert load_pem_private_key(key, None).public_key() == root.public_key()
         assert key.startswith(b"-----BEGIN PRIVATE KEY-----")
@@ -96,7 +96,7 @@ class TestInit:
     def test_a_real_one_names_its_keys_and_trusts_the_pinned_vendors(
         self, make: Callable[..., Made], tmp_path: Path
     ) -> None:
-        made = make(simulated_root=None)
+        made = make(simulated_roots=[])
         root = x509.load_der_x509_certificate(made.root)
         assert root.subject.rfc4514_string() == "CN=example.org Proxy Attestation Root G1,O=FILE KEYS"
         assert list((tmp_path / "state" / "anchors").iterdir()) == []
@@ -134,7 +134,7 @@ class TestInit:
         assert oct(stat.S_IMODE((tmp_path / "state").stat().st_mode)) == "0o700"
 
     def test_a_root_in_pem_is_taken(self, make: Callable[..., Made], vendor_root: bytes) -> None:
-        make(simulated_root=x509.load_der_x509_certificate(vendor_root).public_bytes(Encoding.PEM))
+        make(simulated_roots=[x509.load_der_x509_certificate(vendor_root).public_bytes(Encoding.PEM)])
 
     def test_a_directory_that_is_not_empty_is_refused(self, make: Callable[..., Made], tmp_path: Path) -> None:
         (tmp_path / "state").mkdir()
@@ -179,7 +179,7 @@ class TestInit:
     @pytest.mark.parametrize("data", [b"", b"no certificate", b"-----BEGIN CERTIFICATE-----\n", b"\x30" * 20000])
     def test_a_simulated_root_that_is_none(self, make: Callable[..., Made], data: bytes) -> None:
         with pytest.raises(ConfigurationError) as caught:
-            make(simulated_root=data)
+            make(simulated_roots=[data])
         assert caught.value.code is Code.CONFIGURATION_MALFORMED
 
     def test_a_simulated_root_that_is_not_self_signed(
@@ -189,12 +189,12 @@ class TestInit:
         spoiled = bytearray(root.public_bytes(Encoding.DER))
         spoiled[-1] ^= 1
         with pytest.raises(ConfigurationError) as caught:
-            make(simulated_root=bytes(spoiled))
+            make(simulated_roots=[bytes(spoiled)])
         assert caught.value.code is Code.CONFIGURATION_MALFORMED
 
     def test_a_real_vendor_is_no_simulated_one(self, make: Callable[..., Made], vectors_dir: Path) -> None:
         with pytest.raises(UsageError):
-            make(simulated_root=(vectors_dir / "anchors" / "intel-sgx-root-ca.der").read_bytes())
+            make(simulated_roots=[(vectors_dir / "anchors" / "intel-sgx-root-ca.der").read_bytes()])
 
     @pytest.mark.parametrize(
         ("old", "new"),
@@ -348,7 +348,7 @@ class TestOpening:
     def test_other_anchors_than_it_was_made_with(
         self, state: Path, make_state: Callable[..., Path], clock: Any, what: str
     ) -> None:
-        anchor = state / "anchors" / "simulated-root.der"
+        anchor = state / "anchors" / "simulated-root-1.der"
         pem = (make_state("other") / "root.pem").read_bytes()
         if what == "none":
             anchor.unlink()

@@ -99,7 +99,7 @@ def state(tmp_path: Path, policy_file: Path, vendor_root: bytes) -> Path:
         trust_domain="example.org",
         dns=["example.org"],
         policy=policy_file,
-        simulated_root=vendor_root,
+        simulated_roots=[vendor_root],
         now=datetime.now(UTC),
     )
     return made

@@ -16,10 +16,10 @@ from proxy_attestation_simulator.quoting import FRAME_MAX, serve
 REQUEST = cbor2.dumps({1: bytes(range(64))})
 
 
-def _quote(report_data: bytes) -> bytes:
+def _quote(report_data: bytes, nonce: bytes, key: bytes) -> bytes:
     if report_data == bytes(64):
         raise SimulatorError("no quote for zeros")
-    return b"quote over " + report_data
+    return b"quote over " + report_data + nonce + key
 
 
 def _frame(body: bytes) -> bytes:
@@ -63,6 +63,11 @@ def test_a_request_is_answered_with_a_quote(connection: socket.socket) -> None:
         assert _answer(connection) == {1: b"quote over " + report_data}
 
 
+def test_a_nonce_and_a_key_may_stand_beside_the_report_data(connection: socket.socket) -> None:
+    connection.sendall(_frame(cbor2.dumps({1: bytes(range(64)), 2: b"nonce", 3: b"key"})))
+    assert _answer(connection) == {1: b"quote over " + bytes(range(64)) + b"noncekey"}
+
+
 def test_requests_in_flight_together_are_answered_in_order(connection: socket.socket) -> None:
     several = [bytes([number]) * 64 for number in range(1, 20)]
     connection.sendall(b"".join(_frame(cbor2.dumps({1: report_data})) for report_data in several))
@@ -87,6 +92,10 @@ def test_a_request_may_arrive_byte_by_byte(connection: socket.socket) -> None:
         cbor2.dumps({2: bytes(64)}),
         cbor2.dumps({1: "x" * 64}),
         cbor2.dumps({1: bytes(64), 2: 0}),
+        cbor2.dumps({1: bytes(range(64)), 2: b"nonce"}),
+        cbor2.dumps({1: bytes(range(64)), 2: b"nonce", 3: b""}),
+        cbor2.dumps({1: bytes(range(64)), 2: b"nonce", 3: bytes(513)}),
+        cbor2.dumps({3: b"key", 2: b"nonce", 1: bytes(range(64))}),
         cbor2.dumps([1, bytes(64)]),
         b"\xbf" + REQUEST[1:] + b"\xff",
         b"\xa1\x18\x01" + REQUEST[2:],

@@ -10,8 +10,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from proxy_attestation.appraisal.claims import body_to_json
 from proxy_attestation.appraisal.nitro import appraise_nitro
+from proxy_attestation.appraisal.nitro_claims import NitroClaims, nitro_to_json
 from proxy_attestation.appraisal.roots import AWS_NITRO_ROOT, Roots, same_for_all
 from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.detect_nitro import nitro_root
@@ -63,7 +63,8 @@ def _judge(vectors_dir: Path, case: dict[str, Any]) -> tuple[str, dict[str, obje
     except ProxyAttestationError as error:
         return str(error.code), None
     assert now < result.valid_until
-    claims = body_to_json(result.body)
+    assert isinstance(result.body, NitroClaims)
+    claims = nitro_to_json(result.body)
     if result.body.debug and not case.get("policy", {}).get("allow_debug"):
         return str(Code.NITRO_DEBUG), claims
     return "accepted", claims

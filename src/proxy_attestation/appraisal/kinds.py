@@ -1,7 +1,7 @@
 """All kinds of evidence under one roof: what is read first, and which walk judges it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
 from proxy_attestation.appraisal.bodies import parse_body
@@ -9,7 +9,7 @@ from proxy_attestation.appraisal.claims import Body, Claims
 from proxy_attestation.appraisal.dcap import DcapAppraiser
 from proxy_attestation.appraisal.dcap_collateral import DcapCollateral, verify_collateral
 from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor, SnpEndorsements
-from proxy_attestation.appraisal.nitro import appraise_nitro
+from proxy_attestation.appraisal.nitro import appraise_nitro, check_fresh
 from proxy_attestation.appraisal.nitro_claims import claims_of
 from proxy_attestation.appraisal.roots import Roots
 from proxy_attestation.appraisal.snp import SnpResult, appraise_snp
@@ -29,6 +29,8 @@ Collateral: TypeAlias = DcapCollateral | SnpCollateral
 Parsed: TypeAlias = Quote | SnpReport | NitroDocument
 """Evidence that was read and not yet believed; `bound` is what a binder must equal."""
 
+_NITRO_AGE: Final = timedelta(seconds=120)
+"""A document answers a challenge, which lives no longer (`authority.token.CHALLENGE_LIFETIME`)."""
 _DECODERS: Final[Mapping[Tee, Callable[[bytes], Parsed]]] = {
     Tee.SGX: decode_quote,
     Tee.TDX: decode_quote,
@@ -122,7 +124,9 @@ class Appraiser:
             FormatError, AppraisalError, UnavailableError: as the walk of that kind says.
         """
         if isinstance(evidence, NitroDocument):
-            return appraise_nitro(evidence, self._roots, now), None
+            claims = appraise_nitro(evidence, self._roots, now)
+            check_fresh(evidence.timestamp_ms, now, _NITRO_AGE)
+            return claims, None
         if isinstance(evidence, SnpReport):
             return self._appraise_snp(evidence, platform_certificates, now)
         return self._dcap.appraise(evidence, platform_certificates, now)

@@ -31,7 +31,7 @@ from itertools import pairwise
 from typing import Final
 
 from proxy_attestation.appraisal.claims import Claims
-from proxy_attestation.appraisal.nitro_claims import NitroClaims, claims_of
+from proxy_attestation.appraisal.nitro_claims import claims_of
 from proxy_attestation.appraisal.refusal import refuse
 from proxy_attestation.appraisal.roots import Roots
 from proxy_attestation.appraisal.x509_chain import (
@@ -100,7 +100,7 @@ def appraise_nitro(document: NitroDocument, roots: Roots, now: datetime) -> Clai
     )
 
 
-def check_fresh(body: NitroClaims, now: datetime, age: timedelta) -> None:
+def check_fresh(timestamp_ms: int, now: datetime, age: timedelta) -> None:
     """Check that a document was made at most `age` before `now`, and not after it; the clocks may differ by a minute.
 
     Raises:
@@ -108,8 +108,8 @@ def check_fresh(body: NitroClaims, now: datetime, age: timedelta) -> None:
     """
     now_ms = int(now.timestamp() * 1000)
     earliest, latest = (now_ms + delta // timedelta(milliseconds=1) for delta in (-age - _SKEW, _SKEW))
-    if not earliest <= body.timestamp_ms <= latest:
-        raise AppraisalError(Code.NITRO_TIMESTAMP, f"made at {body.timestamp_ms} ms, outside {earliest} to {latest}")
+    if not earliest <= timestamp_ms <= latest:
+        raise AppraisalError(Code.NITRO_TIMESTAMP, f"made at {timestamp_ms} ms, outside {earliest} to {latest}")
 
 
 def _chain(root: Certificate, document: NitroDocument) -> tuple[Certificate, ...]:

@@ -12,7 +12,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from proxy_attestation.appraisal.roots import VENDOR_ROOTS
+from proxy_attestation.appraisal.roots import VENDOR_ROOTS, every_pin
 from proxy_attestation.authority import cas
 from proxy_attestation.authority import settings as rules
 from proxy_attestation.authority import state as layout
@@ -55,7 +55,7 @@ def init_state(
     trust_domain: str,
     dns: Sequence[str],
     policy: Path,
-    simulated_root: bytes | None,
+    simulated_roots: Sequence[bytes],
     now: datetime,
 ) -> Made:
     """Make an authority.
@@ -65,7 +65,7 @@ def init_state(
         trust_domain: the SPIFFE trust domain.
         dns: the suffixes under which its certificates may carry DNS names.
         policy: the policy file; it is copied, with the indexes that it names.
-        simulated_root: the root certificate (DER or PEM) of the simulated vendor whose evidence it takes; None for a
+        simulated_roots: the root certificates (DER or PEM) of the simulated vendors whose evidence it takes; none for a
             real authority.
         now: aware UTC.
 
@@ -80,11 +80,11 @@ def init_state(
     suffixes = tuple(sorted(set(dns)))
     if not rules.are_suffixes(suffixes):
         raise UsageError(f"--dns: 1 to {rules.DNS_SUFFIXES_MAX} DNS names in lower case, without a dot in front")
-    anchors = {} if simulated_root is None else dict([layout.read_anchor(simulated_root, "--simulated")])
-    if not VENDOR_ROOTS.intel.isdisjoint(anchors.values()):
+    anchors = dict(layout.read_anchor(root, "--simulated") for root in simulated_roots)
+    if not every_pin(VENDOR_ROOTS).isdisjoint(anchors.values()):
         raise UsageError("--simulated: this is a real vendor's root; use --real")
     settings = Settings(
-        simulated=simulated_root is not None, trust_domain=trust_domain, key_origin=FileKeys.origin, dns=suffixes,
+        simulated=bool(simulated_roots), trust_domain=trust_domain, key_origin=FileKeys.origin, dns=suffixes,
         root_spki_sha256=bytes(32), anchors=frozenset(anchors.values()),
     )  # fmt: skip
     loaded = load_policy(policy)
@@ -146,8 +146,8 @@ def _write(
     for name, content in files.items():
         (state / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(state / name, content)
-    for anchor in anchors:
-        write_private(state / layout.ANCHORS / "simulated-root.der", anchor)
+    for number, anchor in enumerate(anchors, 1):
+        write_private(state / layout.ANCHORS / f"simulated-root-{number}.der", anchor)
     write_private(state / layout.LEDGER, b"")
     ledger = Ledger.create(state / layout.LEDGER)
     try:

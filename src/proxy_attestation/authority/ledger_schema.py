@@ -45,7 +45,7 @@ CREATE TABLE ca (
 
 CREATE TABLE floor (
     issuer TEXT NOT NULL,
-    tee TEXT NOT NULL CHECK (tee IN ('sgx', 'tdx')),
+    tee TEXT NOT NULL CHECK (tee IN ('sgx', 'tdx', 'snp')),
     fmspc BLOB NOT NULL CHECK (length(fmspc) BETWEEN 1 AND 16),
     evaluation_number INTEGER NOT NULL CHECK (evaluation_number >= 0),
     issue_date INTEGER NOT NULL CHECK (issue_date >= 0),

@@ -33,7 +33,9 @@ from proxy_attestation.formats.bounds import CERTIFICATE_MAX
     "--simulated",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     metavar="ROOT.der",
-    help="Take evidence of a simulated vendor with this root, and of nobody else. For tests and demonstrations.",
+    multiple=True,
+    help="Take evidence of a simulated vendor with this root, and of nobody else; may be repeated. For tests and "
+    "demonstrations.",
 )
 @json_option
 def command(
@@ -43,7 +45,7 @@ def command(
     dns: tuple[str, ...],
     policy: Path,
     real: bool,
-    simulated: Path | None,
+    simulated: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Make an authority in STATE, a directory that is empty or not there.
@@ -57,14 +59,14 @@ def command(
       proxy-attestation init /var/lib/proxy --trust-domain example.org --dns example.org \\
           --policy policy.toml --real
     """
-    if real == (simulated is not None):
+    if real == bool(simulated):
         raise UsageError("say what evidence the authority takes: either --real or --simulated ROOT.der")
     made = init_state(
         state,
         trust_domain=trust_domain,
         dns=dns,
         policy=policy,
-        simulated_root=None if simulated is None else _read(simulated),
+        simulated_roots=[_read(path) for path in simulated],
         now=datetime.now(UTC),
     )
     if as_json:

@@ -51,7 +51,7 @@ AUTHORITY_FRAME_MAX: Final = 1024 * 1024
 EXPECTATION_FILE_MAX: Final = 64 * 1024
 ROOTS_MAX: Final = 8
 """Roots that one relying party trusts, or one root bundle holds."""
-SNP_CERTIFICATES_MAX: Final = 32
+SNP_CERTIFICATES_MAX: Final = 24
 """Certificates of AMD's that one appraisal looks through: the proxy's own and the peer's."""
 SNP_CRL_MAX: Final = 16 * 1024
 """One revocation list of AMD's, of which one appraisal looks through `SNP_CRLS_MAX`. A real one has 866 bytes."""

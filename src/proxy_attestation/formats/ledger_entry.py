@@ -1,6 +1,7 @@
 """An entry of the issuance ledger: deterministic CBOR of at most 4 KiB, digests only (`proto/ledger-entry.cddl`)."""
 
 import hashlib
+from collections.abc import Set
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -53,7 +54,7 @@ class LedgerEntry:
         status: the AR4SI tier, key 12.
         measurements: key 13, in the order of the claims.
         names_sha256: 32 bytes, over deterministic CBOR of the sorted names, key 14.
-        tcb_evaluation_number: key 15.
+        tcb_evaluation_number: key 15; None for a TEE whose vendor has no such number.
         claims_sha256: 32 bytes, of the claims set in the leaf, key 16.
         request_sha256: 32 bytes, key 17.
     """
@@ -78,8 +79,10 @@ class LedgerEntry:
 
 _ENTRY: Final = Record(LedgerEntry)
 _CERTIFICATE: Final = frozenset({1, 2, 3, 5, 6, 7, 8, 18})
+_TCB_EVALUATION: Final = 15
+"""In a leaf's entry where the TEE's vendor has such a number."""
 _KEYS: Final[dict[EntryKind, frozenset[int]]] = {
-    EntryKind.LEAF: _CERTIFICATE | {9, 10, 11, 12, 13, 14, 15, 16, 17},
+    EntryKind.LEAF: _CERTIFICATE | {9, 10, 11, 12, 13, 14, 16, 17},
     EntryKind.POLICY: frozenset({1, 11, 18}),
     EntryKind.CA_EVENT: _CERTIFICATE,
     EntryKind.OWNERSHIP: frozenset({1, 8, 14, 18}),
@@ -100,12 +103,17 @@ def encode_entry(entry: LedgerEntry) -> bytes:
         FormatError: `authority.profile`, when the entry lacks a field of its kind, or has one too many or too long.
     """
     content = {1: ENTRY_VERSION, **_ENTRY.write(entry)}
-    if content.keys() != _KEYS[entry.kind]:
+    if not _fits(entry.kind, content.keys()):
         raise FormatError(Code.AUTHORITY_PROFILE, f"fields {list(content)} in an entry of kind {entry.kind.name}")
     data = cbor.encode_ordered(content)
     if len(data) > LEDGER_ENTRY_MAX:
         raise FormatError(Code.AUTHORITY_PROFILE, f"an entry of {len(data)} bytes")
     return data
+
+
+def _fits(kind: EntryKind, keys: Set[int | str]) -> bool:
+    optional = {_TCB_EVALUATION} if kind is EntryKind.LEAF else set()
+    return keys - optional == _KEYS[kind]
 
 
 def decode_entry(data: bytes) -> LedgerEntry:
@@ -120,6 +128,6 @@ def decode_entry(data: bytes) -> LedgerEntry:
         raise FormatError(code, "not a ledger entry")
     as_uint(decoded.pop(1, None), code, ENTRY_VERSION, ENTRY_VERSION)
     entry = LedgerEntry(**_ENTRY.read(decoded, code))
-    if {1, *decoded} != _KEYS[entry.kind]:
+    if not _fits(entry.kind, {1, *decoded}):
         raise FormatError(code, f"fields {list(decoded)} in an entry of kind {entry.kind.name}")
     return entry

@@ -172,7 +172,7 @@ class CollateralStore:
         tee, fmspc = key
         try:
             raised = await self._authority.raise_floor(endorsements)
-        except UnavailableError as error:
+        except ProxyAttestationError as error:
             if error.code is Code.AUTHORITY_UNAVAILABLE:
                 raise
             return f"{tee} {fmspc.hex()}: {error}"
