@@ -35,6 +35,7 @@ from proxy_attestation.formats.bounds import (
     COLLATERAL_DOCUMENT_MAX,
     SNP_CERTIFICATES_MAX,
     SNP_CRL_MAX,
+    TIME_MAX,
 )
 
 MISMATCHES: Final = (
@@ -185,7 +186,7 @@ class TestMessages:
         assert messages.decode_issued(through(messages.encode_issued(issued))) == issued
 
     def test_a_floor(self) -> None:
-        for floor in (Floor(), Floor(0xFFFFFFFF, 1 << 40, (1 << 160) - 1, (1 << 160) - 1)):
+        for floor in (Floor(), Floor(0xFFFFFFFF, TIME_MAX, (1 << 160) - 1, (1 << 160) - 1)):
             assert messages.decode_floor(through(messages.encode_floor(floor))) == floor
 
     def test_a_set_of_collateral(self) -> None:
@@ -248,7 +249,7 @@ class TestMessages:
             ((3, 5), b""),
             ((3, 6), b"x"),
             ((3, 8), "tomorrow"),
-            ((3, 8), 1 << 40),
+            ((3, 8), TIME_MAX + 1),
             ((4,), [1, 2]),
             ((4, 0), 1 << 32),
             ((4, 2), 5),

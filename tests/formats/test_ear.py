@@ -109,6 +109,7 @@ SUB = (266, "sgx")
         ("short nonce", altered((10,), b"x" * 31)),
         ("no expiry", altered((4,), ...)),
         ("text as expiry", altered((4,), "soon")),
+        ("issued after the calendar's end", altered((6,), 253_402_300_800)),
         ("unknown claim", altered((256,), b"x")),
         ("no submodule", altered((266,), {})),
         ("unknown tee", altered((266,), {"sev": {}})),

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import Annotated, TypeAlias
 
-from proxy_attestation.formats.arrays import TIME_MAX, Size
+from proxy_attestation.formats.arrays import Size
 from proxy_attestation.formats.bounds import (
     CERTIFICATE_MAX,
     COLLATERAL_DOCUMENT_MAX,
     SNP_CERTIFICATES_MAX,
     SNP_CRL_MAX,
     SNP_CRLS_MAX,
+    TIME_MAX,
 )
 
 Piece: TypeAlias = Annotated[bytes | None, Size(1, COLLATERAL_DOCUMENT_MAX)]

@@ -12,8 +12,8 @@ from proxy_attestation.appraisal.claims import Claims
 from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor, SnpEndorsements
 from proxy_attestation.appraisal.kinds import Endorsements
 from proxy_attestation.authority.wire import MALFORMED
-from proxy_attestation.formats.arrays import TIME_MAX, Array, Chosen, Size, exactly
-from proxy_attestation.formats.bounds import CERTIFICATE_MAX, CLAIMS_MAX, REQUEST_MAX
+from proxy_attestation.formats.arrays import Array, Chosen, Size, exactly
+from proxy_attestation.formats.bounds import CERTIFICATE_MAX, CLAIMS_MAX, REQUEST_MAX, TIME_MAX
 from proxy_attestation.formats.tee import Tee
 
 _T = TypeVar("_T")

@@ -25,10 +25,9 @@ from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar, get_args,
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError
+from proxy_attestation.formats.bounds import TIME_MAX
 from proxy_attestation.formats.values import as_bool, as_bytes, as_list, as_member, as_tuple, as_uint
 
-TIME_MAX: Final = 1 << 40
-"""Seconds since the epoch."""
 _PLAIN_BITS: Final = 63
 
 _T = TypeVar("_T")
@@ -206,10 +205,7 @@ def _large(value: object, code: Code, minimum: int, maximum: int, length: int) -
 
 
 def _moment(value: object, code: Code) -> datetime:
-    try:
-        return datetime.fromtimestamp(as_uint(value, code, TIME_MAX), UTC)
-    except (ValueError, OverflowError) as error:
-        raise FormatError(code, "a time beyond the calendar") from error
+    return datetime.fromtimestamp(as_uint(value, code, TIME_MAX), UTC)
 
 
 _SIZED: Final[Mapping[Any, Callable[..., Any]]] = {bytes: as_bytes, str: _text, int: _integer}

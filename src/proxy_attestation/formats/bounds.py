@@ -27,6 +27,8 @@ ADVISORIES_MAX: Final = 256
 CLAIMS_MAX: Final = 2 * 1024
 LEDGER_ENTRY_MAX: Final = 4 * 1024
 CBOR_DEPTH_MAX: Final = 8
+TIME_MAX: Final = 253_402_300_799
+"""Seconds since the epoch: 9999-12-31T23:59:59Z, where X.509's years end (RFC 5280, 4.1.2.5), and Python's."""
 ENDORSEMENT_FILES_MAX: Final = 1000
 """Files that one call loads endorsements from; directories nested at most `ENDORSEMENT_DEPTH_MAX` deep."""
 ENDORSEMENT_DEPTH_MAX: Final = 3

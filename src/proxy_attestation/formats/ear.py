@@ -17,7 +17,7 @@ from cryptography.hazmat import asn1
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError
 from proxy_attestation.formats import cbor, cmw
-from proxy_attestation.formats.bounds import CLAIMS_MAX
+from proxy_attestation.formats.bounds import CLAIMS_MAX, TIME_MAX
 from proxy_attestation.formats.request import KeyOrigin
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.formats.values import (
@@ -48,7 +48,6 @@ CONTRAINDICATED: Final = 96
 # Claims of EAT (RFC 9711) and EAR around the one submodule. Those inside it stand beside the fields of `LeafClaims`.
 _EXP, _IAT, _NONCE, _EAT_PROFILE, _SUBMODS, _VERIFIER = 4, 6, 10, 265, 266, 1004
 _TOP: Final = frozenset({_EXP, _IAT, _NONCE, _EAT_PROFILE, _SUBMODS, _VERIFIER})
-_TIME_MAX: Final = 1 << 40
 _DIGEST: Final = (32,)
 _U16: Final = (0xFFFF,)
 _POLICY_ID: Final = "sha256:"
@@ -99,7 +98,7 @@ def _tcb(value: object, code: Code) -> tuple[str, int, int, tuple[str, ...]]:
     status, date, number, advisories = as_list(value, code, 4, 4)
     return (
         as_text(status, code, 64),
-        as_uint(date, code, _TIME_MAX),
+        as_uint(date, code, TIME_MAX),
         as_uint(number, code, 0xFFFFFFFF),
         as_tuple(advisories, code, 0, 64, as_text, 32),
     )
@@ -236,8 +235,8 @@ def decode_claims_set(data: bytes) -> LeafClaims:
     if fields["status"] == CONTRAINDICATED and not fields["debug"]:
         raise FormatError(code, "contraindicated, and not because of debug")
     return LeafClaims(
-        issued_at=as_uint(top[_IAT], code, _TIME_MAX),
-        expires_at=as_uint(top[_EXP], code, _TIME_MAX),
+        issued_at=as_uint(top[_IAT], code, TIME_MAX),
+        expires_at=as_uint(top[_EXP], code, TIME_MAX),
         nonce=as_bytes(top[_NONCE], code, 32),
         build=as_text(verifier[1], code, 64),
         tee=as_member(name, code, Tee),

@@ -10,12 +10,11 @@ from typing import Annotated, Final
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError
 from proxy_attestation.formats import cbor
-from proxy_attestation.formats.bounds import LEDGER_ENTRY_MAX
+from proxy_attestation.formats.bounds import LEDGER_ENTRY_MAX, TIME_MAX
 from proxy_attestation.formats.request import Names
 from proxy_attestation.formats.values import Item, Record, as_bytes, as_member, as_text, as_tuple, as_uint
 
 ENTRY_VERSION: Final = 1
-_TIME_MAX: Final = 1 << 40
 
 
 class EntryKind(IntEnum):
@@ -33,7 +32,7 @@ def _bytes(key: int, length: int = 32) -> Item:
 
 
 def _number(key: int) -> Item:
-    return Item(key, as_uint, (_TIME_MAX,), absent=None)
+    return Item(key, as_uint, (TIME_MAX,), absent=None)
 
 
 @dataclass(frozen=True, slots=True)

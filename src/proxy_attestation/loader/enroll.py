@@ -25,6 +25,7 @@ from proxy_attestation.attester.model import Attester
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError, PeerError, UnavailableError
 from proxy_attestation.formats.binder import bind
+from proxy_attestation.formats.bounds import TIME_MAX
 from proxy_attestation.formats.csr import build_csr, spki_of
 from proxy_attestation.formats.ear import LeafClaims, decode_extension
 from proxy_attestation.formats.evidence import Evidence, encode_evidence
@@ -36,8 +37,6 @@ from proxy_attestation.v1 import proxy_attestation_pb2 as v1
 
 _CHALLENGE_MAX: Final = timedelta(seconds=120)
 _SKEW: Final = timedelta(seconds=60)
-_TIME_MAX: Final = 253402300800
-"""The first second of the year 10000, which `datetime` does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,4 +194,4 @@ def _window(answer: v1.GetSignedCertificateResponse) -> tuple[datetime, datetime
 
 
 def _time(seconds: int) -> datetime | None:
-    return datetime.fromtimestamp(seconds, UTC) if 0 < seconds < _TIME_MAX else None
+    return datetime.fromtimestamp(seconds, UTC) if 0 < seconds <= TIME_MAX else None
