@@ -71,7 +71,7 @@ def enclave(now: datetime) -> Enclave:
 
 @pytest.fixture(scope="module")
 def kinds(
-    vendor: Vendor, amd: AmdVendor, ark_pins: ArkPins, enclave: Enclave, now: datetime,
+    *, vendor: Vendor, amd: AmdVendor, ark_pins: ArkPins, enclave: Enclave, now: datetime,
     endorsements: Callable[..., DcapEndorsements],
 ) -> Kinds:  # fmt: skip
     roots = Roots(frozenset({vendor.root_pin}), ark_pins, frozenset({enclave.vendor.root_pin}))
@@ -303,7 +303,7 @@ def test_a_nitro_document_answers_a_challenge(
     seconds: int,
     fresh: bool,
     kinds: Kinds,
-    now: datetime,  # noqa: FBT001 - a column of the table
+    now: datetime,
 ) -> None:
     """120 s, and the clocks may differ by 60 s."""
     moment = now + timedelta(seconds=seconds)

@@ -126,8 +126,7 @@ def test_the_ledger_itself_lets_no_floor_of_amds_sink(issuer: Issuer, set_of: An
     for sql in (
         "UPDATE floor SET issue_date = issue_date - 1 WHERE tee = 'snp'",
         "DELETE FROM floor WHERE tee = 'snp'",
-        "INSERT INTO floor SELECT issuer, 'nitro', fmspc, evaluation_number, issue_date, pck_crl_number,"
-        " root_crl_number FROM floor WHERE tee = 'snp'",
+        "INSERT INTO floor SELECT issuer, 'nitro', fmspc, 0, 0, pck_crl_number, root_crl_number FROM floor",
     ):
         with pytest.raises(sqlite3.IntegrityError):
             connection.execute(sql)
@@ -184,6 +183,8 @@ def claims_of(amd: AmdVendor, aws: Aws, set_of: Any, issuer: Issuer, clock: Any)
         from proxy_attestation.appraisal.kinds import verify_endorsements  # noqa: PLC0415 - a worker's alone
 
         roots = same_for_all(issuer.hello().anchors)
+        data: bytes
+        certificates: tuple[bytes, ...]
         if tee is Tee.NITRO:
             data, certificates = aws.enclave().document(nonce=b"n", public_key=b"k", user_data=b"u"), ()
         else:

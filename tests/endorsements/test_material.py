@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxy_attestation.appraisal.endorsements import DcapEndorsements, SnpEndorsements
-from proxy_attestation.appraisal.kinds import verify_endorsements
+from proxy_attestation.appraisal.kinds import Endorsements, verify_endorsements
 from proxy_attestation.appraisal.roots import Roots
 from proxy_attestation.appraisal.snp_certificate import read_amd_certificate
 from proxy_attestation.codes import Code
@@ -81,7 +81,8 @@ def test_a_directory_of_two_vendors(mixed: Path, vendor: Vendor, amd: AmdVendor,
     assert same(milan, of_line(amd, lists, "Milan"))
     assert same(genoa, of_line(amd, lists, "Genoa"))
     roots = Roots(frozenset({vendor.root_pin}), {line: frozenset({amd.ark_pin(line)}) for line in Product})
-    for one in (*intel, milan, genoa):
+    sets: list[Endorsements] = [*intel, milan, genoa]
+    for one in sets:
         assert verify_endorsements(one, roots, NOW).valid_until > NOW
 
 
@@ -124,7 +125,7 @@ def test_a_chain_as_kds_serves_it(tmp_path: Path, amd: AmdVendor, lists: Mapping
     assert found.crls == (lists["Milan"],)
 
 
-def test_certificates_of_chips_belong_to_no_set(mixed: Path, amd: AmdVendor, lists: Mapping[str, bytes]) -> None:
+def test_certificates_of_chips_belong_to_no_set(mixed: Path, amd: AmdVendor) -> None:
     before = snp_sets(load_material([mixed]).amd)
     for kind in ("VCEK", "VLEK"):
         vek = amd.platform("Milan", kind).evidence(bytes(64)).certificates[0]

@@ -384,7 +384,7 @@ def test_choosing_looks_at_both_numbers(publish: Any, roots: Roots, clock: Any) 
 
 
 def test_reports_are_signed_for_once_the_set_is_there(
-    *, core: Core, authority: Any, clock: Any, store: CollateralStore, publish: Any, attempt: Any, info: Any,
+    *, core: Core, authority: Any, store: CollateralStore, publish: Any, attempt: Any, info: Any,
     recorder: Recorder, vendor: Any, machines: Any, amd: AmdVendor,
 ) -> None:  # fmt: skip
     pins = (vendor.root_pin, amd.ark_pin("Milan"), machines[Tee.NITRO].vendor.root_pin)
@@ -392,7 +392,7 @@ def test_reports_are_signed_for_once_the_set_is_there(
     guest, enclave = attempt(Tee.SNP).message(), attempt(Tee.NITRO).message()
     told: list[bool] = []
 
-    async def ready(value: bool) -> None:  # noqa: FBT001 - as the fronts are told
+    async def ready(value: bool) -> None:
         told.append(value)
 
     upkeep = Upkeep(core, store, Metrics(), ready)
