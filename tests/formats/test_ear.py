@@ -128,7 +128,7 @@ SUB = (266, "sgx")
         ("unknown key origin", altered((*SUB, -70011), 3)),
         ("no measurements", altered((*SUB, -70012), {})),
         ("text as measurement", altered((*SUB, -70012), {"mr_enclave": "x"})),
-        ("long measurement", altered((*SUB, -70012), {"mr_enclave": b"x" * 65})),
+        ("long measurement", altered((*SUB, -70012), {"mr_enclave": b"x" * 129})),
         ("short signer", altered((*SUB, -70013), b"x")),
         ("large product id", altered((*SUB, -70014), 1 << 16)),
         ("negative svn", altered((*SUB, -70015), -1)),

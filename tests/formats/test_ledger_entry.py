@@ -77,12 +77,46 @@ def test_the_keys_of_a_leaf_are_those_of_the_description() -> None:
     }
 
 
-@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(LedgerEntry) if f.name != "kind"])
+@pytest.mark.parametrize(
+    "field",
+    [f.name for f in dataclasses.fields(LedgerEntry) if f.name not in ("kind", "tcb_evaluation_number")],
+)
 def test_a_leaf_lacks_no_field(field: str) -> None:
     empty: object = () if field == "measurements" else None
     with pytest.raises(FormatError) as caught:
         encode_entry(dataclasses.replace(LEAF, **{field: empty}))  # type: ignore[arg-type] # one field each, by name
     assert caught.value.code is Code.AUTHORITY_PROFILE
+
+
+def test_a_leaf_of_a_vendor_without_evaluation_numbers_has_none() -> None:
+    """Key 15 is there or not; whoever wrote 0 would say something else."""
+    without = dataclasses.replace(LEAF, tee="nitro", tcb_evaluation_number=None)
+    content = cbor.decode(encode_entry(without), Code.AUTHORITY_STATE, 4096)
+    assert isinstance(content, dict)
+    assert sorted(map(int, content)) == [1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16, 17, 18]
+    assert decode_entry(encode_entry(without)) == without
+    zero = dataclasses.replace(without, tcb_evaluation_number=0)
+    assert encode_entry(zero) != encode_entry(without)
+    assert decode_entry(encode_entry(zero)).tcb_evaluation_number == 0
+
+
+@pytest.mark.parametrize("entry", EXAMPLES[1:], ids=lambda entry: entry.kind.name)
+def test_no_other_kind_has_an_evaluation_number(entry: LedgerEntry) -> None:
+    with pytest.raises(FormatError) as caught:
+        encode_entry(dataclasses.replace(entry, tcb_evaluation_number=15))
+    assert caught.value.code is Code.AUTHORITY_PROFILE
+    content = cbor.decode(encode_entry(entry), Code.AUTHORITY_STATE, 4096)
+    assert isinstance(content, dict)
+    with pytest.raises(FormatError) as caught:
+        decode_entry(cbor.encode(dict(content) | {15: 15}))
+    assert caught.value.code is Code.AUTHORITY_STATE
+
+
+@pytest.mark.parametrize("value", [None, -1, True, "15", b"\x0f", 1 << 41])
+def test_an_evaluation_number_is_a_number(value: object) -> None:
+    with pytest.raises(FormatError) as caught:
+        decode_entry(altered(15, value))
+    assert caught.value.code is Code.AUTHORITY_STATE
 
 
 def test_no_kind_takes_a_field_of_another() -> None:

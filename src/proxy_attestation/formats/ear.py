@@ -50,6 +50,8 @@ _EXP, _IAT, _NONCE, _EAT_PROFILE, _SUBMODS, _VERIFIER = 4, 6, 10, 265, 266, 1004
 _TOP: Final = frozenset({_EXP, _IAT, _NONCE, _EAT_PROFILE, _SUBMODS, _VERIFIER})
 _DIGEST: Final = (32,)
 _U16: Final = (0xFFFF,)
+_MEASUREMENT_MAX: Final = 128
+"""A cloud provider's name is longer than any digest (`snp_report.CSP_ID_MAX`)."""
 _POLICY_ID: Final = "sha256:"
 _KEY: Final = "akpub"
 
@@ -87,7 +89,9 @@ def _key(value: object, code: Code) -> bytes:
 def _measurements(value: object, code: Code) -> tuple[tuple[str, bytes], ...]:
     if not isinstance(value, dict) or not 0 < len(value) <= 32:
         raise FormatError(code, "1 to 32 measurements were expected")
-    return tuple(sorted((as_text(name, code, 32), as_bytes(item, code, 1, 64)) for name, item in value.items()))
+    return tuple(
+        sorted((as_text(name, code, 32), as_bytes(item, code, 1, _MEASUREMENT_MAX)) for name, item in value.items())
+    )
 
 
 def _by_length(measurements: tuple[tuple[str, bytes], ...]) -> dict[str, bytes]:
