@@ -244,7 +244,7 @@ def _intel(platform: Platform, options: dict[str, Any]) -> Quote:
 def list_faults(as_json: bool) -> None:
     """List the faults: of evidence (for `run`) and of collateral (for `collateral`), each with the code it provokes.
 
-    They are grouped by the TEEs that they are for. One name can be a different fault for another TEE: `run --tee` says which.
+    They are grouped by the TEEs that they are for. One name can be another fault for another TEE.
     """
     kinds = {
         "run": [*_describe(QUOTE_FAULTS), *_describe(SNP_FAULTS), *_describe(NITRO_FAULTS)],

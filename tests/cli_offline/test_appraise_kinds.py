@@ -4,28 +4,29 @@ import hashlib
 from base64 import encodebytes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import cbor2
 import pytest
+import ra_tls_certificates as ra
 
 from proxy_attestation.formats.evidence import Evidence, encode_evidence
 from proxy_attestation.formats.tee import Tee
+from proxy_attestation_simulator import der
 from proxy_attestation_simulator.amd import TABLE_GUIDS, AmdVendor, certificate_table
 from proxy_attestation_simulator.amd_recipes import SnpEvidence
 from proxy_attestation_simulator.aws import Aws
 from proxy_attestation_simulator.intel import Vendor
 from proxy_attestation_simulator.tpm import TpmMade, TpmRecipe, TpmVendor, ak_certificate_recipe, make
-from tests.cli_offline.conftest import NOW
-from tests.support import ra_tls_certificates as ra
 
 Cli = Callable[..., Any]
 Write = Callable[[Path, Mapping[str, bytes]], Path]
 Fault = str | Sequence[str]
 AT = "2026-11-24T00:00:00Z"
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
 DATA = bytes(range(64))
 BOUND = hashlib.sha256(ra.SPKI).digest() + bytes(32)
 MEASUREMENT = bytes.fromhex("6b" * 48)
@@ -60,9 +61,9 @@ class Bench:
     def snp_files(self, made: SnpEvidence, leave_out: Sequence[str] = ()) -> list[str | Path]:
         """The options that give a machine's certificates and list, but for some."""
         names = ("vek", "issuer", "ark")
-        files = {f"{name}.der": der for name, der in zip(names, made.certificates, strict=True)}
-        files |= {f"crl{number}.der": der for number, der in enumerate(made.crls)}
-        kept = {name: der for name, der in files.items() if name.split(".")[0] not in leave_out}
+        files = {f"{name}.der": one for name, one in zip(names, made.certificates, strict=True)}
+        files |= {f"crl{number}.der": one for number, one in enumerate(made.crls)}
+        kept = {name: one for name, one in files.items() if name.split(".")[0] not in leave_out}
         directory = self.folder / f"snp-{len(list(self.folder.iterdir()))}"
         return ["--endorsements", self.write(directory, kept)]
 
@@ -81,11 +82,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path, vendor: Vendor, cli: Cli, write: Write) -> Bench:
-    return _Bench(tmp_path, vendor, cli, write)
-
-
-class _Bench(Bench):
-    """With a dictionary, for the cached vendors."""
+    return Bench(tmp_path, vendor, cli, write)
 
 
 def _is(ran: Any, status: int, code: str | None, *fields: str) -> dict[str, Any]:
@@ -182,6 +179,8 @@ class TestSnp:
             ("vmpl", "0", "3", "policy.attributes"),
             ("policy", "0x30000", "0x20000", "policy.attributes"),
             ("signing_key", "VCEK", "VLEK", "policy.claim"),
+            ("migration_agent", "0", "1", "snp.migration_agent"),
+            ("tcb_snp", "24", "23", "snp.tcb_status"),
             ("tee", "snp", "sgx", "policy.tee"),
         ],
     )
@@ -199,6 +198,14 @@ class TestSnp:
         _is(bench.appraise(made.report, *given, "--min", f"{claim}={bench.amd.platform().tcb.hex()}"), 0, None)
         _is(bench.appraise(made.report, *given, "--min", f"{claim}=0000000000000001"), 0, None)
         _is(bench.appraise(made.report, *given, "--min", f"{claim}=ff00000000000000"), 3, "policy.svn", claim)
+
+    @pytest.mark.parametrize(("component", "least"), [("bootloader", 4), ("tee", 0), ("snp", 24), ("microcode", 219)])
+    def test_a_minimum_of_one_component(self, bench: Bench, component: str, least: int) -> None:
+        made = bench.snp()
+        given = [*bench.snp_files(made), *bench.ark()]
+        name = f"tcb_{component}"
+        _is(bench.appraise(made.report, *given, "--min", f"{name}={least}"), 0, None)
+        _is(bench.appraise(made.report, *given, "--min", f"{name}={least + 1}"), 3, "policy.svn", name)
 
     @pytest.mark.parametrize("role", ["VCEK", "VLEK"])
     def test_the_certificate_of_a_signing_key_by_itself(self, bench: Bench, role: str) -> None:
@@ -240,7 +247,7 @@ class TestNitro:
         ("claim", "good", "bad", "code"),
         [
             ("pcr0", PCRS[0].hex(), "00" * 48, "policy.measurement"),
-            ("pcr8", None, "01" * 48, "policy.signer"),
+            ("pcr8", None, "01" * 48, "policy.measurement"),
             ("nonce", b"nonce".hex(), "00", "policy.claim"),
             ("module_id", None, "i-0-enc0", "policy.claim"),
             ("tee", "nitro", "snp", "policy.tee"),
@@ -282,12 +289,12 @@ class TestTpm:
         claims = _is(bench.appraise(record[1], *given), 0, None)["claims"]
         assert claims["pcr0"] == record[4][0].hex()
         (beside / "quote.sig").unlink()
-        _is(bench.appraise(record[1], *given), 3, "tpm.signature")
+        _is(bench.appraise(record[1], *given), 3, "tpm.endorsements_missing")
 
     def test_a_certified_attestation_key(self, bench: Bench) -> None:
         recipe = ak_certificate_recipe(TpmRecipe(with_key=False))
         made = make(TpmVendor.create(NOW), recipe)
-        chain = bench.file("chain.pem", b"".join(_pem("CERTIFICATE", der) for der in made.certificates))
+        chain = bench.file("chain.pem", b"".join(_pem("CERTIFICATE", one) for one in made.certificates))
         root = bench.file("tpm-root.der", _tpm_ca(made))
         claims = _is(bench.appraise(made.evidence, "--endorsements", chain, "--roots", root), 0, None)["claims"]
         assert claims["ak_trust"] == "certificate"
@@ -306,7 +313,8 @@ class TestTpm:
 
     def test_the_certificate_of_an_endorsement_key_by_itself(self, bench: Bench) -> None:
         ek, issuer, root = make(TpmVendor.create(NOW)).certificates
-        given = ["--endorsements", bench.file("issuer.der", issuer), "--tee", "tpm"]
+        issuers = bench.write(bench.folder / "issuers", {"issuer.der": issuer, "root.der": root})
+        given = ["--endorsements", issuers, "--tee", "tpm"]
         roots = ["--roots", bench.file("tpm-root.der", root)]
         result = _is(bench.appraise(ek, *given, *roots), 0, None)
         assert result["claims"]["anchor_spki_sha256"] == TpmVendor.create(NOW).pin.hex()
@@ -362,8 +370,8 @@ class TestCertificates:
     @pytest.mark.parametrize("place", [ra.GRAMINE, ra.INTEL, ra.SGX_SDK])
     @pytest.mark.parametrize("encoding", ["DER", "PEM", "hex"])
     def test_a_quote_about_the_certificates_key(self, bench: Bench, place: str, encoding: str) -> None:
-        der = ra.certificate([(place, self.quote(bench))])
-        data = {"DER": der, "PEM": _pem("CERTIFICATE", der), "hex": der.hex().encode()}[encoding]
+        found = ra.certificate([(place, self.quote(bench))])
+        data = {"DER": found, "PEM": _pem("CERTIFICATE", found), "hex": found.hex().encode()}[encoding]
         claims = _is(bench.appraise(data, *self.intel(bench)), 0, None)["claims"]
         assert claims["report_data"] == BOUND.hex()
 
@@ -373,20 +381,20 @@ class TestCertificates:
         _is(bench.appraise(ra.certificate([(ra.CCC, ra.tagged(quote, held))]), *self.intel(bench)), 0, None)
         other = ra.claims(spki=b"another key")
         quote = self.quote(bench, hashlib.sha256(other).digest() + bytes(32))
-        der = ra.certificate([(ra.CCC, ra.tagged(quote, other))])
-        _is(bench.appraise(der, *self.intel(bench)), 3, "ra_tls.claims")
+        found = ra.certificate([(ra.CCC, ra.tagged(quote, other))])
+        _is(bench.appraise(found, *self.intel(bench)), 3, "ra_tls.claims")
 
     def test_evidence_about_another_key(self, bench: Bench) -> None:
-        der = ra.certificate([(ra.GRAMINE, self.quote(bench, DATA))])
-        result = _is(bench.appraise(der, *self.intel(bench)), 3, "ra_tls.binding")
+        found = ra.certificate([(ra.GRAMINE, self.quote(bench, DATA))])
+        result = _is(bench.appraise(found, *self.intel(bench)), 3, "ra_tls.binding")
         assert (result["claims"], result["unverified"]["report_data"]) == (None, DATA.hex())
 
     def test_an_snp_report_in_our_record(self, bench: Bench) -> None:
         made = bench.snp(data=BOUND)
-        record = encode_evidence(Evidence(Tee.SNP, made.report, made.certificates))
+        record = der.octet_string(encode_evidence(Evidence(Tee.SNP, made.report, made.certificates)))
         _is(bench.appraise(ra.certificate([(ra.CMW, record)]), *bench.ark()), 0, None)
         made = bench.snp()
-        record = encode_evidence(Evidence(Tee.SNP, made.report, made.certificates))
+        record = der.octet_string(encode_evidence(Evidence(Tee.SNP, made.report, made.certificates)))
         _is(bench.appraise(ra.certificate([(ra.CMW, record)]), *bench.ark()), 3, "ra_tls.binding")
 
     @pytest.mark.parametrize("slot", ["public_key", "user_data"])
@@ -394,8 +402,8 @@ class TestCertificates:
         for key, status, code in ((ra.SPKI, 0, None), (ra.SPKI[:-1], 3, "ra_tls.binding")):
             document = bench.nitro(fault="definite", **{slot: key})
             name = ra.general_names(document.hex() + ".example.org", "other.example.org")
-            der = ra.certificate([(ra.SUBJECT_ALT_NAME, name)])
-            _is(bench.appraise(der, *bench.aws_root()), status, code)
+            found = ra.certificate([(ra.SUBJECT_ALT_NAME, name)])
+            _is(bench.appraise(found, *bench.aws_root()), status, code)
 
     def test_of_several_pieces_each_must_be_accepted(self, bench: Bench) -> None:
         good, debug, bad = self.quote(bench), self.quote(bench, fault="debug"), self.quote(bench, DATA)
@@ -406,8 +414,8 @@ class TestCertificates:
         _is(ran, 3, "sgx.debug", "debug")
 
     def test_a_certificate_without_evidence(self, bench: Bench) -> None:
-        der = ra.certificate([(ra.SUBJECT_ALT_NAME, ra.general_names("example.org"))])
-        result = _is(bench.appraise(der, *bench.aws_root()), 4, "ra_tls.no_evidence")
+        found = ra.certificate([(ra.SUBJECT_ALT_NAME, ra.general_names("example.org"))])
+        result = _is(bench.appraise(found, *bench.aws_root()), 4, "ra_tls.no_evidence")
         assert (result["claims"], result["unverified"]) == (None, None)
 
 
