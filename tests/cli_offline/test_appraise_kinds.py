@@ -1,9 +1,10 @@
 """`appraise` with evidence of the other kinds: SEV-SNP, Nitro, RA-TLS certificates and TPMs, and each refusal alone."""
 
 import hashlib
+import json
 from base64 import encodebytes
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -269,7 +270,7 @@ class TestTpm:
 
     @staticmethod
     def made(**changes: Any) -> TpmMade:
-        return make(TpmVendor.create(NOW), TpmRecipe(**({"with_key": False, "way": "none"} | changes)))
+        return make(TpmVendor.create(NOW), replace(TpmRecipe(with_key=False, way="none"), **changes))
 
     def test_a_quote_is_accepted_where_the_run_names_its_key(self, bench: Bench) -> None:
         made = self.made()
@@ -280,12 +281,17 @@ class TestTpm:
     def test_a_bare_quote_with_its_pieces_beside_it(self, bench: Bench) -> None:
         made = self.made()
         record = cbor2.loads(made.evidence)
-        values = b"".join(b'"%d": "%s",' % (index, value.hex().encode()) for index, value in enumerate(record[4]))
+        values = json.dumps({"sha256": {str(index): value.hex() for index, value in enumerate(record[4])}})
         beside = bench.write(
             bench.folder / "beside",
-            {"ak.pub": record[3], "quote.sig": record[2], "pcrs.json": b'{"sha256": {%s}}' % values[:-1]},
+            {"ak.pub": record[3], "quote.sig": record[2], "pcrs.json": values.encode()},
         )
-        given = ["--endorsements", beside, "--roots", bench.file("ak.pem", _pem("PUBLIC KEY", made.ak_spki))]
+        given: list[str | Path] = [
+            "--endorsements",
+            beside,
+            "--roots",
+            bench.file("ak.pem", _pem("PUBLIC KEY", made.ak_spki)),
+        ]
         claims = _is(bench.appraise(record[1], *given), 0, None)["claims"]
         assert claims["pcr0"] == record[4][0].hex()
         (beside / "quote.sig").unlink()
@@ -314,8 +320,8 @@ class TestTpm:
     def test_the_certificate_of_an_endorsement_key_by_itself(self, bench: Bench) -> None:
         ek, issuer, root = make(TpmVendor.create(NOW)).certificates
         issuers = bench.write(bench.folder / "issuers", {"issuer.der": issuer, "root.der": root})
-        given = ["--endorsements", issuers, "--tee", "tpm"]
-        roots = ["--roots", bench.file("tpm-root.der", root)]
+        given: list[str | Path] = ["--endorsements", issuers, "--tee", "tpm"]
+        roots: list[str | Path] = ["--roots", bench.file("tpm-root.der", root)]
         result = _is(bench.appraise(ek, *given, *roots), 0, None)
         assert result["claims"]["anchor_spki_sha256"] == TpmVendor.create(NOW).pin.hex()
         _is(bench.appraise(_pem("CERTIFICATE", ek), *given, *roots), 0, None)
@@ -325,7 +331,7 @@ class TestTpm:
         made = self.made()
         ran = bench.appraise(made.evidence, "--roots", bench.file("bad.bin", b"no key"))
         _is(ran, 4, "configuration.malformed")
-        good = ["--roots", bench.file("ak.der", made.ak_spki)]
+        good: list[str | Path] = ["--roots", bench.file("ak.der", made.ak_spki)]
         ran = bench.appraise(made.evidence, *good, "--endorsements", bench.file("bad.bin", b"no piece"))
         _is(ran, 4, "endorsements.malformed")
         _is(bench.appraise(made.evidence[:-1], *good), 4, "tpm.malformed")
@@ -344,7 +350,7 @@ class TestTpm:
     )
     def test_an_expected_claim(self, bench: Bench, claim: str, good: str | None, bad: str, code: str) -> None:
         made = self.made()
-        given = ["--roots", bench.file("ak.der", made.ak_spki)]
+        given: list[str | Path] = ["--roots", bench.file("ak.der", made.ak_spki)]
         value = bench.appraise(made.evidence, *given).json["claims"][claim] if good is None else good
         _is(bench.appraise(made.evidence, *given, "--expect", f"{claim}={value}"), 0, None)
         _is(bench.appraise(made.evidence, *given, "--expect", f"{claim}={bad}"), 3, code, claim)
