@@ -242,7 +242,10 @@ def _intel(platform: Platform, options: dict[str, Any]) -> Quote:
 @group.command("faults")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def list_faults(as_json: bool) -> None:
-    """List the faults: of quotes (for `run`) and of collateral (for `collateral`), each with the code it provokes."""
+    """List the faults: of evidence (for `run`) and of collateral (for `collateral`), each with the code it provokes.
+
+    They are grouped by the TEEs that they are for. One name can be another fault for another TEE.
+    """
     kinds = {
         "run": [*_describe(QUOTE_FAULTS), *_describe(SNP_FAULTS), *_describe(NITRO_FAULTS)],
         "collateral": _describe(COLLATERAL_FAULTS),
@@ -251,9 +254,11 @@ def list_faults(as_json: bool) -> None:
         click.echo(json.dumps([{"command": kind, **fault} for kind, faults in kinds.items() for fault in faults]))
         return
     for kind, faults in kinds.items():
-        click.echo(f"{kind} --fault NAME[=VALUE]")
-        for fault in faults:
-            click.echo(f"  {fault['usage']}\n      {fault['doc']} -> {fault['provokes']}")
+        for tees in dict.fromkeys(tuple(fault["tees"]) for fault in faults):
+            click.echo(f"{kind} --fault NAME[=VALUE], for {' and '.join(tees)}")
+            for fault in faults:
+                if tuple(fault["tees"]) == tees:
+                    click.echo(f"  {fault['usage']}\n      {fault['doc']} -> {fault['provokes']}")
 
 
 def _describe(registry: Registry[_R]) -> list[dict[str, str | list[str]]]:

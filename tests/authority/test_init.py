@@ -22,12 +22,16 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from proxy_attestation.appraisal.roots import every_pin
 from proxy_attestation.authority import state as layout
 from proxy_attestation.authority.init import Made, init_state
 from proxy_attestation.authority.settings import decode_settings, encode_settings
 from proxy_attestation.cli.init import command
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, ProxyAttestationError, UnavailableError, UsageError
+from proxy_attestation_simulator.amd import AmdVendor
+from proxy_attestation_simulator.aws import Aws
+from proxy_attestation_simulator.intel import Vendor
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 
@@ -42,7 +46,7 @@ def make(tmp_path: Path, policy_file: Path, vendor_root: bytes) -> Callable[...,
             "trust_domain": "example.org",
             "dns": ["example.org"],
             "policy": policy_file,
-            "simulated_root": vendor_root,
+            "simulated_roots": [vendor_root],
             "now": NOW,
         }
         arguments |= changes
@@ -132,6 +136,43 @@ class TestInit:
         (tmp_path / "state").mkdir(mode=0o755)
         make()
         assert oct(stat.S_IMODE((tmp_path / "state").stat().st_mode)) == "0o700"
+
+    def test_several_vendors_are_trusted_from_one_start_to_the_next(
+        self, make: Callable[..., Made], tmp_path: Path, clock: Any
+    ) -> None:
+        roots = [
+            Vendor.create(NOW, secret=bytes(31) + b"\1").root_der,
+            AmdVendor.fixed(NOW).authority("Milan", "ark"),
+            Aws.create(NOW, secret=bytes(31) + b"\2").root_der,
+        ]
+        pins = {layout.read_anchor(root, "test")[1] for root in roots}
+        made = make(simulated_roots=roots)
+        state = tmp_path / "state"
+        files = [state / "anchors" / f"simulated-root-{number}.der" for number in (1, 2, 3)]
+        assert [path.read_bytes() for path in files] == roots
+        assert sorted((state / "anchors").iterdir()) == files
+        settings = made.settings
+        for _ in range(2):
+            authority = layout.open_authority(state, clock)
+            authority.ledger.close()
+            assert authority.settings == settings
+            assert every_pin(authority.settings.roots) == pins
+
+    @pytest.mark.parametrize("place", [1, 2, 3])
+    @pytest.mark.parametrize("what", ["removed", "added"])
+    def test_of_several_vendors_none_may_go_or_come(
+        self, make: Callable[..., Made], tmp_path: Path, clock: Any, place: int, what: str
+    ) -> None:
+        roots = [Vendor.create(NOW, secret=bytes(31) + bytes([number])).root_der for number in range(4)]
+        make(simulated_roots=roots[:3])
+        anchors = tmp_path / "state" / "anchors"
+        if what == "removed":
+            (anchors / f"simulated-root-{place}.der").unlink()
+        else:
+            (anchors / f"simulated-root-{place + 3}.der").write_bytes(roots[3])
+        with pytest.raises(ProxyAttestationError) as caught:
+            layout.open_authority(tmp_path / "state", clock)
+        assert caught.value.code is Code.AUTHORITY_STATE
 
     def test_a_root_in_pem_is_taken(self, make: Callable[..., Made], vendor_root: bytes) -> None:
         make(simulated_roots=[x509.load_der_x509_certificate(vendor_root).public_bytes(Encoding.PEM)])
@@ -416,7 +457,7 @@ class TestOpening:
 class TestSettings:
     """authority.toml has one spelling."""
 
-    @pytest.mark.parametrize("changes", [{}, {"simulated_root": None}, {"dns": ["example.org", "b.org"]}])
+    @pytest.mark.parametrize("changes", [{}, {"simulated_roots": []}, {"dns": ["example.org", "b.org"]}])
     def test_round_trip(self, make: Callable[..., Made], changes: dict[str, Any]) -> None:
         made = make(**changes)
         assert decode_settings(encode_settings(made.settings).encode()) == made.settings

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from proxy_attestation_simulator.amd_faults import SNP_FAULTS
+from proxy_attestation_simulator.aws_faults import NITRO_FAULTS
 from proxy_attestation_simulator.cli import group
 from proxy_attestation_simulator.collateral_faults import COLLATERAL_FAULTS
 from proxy_attestation_simulator.documents import split_document
@@ -123,14 +125,27 @@ def test_measure_prints_one_value_the_index_or_json() -> None:
     assert isinstance(_call("measure", "--claim", "nothing").exception, SimulatorError)
 
 
-def test_faults_lists_each_with_its_code() -> None:
+def test_faults_lists_each_with_its_code_and_its_tees() -> None:
     listed = json.loads(_call("faults", "--json").output)
-    assert [fault["name"] for fault in listed if fault["command"] == "run"] == list(QUOTE_FAULTS)
-    assert [fault["name"] for fault in listed if fault["command"] == "collateral"] == list(COLLATERAL_FAULTS)
+    registries = {"run": (QUOTE_FAULTS, SNP_FAULTS, NITRO_FAULTS), "collateral": (COLLATERAL_FAULTS,)}
+    expected = [
+        (command, fault.name, list(fault.tees))
+        for command, kinds in registries.items()
+        for registry in kinds
+        for fault in registry.values()
+    ]
+    assert [(fault["command"], fault["name"], fault["tees"]) for fault in listed] == expected
     text = _call("faults").output
+    sections: dict[tuple[str, tuple[str, ...]], str] = {}
+    for section in text.split("--fault NAME[=VALUE], for ")[1:]:
+        tees, _, body = section.partition("\n")
+        # The word before the split is the command, the last of the section before.
+        before = text[: text.index(section)].rsplit(" --fault", 1)[0].rsplit("\n", 1)[-1]
+        sections[before, tuple(tees.split(" and "))] = body
     for fault in listed:
-        assert fault["usage"] in text
-        assert fault["provokes"] in text
+        lines = sections[fault["command"], tuple(fault["tees"])].splitlines()
+        place = lines.index(f"  {fault['usage']}")
+        assert lines[place + 1].endswith(f" -> {fault['provokes']}")
 
 
 @pytest.mark.parametrize("command", ["vendor", "collateral", "measure", "run", "faults"])

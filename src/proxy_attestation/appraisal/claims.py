@@ -182,7 +182,7 @@ def body_to_json(body: Body) -> dict[str, object]:
     if isinstance(body, NitroClaims):
         return nitro_to_json(body) | {name: value.hex() for name, value in body.measurements.items()}
     if isinstance(body, SnpClaims):
-        return snp_to_json(body)
+        return snp_to_json(body) | {"migration_agent": body.migration_agent, **body.measurements}
     result: dict[str, object] = {}
     for field in fields(body):
         value = getattr(body, field.name)

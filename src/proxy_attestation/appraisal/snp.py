@@ -1,7 +1,7 @@
 """Appraisal of AMD SEV-SNP reports. "Is it genuine?" Pure functions; the clock is a parameter.
 
 The walk; each step is tagged in the code, here or in the module named. ABI is AMD's 56860, KDS its 57230;
-docs/evidence-snp.md says which structure each check is from. Codes lack their `snp.` prefix here.
+docs/evidence.md says which structure each check is from. Codes lack their `snp.` prefix here.
 
 Without endorsements:
 

@@ -25,11 +25,14 @@ def command(file: str, as_json: bool) -> None:
       certificates     DER, or PEM with one or more; with the attestation claims that a proxy put into one of its
                        certificates, and the platform data that Intel put into a PCK certificate
       quotes           Intel SGX (version 3) and TDX (versions 4 and 5): raw, hex or base64
+      reports          AMD SEV-SNP, with or without the certificate table behind it
+      documents        AWS Nitro Enclaves
+      TPM quotes       TPMS_ATTEST, or this project's record around one
       requests         PKCS#10 with its evidence, DER or PEM; the request bytes that go with it
       records          this project's evidence and claims records (CMW)
       collateral       TCB info, QE identity, CRLs, a bundle with the field names of Intel's QuoteCollateral
 
-    Byte strings are hex in memory order. A quote and a PCK certificate name the machine that they come from: think
+    Byte strings are hex in memory order. Evidence and a PCK certificate name the machine that they come from: think
     before you publish what this prints.
 
     \b
@@ -45,7 +48,7 @@ def command(file: str, as_json: bool) -> None:
     Exit status:
       0  shown
       2  FILE cannot be read
-      3  a quote of a kind that is not read further (its code says why)
+      3  evidence of a kind that is not read further (its code says why)
       4  FILE is nothing that is known here, or breaks its format
     """
     data = read_input(file, ENDORSEMENT_BUNDLE_MAX)

@@ -109,7 +109,8 @@ def _judge(given: Given, material: Material, roots: Roots, now: datetime, accept
         signed = _signed_claims(evidence, error.body) | _platform_claims(given, endorsements, roots, now)
         return refused(_with_debug(error, error.body, acceptance), acceptance, claims=signed)
     except (AppraisalError, FormatError) as error:
-        return refused(error, acceptance, unverified=_signed_claims(evidence, body_of(evidence)))
+        body = body_of(evidence)
+        return refused(_with_debug(error, body, acceptance), acceptance, unverified=_signed_claims(evidence, body))
     mismatches = tuple(_mismatches(claims, acceptance))
     return Verdict(
         code=mismatches[0].code if mismatches else None,
@@ -197,7 +198,9 @@ def refused(
     return Verdict(error.code, error.detail, (), claims or None, unverified or None, workload, error.exit_status)
 
 
-def _with_debug(error: AppraisalError, body: Body, acceptance: Acceptance) -> AppraisalError:
+def _with_debug(
+    error: AppraisalError | FormatError, body: Body, acceptance: Acceptance
+) -> AppraisalError | FormatError:
     """Debug can be told without endorsements: where only they are missing, its code wins."""
     if error.code != f"{body.tee}.endorsements_missing" or acceptance.debug_allowed or not body.debug:
         return error

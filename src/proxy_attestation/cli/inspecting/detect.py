@@ -10,7 +10,8 @@ from cryptography import x509
 from proxy_attestation.cli.evidence_file import from_text
 from proxy_attestation.cli.inspecting.certificates import certificate_tree, claims_tree, crl_tree
 from proxy_attestation.cli.inspecting.collateral import piece_tree
-from proxy_attestation.cli.inspecting.quotes import evidence_tree, quote_tree
+from proxy_attestation.cli.inspecting.kinds import evidence_tree, nitro_tree, snp_tree, tpm_tree
+from proxy_attestation.cli.inspecting.quotes import quote_tree
 from proxy_attestation.cli.inspecting.requests import csr_tree, request_tree
 from proxy_attestation.cli.inspecting.tree import Node
 from proxy_attestation.codes import Code
@@ -21,7 +22,10 @@ from proxy_attestation.formats.bounds import CERTIFICATE_MAX, COLLATERAL_DOCUMEN
 from proxy_attestation.formats.csr import decode_csr
 from proxy_attestation.formats.dcap_quote import decode_quote
 from proxy_attestation.formats.evidence import decode_evidence
+from proxy_attestation.formats.nitro import decode_nitro, looks_like_nitro
 from proxy_attestation.formats.request import decode_request
+from proxy_attestation.formats.snp_report import decode_snp_report, looks_like_snp_report
+from proxy_attestation.formats.tpm_evidence import decode_tpm, looks_like_tpm
 
 _CBOR_ARRAY_OF_3: Final = b"\x83"
 _CBOR_MAP_OF_5: Final = b"\xa5"
@@ -48,7 +52,7 @@ def read_content(data: bytes) -> Content:
 
     Raises:
         FormatError: `input.unknown` for content that is nothing known, and the codes of the format that it is of.
-        AppraisalError: for a quote of a kind that is not read, see `decode_quote`.
+        AppraisalError: for evidence of a kind that is not read, as its decoder says.
     """
     with warnings.catch_warnings():
         # Names longer than X.520 allows: `cryptography` reads them and warns.
@@ -65,10 +69,16 @@ def _content(data: bytes) -> Content:
     first = raw[:1]
     if first == _DER_SEQUENCE:
         return _der(raw)
+    if looks_like_tpm(raw):
+        return Content("TPM quote", tpm_tree(decode_tpm(raw)))
+    if looks_like_nitro(raw):
+        return Content("nitro document", nitro_tree(decode_nitro(raw)))
     if first == _CBOR_ARRAY_OF_3:
         return _record(raw)
     if first == _CBOR_MAP_OF_5:
         return Content("request", request_tree(decode_request(raw), raw))
+    if looks_like_snp_report(raw):
+        return Content("snp report", snp_tree(decode_snp_report(raw)))
     try:
         quote = decode_quote(raw)
     except FormatError as error:

@@ -1,4 +1,4 @@
-"""Quotes and this project's evidence records as trees."""
+"""SGX and TDX quotes as trees."""
 
 from dataclasses import fields
 from typing import Final
@@ -11,8 +11,7 @@ from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError
 from proxy_attestation.formats import pem
 from proxy_attestation.formats.bounds import CERTIFICATE_MAX
-from proxy_attestation.formats.dcap_quote import HEADER_LENGTH, PCK_CHAIN, PCK_LEAF, Quote, decode_quote
-from proxy_attestation.formats.evidence import Evidence
+from proxy_attestation.formats.dcap_quote import HEADER_LENGTH, PCK_CHAIN, PCK_LEAF, Quote
 
 _CERTIFICATION: Final = {
     1: "names the platform: PPID in the clear, CPUSVN, PCESVN, PCEID",
@@ -71,17 +70,6 @@ def quote_tree(quote: Quote) -> tuple[Node, ...]:
         Node("quoting_enclave", _quoting_enclave(quote)),
         Node("certification", _certification(quote), "who vouches for the quoting enclave"),
         Node("trailing_zero_bytes", _trailing(quote), "padding after the signature data; nothing covers it"),
-    )
-
-
-def evidence_tree(evidence: Evidence) -> tuple[Node, ...]:
-    """Return an evidence record and the quote in it."""
-    log = evidence.event_log_sha256
-    return (
-        Node("tee", str(evidence.tee), "what the attester says it is"),
-        Node("event_log_sha256", None if log is None else log.hex(), "digest of the log that travels beside it"),
-        Node("platform_certificates", [certificate_tree(der) for der in evidence.platform_certificates]),
-        Node("quote", quote_tree(decode_quote(evidence.evidence))),
     )
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from proxy_attestation.cli.inspecting.quotes import evidence_tree
+from proxy_attestation.cli.inspecting.kinds import evidence_tree
 from proxy_attestation.cli.inspecting.tree import Node
 from proxy_attestation.formats.csr import Csr
 from proxy_attestation.formats.evidence import decode_evidence
