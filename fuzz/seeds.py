@@ -168,6 +168,9 @@ def seeds_for(name: str) -> list[bytes]:
             return [_snp_table("VCEK"), *(seed[1:] for seed in _snp_certificates())]
         case "certificate-path":
             return [example_certificate()]
+        case "inspect":
+            certificates = (example_certificate(), *(path.read_bytes() for path in VECTORS.glob("ratls/*.der")))
+            return [*_quotes(), _request(), _evidence(), *_snp_reports(), *_nitro(), tpm().evidence, *certificates]
         case "policy":
             return [default_policy(vendor()).encode(), *(p.read_bytes() for p in ROOT.glob("examples/policies/*.toml"))]
         case "expectation":

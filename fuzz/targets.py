@@ -26,6 +26,8 @@ from proxy_attestation.appraisal.tpm_chain import Purpose, TpmRoots, verify_tpm_
 from proxy_attestation.authority import wire
 from proxy_attestation.authority.messages import TokenKey
 from proxy_attestation.authority.token import open_token
+from proxy_attestation.cli.inspecting.detect import read_content
+from proxy_attestation.cli.inspecting.tree import tree_lines
 from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.detect import detect
 from proxy_attestation.endorsements.detect_snp import detect_snp
@@ -287,6 +289,7 @@ TARGETS: Final[dict[str, Target]] = {
     "certificate-path": Target(_certificate),
     "index": Target(lambda data: index.parse_index(data.decode("utf-8", "replace"), Code.POLICY_MALFORMED)),
     "policy": Target(lambda data: parse_policy(data.decode("utf-8", "replace"), Path("/nonexistent"))),
+    "inspect": Target(lambda data: list(tree_lines(read_content(data).nodes)), 16384),
     "expectation": Target(lambda data: parse_expectation(data.decode("utf-8", "replace"), _no_file)),
     "loader-file": Target(lambda data: parse_config(data, Path("/nonexistent"))),
 }
