@@ -55,12 +55,19 @@ def count() -> int:
     return total
 
 
-def loaded(trace: str) -> dict[str, int]:
-    """Return top-level packages and their number of modules, from the trace of `-X importtime`."""
+def loaded(trace: str) -> dict[str, set[str]]:
+    """Return top-level packages and their modules, from the trace of `-X importtime`."""
     modules: dict[str, set[str]] = defaultdict(set)
     for name in re.findall(r"^import time:\s+\d+ \|\s+\d+ \|\s+(\S+)$", trace, re.MULTILINE):
         modules[name.split(".")[0]].add(name)
-    return {package: len(names) for package, names in sorted(modules.items())}
+    return dict(sorted(modules.items()))
+
+
+def lines_loaded(modules: set[str]) -> int:
+    """Count the trusted lines among modules of the package."""
+    names = [name.split(".")[1:] for name in modules]
+    paths = [PACKAGE.joinpath(*name).with_suffix(".py") for name in names if name and name[0] in ROOMS]
+    return sum(code_lines(path.read_text()) for path in paths if path.exists())
 
 
 def libraries(pid: int) -> list[str]:
@@ -92,8 +99,11 @@ def beside() -> None:
         print(f"\n{role}: {len(names)} shared libraries and extension modules\n  {' '.join(names)}")
     others = [name for name in packages if name not in sys.stdlib_module_names and not name.startswith("_")]
     print("\nsupervisor, authority and worker together: packages (modules imported)")
-    print("  " + ", ".join(f"{name} ({packages[name]})" for name in others))
+    print("  " + ", ".join(f"{name} ({len(packages[name])})" for name in others))
     print(f"  and {len(packages) - len(others)} of the standard library")
+    print(
+        f"  of the trusted rooms {lines_loaded(packages['proxy_attestation'])} lines of code, packages' own files aside"
+    )
 
 
 def main() -> int:

@@ -105,12 +105,14 @@ class World:
         self.app_grpc_address = addresses["grpc"]
         say(f"listening: gRPC {self.app_grpc_address}, HTTP {self.http_address}")
 
+    def other_app(self, tee: str) -> Path:
+        """Write the configuration of the workload that stands on another kind of machine."""
+        values = {"tee": tee, "workload": f"example-{tee}", "name": f"{tee}.example.org"}
+        return self.write_app(self.directory / f"{tee}.toml", **values)
+
     def load_other(self, stack: ExitStack, tee: str) -> str:
         """Start a loader on a simulated machine of another kind; return where its application answers HTTP."""
-        config = self.write_app(
-            self.directory / f"{tee}.toml", tee=tee, workload=f"example-{tee}", name=f"{tee}.example.org"
-        )
-        load = [PROXY, "load", str(config), "--attester", "simulator:{fd}", "--json", "--wait", "10"]
+        load = [PROXY, "load", str(self.other_app(tee)), "--attester", "simulator:{fd}", "--json", "--wait", "10"]
         command = [SIMULATOR, "run", "--dir", str(self.vendor), "--tee", tee, "--", *load]
         ready = self._start(stack, command, lambda event: event.get("event") == "ready")
         return next(str(entry["address"]) for entry in ready["listeners"] if entry["protocol"] == "http")
@@ -236,3 +238,5 @@ def _stop(process: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    if process.stdout is not None:
+        process.stdout.close()

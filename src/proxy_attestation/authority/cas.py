@@ -111,10 +111,18 @@ def make_root(settings: Settings, keys: KeyStore, ledger: Ledger, now: int, rand
     """
     signer, name, begin = keys.make(ROOT_NUMBER), settings.root_name, now - profile.BACKDATE
     return _record(
-        ledger, ROOT_NUMBER, signer, issuer=name, subject=name, validity=(begin, begin + profile.ROOT_LIFETIME),
-        spki=signer.spki, path_length=profile.ROOT_PATH_LENGTH, authority_key_id=None, permitted_dns=settings.dns,
+        ledger,
+        ROOT_NUMBER,
+        signer,
+        issuer=name,
+        subject=name,
+        validity=(begin, begin + profile.ROOT_LIFETIME),
+        spki=signer.spki,
+        path_length=profile.ROOT_PATH_LENGTH,
+        authority_key_id=None,
+        permitted_dns=settings.dns,
         serial=profile.new_serial(random(profile.SERIAL_BYTES)),
-    )  # fmt: skip
+    )
 
 
 def make_issuing(
@@ -128,10 +136,18 @@ def make_issuing(
     """
     signer, begin = keys.make(number), max(now - profile.BACKDATE, root.not_before)
     ca = _record(
-        ledger, number, keys.load(ROOT_NUMBER), issuer=root.name, subject=settings.issuing_name(number),
-        validity=(begin, min(begin + profile.ISSUING_LIFETIME, root.not_after)), spki=signer.spki, path_length=0,
-        authority_key_id=root.key_id, permitted_dns=(), serial=profile.new_serial(random(profile.SERIAL_BYTES)),
-    )  # fmt: skip
+        ledger,
+        number,
+        keys.load(ROOT_NUMBER),
+        issuer=root.name,
+        subject=settings.issuing_name(number),
+        validity=(begin, min(begin + profile.ISSUING_LIFETIME, root.not_after)),
+        spki=signer.spki,
+        path_length=0,
+        authority_key_id=root.key_id,
+        permitted_dns=(),
+        serial=profile.new_serial(random(profile.SERIAL_BYTES)),
+    )
     return IssuingCa(ca, signer)
 
 
@@ -186,9 +202,14 @@ def _record(ledger: Ledger, number: int, signer: Signer, **built: Any) -> Ca:
     """Sign the certificate that `profile.ca_tbs` builds of these fields, and append its event."""
     tbs, (not_before, not_after) = profile.ca_tbs(**built), built["validity"]
     entry = LedgerEntry(
-        kind=EntryKind.CA_EVENT, issuer_spki_sha256=_sha256(signer.spki), serial=built["serial"],
-        tbs_sha256=_sha256(tbs), not_before=not_before, not_after=not_after, spki_sha256=_sha256(built["spki"]),
-    )  # fmt: skip
+        kind=EntryKind.CA_EVENT,
+        issuer_spki_sha256=_sha256(signer.spki),
+        serial=built["serial"],
+        tbs_sha256=_sha256(tbs),
+        not_before=not_before,
+        not_after=not_after,
+        spki_sha256=_sha256(built["spki"]),
+    )
     row = Row(EntryKind.CA_EVENT, encode_entry(entry), tbs, not_before, not_after, entry.spki_sha256)
     certificate = profile.assemble(tbs, signer.sign(tbs))
     ledger.add_ca(number, ledger.append([row]), certificate)

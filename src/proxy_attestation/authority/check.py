@@ -130,10 +130,16 @@ def check_leaf(tbs: bytes, expected: Expected) -> None:
     except IndexError:
         _refuse("too short")
     if tbs != _element(
-        0x30, _VERSION_3, _element(0x02, serial), _ECDSA_WITH_SHA256, expected.issuer,
-        _element(0x30, _time(not_before), _time(not_after)), _NO_SUBJECT, expected.spki,
+        0x30,
+        _VERSION_3,
+        _element(0x02, serial),
+        _ECDSA_WITH_SHA256,
+        expected.issuer,
+        _element(0x30, _time(not_before), _time(not_after)),
+        _NO_SUBJECT,
+        expected.spki,
         _element(0xA3, _element(0x30, fixed, extension)),
-    ):  # fmt: skip
+    ):
         _refuse("not as it was decided")
     # 2. Serial.
     if not 0 < int.from_bytes(serial, "big", signed=True) < _SERIAL_END or (serial[0] == 0 and serial[1] < 0x80):
@@ -224,16 +230,34 @@ def _check_claims(value: bytes, expected: ExpectedClaims, spki: bytes, not_after
         top, sub = tagged.value, tagged.value[266][expected.tee]
         # What proto/ear.cddl says, written here again: the encoder's constants must not be compared with themselves.
         found = (
-            media_type, indicator, tagged.tag, len(top[266]), top[4], top[10], sub[-70002]["akpub"], list(sub[1003]),
-            sub[-70016], sub.get(-70018), sub[-70022],
-        )  # fmt: skip
+            media_type,
+            indicator,
+            tagged.tag,
+            len(top[266]),
+            top[4],
+            top[10],
+            sub[-70002]["akpub"],
+            list(sub[1003]),
+            sub[-70016],
+            sub.get(-70018),
+            sub[-70022],
+        )
     except (ValueError, TypeError, LookupError, AttributeError, cbor2.CBORError) as error:
         raise UnavailableError(Code.AUTHORITY_PROFILE, "claims of another form") from error
     policy_ids = [f"sha256:{expected.policy_digest.hex()}"]
     demanded = (
-        _MEDIA_TYPE, 8, 601, 1, not_after, expected.nonce, spki, policy_ids, expected.debug,
-        expected.application_sha256, expected.simulated,
-    )  # fmt: skip
+        _MEDIA_TYPE,
+        8,
+        601,
+        1,
+        not_after,
+        expected.nonce,
+        spki,
+        policy_ids,
+        expected.debug,
+        expected.application_sha256,
+        expected.simulated,
+    )
     if found != demanded:
         _refuse("claims")
 

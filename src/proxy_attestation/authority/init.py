@@ -84,9 +84,13 @@ def init_state(
     if not every_pin(VENDOR_ROOTS).isdisjoint(anchors.values()):
         raise UsageError("--simulated: this is a real vendor's root; use --real")
     settings = Settings(
-        simulated=bool(simulated_roots), trust_domain=trust_domain, key_origin=FileKeys.origin, dns=suffixes,
-        root_spki_sha256=bytes(32), anchors=frozenset(anchors.values()),
-    )  # fmt: skip
+        simulated=bool(simulated_roots),
+        trust_domain=trust_domain,
+        key_origin=FileKeys.origin,
+        dns=suffixes,
+        root_spki_sha256=bytes(32),
+        anchors=frozenset(anchors.values()),
+    )
     loaded = load_policy(policy)
     settings.check_policy(loaded)
     files = _policy_files(policy)
@@ -126,9 +130,13 @@ def memory_issuer(
         UsageError: for TLS names outside them.
     """
     settings = Settings(
-        simulated=True, trust_domain=policy.trust_domain, key_origin=MemoryKeys.origin, dns=tuple(sorted(set(dns))),
-        root_spki_sha256=bytes(32), anchors=frozenset(anchors),
-    )  # fmt: skip
+        simulated=True,
+        trust_domain=policy.trust_domain,
+        key_origin=MemoryKeys.origin,
+        dns=tuple(sorted(set(dns))),
+        root_spki_sha256=bytes(32),
+        anchors=frozenset(anchors),
+    )
     keys, ledger = MemoryKeys(), Ledger.create(None)
     complete = cas.begin(settings, keys, ledger, int(clock().timestamp()))
     authority = Authority(complete, keys, ledger, policy, clock=clock)

@@ -194,9 +194,13 @@ class Issuer:
         # 8. Life.
         settings = authority.settings
         what = ExpectedClaims(
-            tee=str(token.tee), nonce=token.nonce, policy_digest=authority.policy_digest, debug=claims.debug,
-            application_sha256=decision.application_sha256, simulated=settings.simulated,
-        )  # fmt: skip
+            tee=str(token.tee),
+            nonce=token.nonce,
+            policy_digest=authority.policy_digest,
+            debug=claims.debug,
+            application_sha256=decision.application_sha256,
+            simulated=settings.simulated,
+        )
         limits = (now + decision.lifetime, int(claims.valid_until.timestamp()))
         own_id = spiffe_id(settings.trust_domain, request.workload)
         expected = self._expected(
@@ -210,11 +214,19 @@ class Issuer:
         said = leaf_claims(claims, request, expected, what, owner=owner, ledger=settings.ledger_origin)
         claims_set = encode_claims_set(said)
         row = new[token.session_id] = self._row(
-            EntryKind.LEAF, issuing, expected, claims_set, token.session_id, tee=what.tee, status=said.status,
-            evidence_sha256=claims.evidence_sha256, measurements=code_measurements(claims),
-            tcb_evaluation_number=said.tcb_evaluation_number, claims_sha256=_sha256(claims_set),
+            EntryKind.LEAF,
+            issuing,
+            expected,
+            claims_set,
+            token.session_id,
+            tee=what.tee,
+            status=said.status,
+            evidence_sha256=claims.evidence_sha256,
+            measurements=code_measurements(claims),
+            tcb_evaluation_number=said.tcb_evaluation_number,
+            claims_sha256=_sha256(claims_set),
             request_sha256=_sha256(order.request),
-        )  # fmt: skip
+        )
         return _Prepared(token.session_id, row, issuing, None)
 
     def _used(self, order: IssueOrder, token: Token, issuing: cas.IssuingCa, new: dict[bytes, Row]) -> _Prepared | None:
@@ -235,15 +247,25 @@ class Issuer:
     ) -> Expected:
         """Return the leaf as it is decided; spki, names and SPIFFE ID are given."""
         return Expected(
-            issuer=ca.name, authority_key_id=ca.key_id, issuer_not_before=ca.not_before, now=now,
-            not_after_limits=(*limits, ca.not_after), permitted_dns=self.authority.settings.dns, claims=claims,
+            issuer=ca.name,
+            authority_key_id=ca.key_id,
+            issuer_not_before=ca.not_before,
+            now=now,
+            not_after_limits=(*limits, ca.not_after),
+            permitted_dns=self.authority.settings.dns,
+            claims=claims,
             **chosen,
-        )  # fmt: skip
+        )
 
     def _row(
-        self, kind: EntryKind, issuing: cas.IssuingCa, expected: Expected, claims: bytes | None, session: bytes | None,
+        self,
+        kind: EntryKind,
+        issuing: cas.IssuingCa,
+        expected: Expected,
+        claims: bytes | None,
+        session: bytes | None,
         **said: Any,
-    ) -> Row:  # fmt: skip
+    ) -> Row:
         serial, digest = profile.new_serial(self._random(profile.SERIAL_BYTES)), self.authority.policy_digest
         more = {"issuer_spki_sha256": issuing.ca.ca_id, "policy_digest": digest, **said}
         return leaf_row(kind, serial, expected, claims, session, **more)

@@ -107,17 +107,32 @@ def leaf_claims(
     """
     vector, tcb, body = trust_vector(claims), claims.tcb, claims.body
     return LeafClaims(
-        issued_at=expected.now, expires_at=life(expected)[1], nonce=what.nonce, build=__version__, tee=claims.tee,
-        status=tier(vector), vector=vector, policy_digest=what.policy_digest, spki=expected.spki, anchor=claims.anchor,
-        key_origin=request.runtime.key_origin, measurements=body_measurements(claims),
-        signer=getattr(body, "mr_signer", None), product_id=getattr(body, "isv_prod_id", None),
-        svn=getattr(body, "isv_svn", None), debug=claims.debug,
-        tcb_status=None if tcb is None else tcb.status, tcb_date=None if tcb is None else int(tcb.date.timestamp()),
+        issued_at=expected.now,
+        expires_at=life(expected)[1],
+        nonce=what.nonce,
+        build=__version__,
+        tee=claims.tee,
+        status=tier(vector),
+        vector=vector,
+        policy_digest=what.policy_digest,
+        spki=expected.spki,
+        anchor=claims.anchor,
+        key_origin=request.runtime.key_origin,
+        measurements=body_measurements(claims),
+        signer=getattr(body, "mr_signer", None),
+        product_id=getattr(body, "isv_prod_id", None),
+        svn=getattr(body, "isv_svn", None),
+        debug=claims.debug,
+        tcb_status=None if tcb is None else tcb.status,
+        tcb_date=None if tcb is None else int(tcb.date.timestamp()),
         tcb_evaluation_number=None if tcb is None else tcb.evaluation_number,
         advisories=() if tcb is None else tcb.advisories,
-        application_sha256=what.application_sha256, owner=owner, evidence_sha256=claims.evidence_sha256,
-        ledger_origin=ledger, simulated=what.simulated,
-    )  # fmt: skip
+        application_sha256=what.application_sha256,
+        owner=owner,
+        evidence_sha256=claims.evidence_sha256,
+        ledger_origin=ledger,
+        simulated=what.simulated,
+    )
 
 
 def leaf_row(
@@ -141,15 +156,25 @@ def leaf_row(
     if end <= expected.now:
         raise UnavailableError(Code.AUTHORITY_LIFETIME, f"nothing is left of {end - expected.now} s")
     tbs = profile.leaf_tbs(
-        serial=serial, issuer=expected.issuer, authority_key_id=expected.authority_key_id, validity=(begin, end),
-        spki=expected.spki, names=expected.names,
+        serial=serial,
+        issuer=expected.issuer,
+        authority_key_id=expected.authority_key_id,
+        validity=(begin, end),
+        spki=expected.spki,
+        names=expected.names,
         extension=None if claims_set is None else encode_extension(claims_set),
-    )  # fmt: skip
+    )
     check_leaf(tbs, expected)
     entry = LedgerEntry(
-        kind=kind, serial=serial, tbs_sha256=hashlib.sha256(tbs).digest(), not_before=begin, not_after=end,
-        spki_sha256=spki_sha256(expected.spki), names_sha256=names_digest(expected.names), **said,
-    )  # fmt: skip
+        kind=kind,
+        serial=serial,
+        tbs_sha256=hashlib.sha256(tbs).digest(),
+        not_before=begin,
+        not_after=end,
+        spki_sha256=spki_sha256(expected.spki),
+        names_sha256=names_digest(expected.names),
+        **said,
+    )
     try:
         encoded = encode_entry(entry)
     except FormatError as error:

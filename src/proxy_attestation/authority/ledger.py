@@ -219,9 +219,13 @@ def _connect(path: Path | None) -> sqlite3.Connection:
     # isolation_level=None: transactions begin and end where `transaction` says so.
     connection = sqlite3.connect(":memory:" if path is None else path, isolation_level=None)
     pragmas = (
-        "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF", "secure_delete = ON",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "trusted_schema = OFF",
+        "secure_delete = ON",
         f"busy_timeout = {_BUSY_TIMEOUT_MS}",
-    )  # fmt: skip
+    )
     try:
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")

@@ -69,9 +69,16 @@ def _standard(extension: x509.ExtensionType, *, critical: bool) -> bytes:
 
 def _key_usage(*set_: str) -> bytes:
     bits = (
-        "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
-        "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
-    )  # fmt: skip
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "key_cert_sign",
+        "crl_sign",
+        "encipher_only",
+        "decipher_only",
+    )
     return _standard(x509.KeyUsage(**{bit: bit in set_ for bit in bits}), critical=True)
 
 
@@ -200,9 +207,16 @@ def _tbs(
     serial: bytes, issuer: bytes, validity: tuple[int, int], *, subject: bytes, spki: bytes, extensions: bytes
 ) -> bytes:
     return tlv(
-        0x30, _VERSION_3, asn1.encode_der(int.from_bytes(serial, "big")), ECDSA_WITH_SHA256, issuer,
-        tlv(0x30, *map(_time, validity)), subject, spki, tlv(0xA3, tlv(0x30, extensions)),
-    )  # fmt: skip
+        0x30,
+        _VERSION_3,
+        asn1.encode_der(int.from_bytes(serial, "big")),
+        ECDSA_WITH_SHA256,
+        issuer,
+        tlv(0x30, *map(_time, validity)),
+        subject,
+        spki,
+        tlv(0xA3, tlv(0x30, extensions)),
+    )
 
 
 @lru_cache(maxsize=1024)

@@ -138,20 +138,26 @@ def decode_settings(data: bytes) -> Settings:
     try:
         table = tomllib.loads(data.decode())
         settings = Settings(
-            simulated=table["kind"] == _SIMULATED, trust_domain=table["trust_domain"], key_origin=table["key_origin"],
-            dns=tuple(table["dns"]), root_spki_sha256=bytes.fromhex(table["root_spki_sha256"]),
+            simulated=table["kind"] == _SIMULATED,
+            trust_domain=table["trust_domain"],
+            key_origin=table["key_origin"],
+            dns=tuple(table["dns"]),
+            root_spki_sha256=bytes.fromhex(table["root_spki_sha256"]),
             anchors=frozenset(map(bytes.fromhex, table["anchors"])),
-        )  # fmt: skip
+        )
         # Byte for byte what it would be: that covers unknown keys, types, another kind or format, other spellings.
         same = encode_settings(settings).encode() == data
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise ConfigurationError(Code.AUTHORITY_STATE, f"authority.toml: {error}") from error
     digests = (settings.root_spki_sha256, *settings.anchors)
     possible = (
-        same and settings.key_origin == _FILE and is_authority_domain(settings.trust_domain)
-        and are_suffixes(settings.dns) and settings.simulated == bool(settings.anchors)
+        same
+        and settings.key_origin == _FILE
+        and is_authority_domain(settings.trust_domain)
+        and are_suffixes(settings.dns)
+        and settings.simulated == bool(settings.anchors)
         and all(len(digest) == _DIGEST for digest in digests)
-    )  # fmt: skip
+    )
     if not possible:
         raise ConfigurationError(Code.AUTHORITY_STATE, "authority.toml: not as it was written, or no authority's")
     return settings
