@@ -42,7 +42,7 @@ def make(tmp_path: Path, policy_file: Path, vendor_root: bytes) -> Callable[...,
             "trust_domain": "example.org",
             "dns": ["example.org"],
             "policy": policy_file,
-            "simulated_root": vendor_root,
+            "simulated_roots": [vendor_root],
             "now": NOW,
         }
         arguments |= changes
@@ -416,7 +416,7 @@ class TestOpening:
 class TestSettings:
     """authority.toml has one spelling."""
 
-    @pytest.mark.parametrize("changes", [{}, {"simulated_root": None}, {"dns": ["example.org", "b.org"]}])
+    @pytest.mark.parametrize("changes", [{}, {"simulated_roots": []}, {"dns": ["example.org", "b.org"]}])
     def test_round_trip(self, make: Callable[..., Made], changes: dict[str, Any]) -> None:
         made = make(**changes)
         assert decode_settings(encode_settings(made.settings).encode()) == made.settings
