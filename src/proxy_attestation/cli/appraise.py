@@ -99,8 +99,7 @@ def command(
     rests on is given with --endorsements, and the vendor's roots are pinned in this program.
 
     A TPM quote (TPMS_ATTEST with its pieces among --endorsements, or this project's record) is evidence too, and with
-    `--tee tpm` the certificate of an EK or AK. No root of a TPM is pinned: --roots names the attestation key, or the
-    CAs.
+    `--tee tpm` the certificate of an EK or AK. No root of a TPM is pinned: --roots names the AK's key or the CAs.
 
     The default is a production policy: no debug, TCB status UpToDate, no service TD, no migration agent. --allow-tcb,
     --allow-debug, `--expect mr_service_td=HEX` and `--expect migration_agent=1` loosen it, --expect and --min tighten
