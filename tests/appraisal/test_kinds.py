@@ -32,7 +32,7 @@ from proxy_attestation.authority.wire import MALFORMED
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import AppraisalError, FormatError, ProxyAttestationError, UnavailableError
 from proxy_attestation.formats import cbor
-from proxy_attestation.formats.bounds import PLATFORM_CERTIFICATES_MAX
+from proxy_attestation.formats.bounds import PLATFORM_CERTIFICATES_MAX, SNP_CRLS_MAX
 from proxy_attestation.formats.snp_report import Product
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation_simulator.amd import TABLE_GUIDS, AmdVendor, certificate_table
@@ -219,7 +219,8 @@ def test_the_sets_of_all_lines_leave_room_for_what_a_peer_may_send(kinds: Kinds,
     for line in Product:
         made = [amd.platform(line, kind).evidence(REPORT_DATA) for kind in ("VCEK", "VLEK")]
         certificates = tuple(dict.fromkeys(der for one in made for der in one.certificates[1:]))
-        crls = tuple(crl for one in made for crl in one.crls)
+        life = (now - DAY, now + DAY)
+        crls = tuple(revocation_list(Crl(n, *life), f"ARK-{line}", amd.key(f"{line} ark")) for n in range(SNP_CRLS_MAX))
         found = verify_endorsements(SnpEndorsements(certificates, crls), kinds.roots, now)
         sets[found.tee, found.platform] = found
     # As many as a record takes beside the four of a table, of other chips and all different.
@@ -229,9 +230,16 @@ def test_the_sets_of_all_lines_leave_room_for_what_a_peer_may_send(kinds: Kinds,
     peer = (kinds.certificates[Tee.SNP][0], *others[:7])
     assert len(peer) == PLATFORM_CERTIFICATES_MAX
     report = decode_evidence_of(Tee.SNP, kinds.evidence[Tee.SNP] + table)
-    claims, floor = Appraiser(kinds.roots, sets).appraise(report, peer, now)
-    assert platform_of(claims) == b"Milan"
-    assert floor == sets[Tee.SNP, b"Milan"].floor
+    old = amd.platform("Milan").evidence(REPORT_DATA, version=2).report
+    for one in (report, decode_evidence_of(Tee.SNP, old + table)):
+        claims, floor = Appraiser(kinds.roots, sets).appraise(one, peer, now)
+        assert platform_of(claims) == b"Milan"
+        assert floor == sets[Tee.SNP, b"Milan"].floor
+
+
+def test_an_old_report_without_its_certificate_is_of_no_line(kinds: Kinds, amd: AmdVendor, now: datetime) -> None:
+    old = decode_evidence_of(Tee.SNP, amd.platform("Milan").evidence(REPORT_DATA, version=2).report)
+    refused(lambda: Appraiser(kinds.roots, kinds.collateral).appraise(old, (), now), Code.SNP_ENDORSEMENTS_MISSING)
 
 
 def test_an_expired_list_is_no_verdict(kinds: Kinds, now: datetime) -> None:

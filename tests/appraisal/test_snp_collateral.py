@@ -136,6 +136,23 @@ def test_a_certificate_that_ends_first_ends_the_set(
 # Each refusal alone.
 
 
+@pytest.mark.parametrize("role", ["ark", "ask", "asvk"])
+def test_a_certificate_that_is_no_ca(role: str, amd: AmdVendor, set_of: SetOf, verify: Verify, now: datetime) -> None:
+    names = {"ark": "ARK-Milan", "ask": "SEV-Milan", "asvk": "SEV-VLEK-Milan"}
+    leaf = issue_ca(
+        names[role],
+        amd.key(f"Milan {role}"),
+        0x20000,
+        (now - DAY, now + 2 * DAY),
+        issuer="ARK-Milan",
+        signing_key=amd.key("Milan ark"),
+        path_length=None,
+        is_ca=False,
+    )
+    good = set_of(**{role: None})
+    refused(lambda: verify(replace(good, certificates=(leaf, *good.certificates))), Code.SNP_CHAIN)
+
+
 def test_without_an_ark_there_is_no_root(set_of: SetOf, verify: Verify) -> None:
     refused(lambda: verify(set_of(ark=None)), Code.SNP_ROOT)
     refused(lambda: verify(SnpEndorsements()), Code.SNP_ROOT)

@@ -12,7 +12,7 @@ from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor, Sn
 from proxy_attestation.appraisal.nitro import appraise_nitro, check_fresh
 from proxy_attestation.appraisal.nitro_claims import claims_of
 from proxy_attestation.appraisal.roots import Roots
-from proxy_attestation.appraisal.snp import SnpResult, appraise_snp
+from proxy_attestation.appraisal.snp import SnpResult, appraise_snp, line_of
 from proxy_attestation.appraisal.snp_claims import SnpClaims, snp_claims
 from proxy_attestation.appraisal.snp_collateral import SnpCollateral, floor_of, verify_snp_collateral
 from proxy_attestation.codes import Code
@@ -100,12 +100,9 @@ class Appraiser:
 
     def __init__(self, roots: Roots, collateral: Mapping[tuple[Tee, bytes], Collateral]) -> None:
         intel = {key: one for key, one in collateral.items() if isinstance(one, DcapCollateral)}
-        amd = [one.endorsements for one in collateral.values() if isinstance(one, SnpCollateral)]
         self._roots = roots
         self._dcap = DcapAppraiser(roots, intel)
-        self._amd = SnpEndorsements(
-            tuple(der for one in amd for der in one.certificates), tuple(der for one in amd for der in one.crls)
-        )
+        self._amd = {one.product: one.endorsements for one in collateral.values() if isinstance(one, SnpCollateral)}
 
     def appraise(
         self, evidence: Parsed, platform_certificates: Sequence[bytes], now: datetime
@@ -134,9 +131,10 @@ class Appraiser:
     def _appraise_snp(
         self, report: SnpReport, certificates: Sequence[bytes], now: datetime
     ) -> tuple[Claims, Floor | None]:
+        amd = self._amd.get(line_of(report, certificates), SnpEndorsements())
         try:
             result = appraise_snp(
-                report, self._amd, self._roots.amd, None, now, platform_certificates=certificates, crl_required=True
+                report, amd, self._roots.amd, None, now, platform_certificates=certificates, crl_required=True
             )
         except AppraisalError as error:
             # The lists are the proxy's to have: that they are absent or too old says nothing about the report.

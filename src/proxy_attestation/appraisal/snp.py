@@ -158,6 +158,19 @@ def appraise_snp(
     )
 
 
+def line_of(report: SnpReport, platform_certificates: Sequence[bytes]) -> Product:
+    """Return the processor line that a report says it is of; in version 2, that of the VCEK or VLEK beside it.
+
+    Raises:
+        FormatError, AppraisalError: as steps 2 to 4 of the walk, which this leaves to be taken again.
+    """
+    body = snp_claims(report)
+    _check_report(body)
+    if body.product is not None:
+        return body.product
+    return _find_vek(body, _read_pool(*report.certificates.certificates, *platform_certificates))[2]
+
+
 def appraise_vek(
     endorsements: SnpEndorsements, roots: ArkPins, now: datetime, *, crl_required: bool
 ) -> tuple[VekExtensions, bytes]:

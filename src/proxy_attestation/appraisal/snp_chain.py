@@ -72,9 +72,8 @@ def verify_vek_chain(
         refuse(Code.SNP_CHAIN, f"{ark.common_name!r} did not sign itself or {issuers[0].common_name!r}")
     if not signed_by(issuer, vek.signature, vek.tbs):
         refuse(Code.SNP_CHAIN, f"{issuer.common_name!r} did not sign {vek.common_name!r}")
-    for ca, below in ((ark, 1), (issuer, 0)):
-        if ca.path_length is None or ca.path_length < below or not ca.key_cert_sign or ca.serial < 1:
-            refuse(Code.SNP_CHAIN, f"{ca.common_name!r} is no CA for what stands below it")
+    check_ca(ark, 1)
+    check_ca(issuer, 0)
     if vek.path_length is not None or vek.key_cert_sign:
         refuse(Code.SNP_CHAIN, f"{vek.common_name!r} is a CA")
     for certificate in (vek, issuer, ark):
@@ -84,6 +83,16 @@ def verify_vek_chain(
                 f"{certificate.common_name!r} is valid from {certificate.not_before} to {certificate.not_after}",
             )
     return issuer, ark
+
+
+def check_ca(ca: AmdCertificate, below: int) -> None:
+    """Refuse what is no CA with at least `below` more of them under it.
+
+    Raises:
+        AppraisalError: `snp.chain`.
+    """
+    if ca.path_length is None or ca.path_length < below or not ca.key_cert_sign or ca.serial < 1:
+        refuse(Code.SNP_CHAIN, f"{ca.common_name!r} is no CA for what stands below it")
 
 
 def _named(pool: Sequence[AmdCertificate], child: AmdCertificate, name: str) -> list[AmdCertificate]:

@@ -9,7 +9,7 @@ from typing import ClassVar
 from proxy_attestation.appraisal.endorsements import Floor, SnpEndorsements
 from proxy_attestation.appraisal.roots import Roots
 from proxy_attestation.appraisal.snp_certificate import AmdCertificate, read_amd_certificate, refuse, signed_by
-from proxy_attestation.appraisal.snp_chain import ARK_NAME, SnpFloor, check_revocation
+from proxy_attestation.appraisal.snp_chain import ARK_NAME, SnpFloor, check_ca, check_revocation
 from proxy_attestation.codes import Code
 from proxy_attestation.formats.snp_report import Product
 from proxy_attestation.formats.tee import Tee
@@ -64,6 +64,7 @@ def verify_snp_collateral(endorsements: SnpEndorsements, roots: Roots, now: date
     if not issuers:
         refuse(Code.SNP_ENDORSEMENTS_MISSING, f"absent: an ASK or ASVK below {ark.common_name!r}")
     for certificate in (ark, *issuers):
+        check_ca(certificate, 1 if certificate is ark else 0)
         if not signed_by(ark, certificate.signature, certificate.tbs):
             refuse(Code.SNP_CHAIN, f"{ark.common_name!r} did not sign {certificate.common_name!r}")
         if not certificate.not_before <= now <= certificate.not_after:

@@ -150,7 +150,7 @@ def snp_sets(pieces: Sequence[SnpPiece]) -> tuple[SnpEndorsements, ...]:
         own = [(piece.kind, piece.data) for piece, _, issuer in named if issuer == subject]
         issuers = dict.fromkeys(data for kind, data in own if kind is SnpKind.ISSUER)
         crls = dict.fromkeys(data for kind, data in own if kind is SnpKind.CRL)
-        sets.append(SnpEndorsements((ark, *issuers)[:SNP_CERTIFICATES_MAX], tuple(crls)[:SNP_CRLS_MAX]))
+        sets.append(SnpEndorsements((ark, *issuers)[:_STORED_MAX], tuple(crls)[:SNP_CRLS_MAX]))
     return tuple(sets)
 
 

@@ -31,8 +31,8 @@ def _bytes(key: int, length: int = 32) -> Item:
     return Item(key, as_bytes, (length,), absent=None)
 
 
-def _number(key: int) -> Item:
-    return Item(key, as_uint, (TIME_MAX,), absent=None)
+def _number(key: int, maximum: int = TIME_MAX) -> Item:
+    return Item(key, as_uint, (maximum,), absent=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class LedgerEntry:
     status: Annotated[int | None, _number(12)] = None
     measurements: Annotated[tuple[bytes, ...], Item(13, as_tuple, (1, 32, as_bytes, 1, 64), absent=())] = ()
     names_sha256: Annotated[bytes | None, _bytes(14)] = None
-    tcb_evaluation_number: Annotated[int | None, _number(15)] = None
+    tcb_evaluation_number: Annotated[int | None, _number(15, 0xFFFFFFFF)] = None
     claims_sha256: Annotated[bytes | None, _bytes(16)] = None
     request_sha256: Annotated[bytes | None, _bytes(17)] = None
 
