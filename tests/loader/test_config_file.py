@@ -13,7 +13,8 @@ from proxy_attestation.formats.request import names_from
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.loader.applications.wasm import WasmLimits
 from proxy_attestation.loader.config import AddressConfig, ChildConfig, ListenerConfig, LoaderConfig, WasmConfig
-from proxy_attestation.loader.config_file import FILE_MAX, load_config, parse_config
+from proxy_attestation.loader.config_file import load_config, parse_config
+from proxy_attestation.loader.config_table import FILE_MAX
 from proxy_attestation.loader.endpoint import Endpoint
 from proxy_attestation.loader.proxy_client import ProxyAddress
 from proxy_attestation.loader.tls import Protocol

@@ -1,10 +1,7 @@
 """`root`: fetch a proxy's root and hold it against a pin."""
 
 import base64
-import contextlib
-import os
 import ssl
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +10,7 @@ from cryptography import x509
 
 from proxy_attestation.cli.output import json_option, print_json
 from proxy_attestation.cli.peer_options import chosen_pin
+from proxy_attestation.cli.whole_file import write_whole
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import Mismatch, PeerError, UsageError
 from proxy_attestation.relying_party.expectation import Expectation
@@ -50,7 +48,7 @@ def command(
         check_root(info, expectation)
     pem = ssl.DER_cert_to_PEM_cert(info.root)
     if out is not None:
-        _write(out, pem)
+        write_whole(out, pem.encode())
     if as_json:
         print_json(_to_json(info, pem))
         return
@@ -84,24 +82,6 @@ def check_root(info: RootInfo, expectation: Expectation) -> None:
     if mismatches:
         detail = "; ".join(f"{m.field}: expected {m.expected}, found {m.actual}" for m in mismatches)
         raise PeerError(Code.PEER_CLAIMS_MISMATCH, detail, tuple(mismatches))
-
-
-def _write(path: Path, pem: str) -> None:
-    """Write the file whole or not at all: a half-written root would lock every client out."""
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "w") as file:
-                file.write(pem)
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _names_and_end(info: RootInfo) -> tuple[str, datetime]:

@@ -24,12 +24,10 @@ For instance::
 Strict: an unknown key, an empty list or a value of another type refuses the file. Relative paths are relative to it.
 """
 
-import tomllib
 from pathlib import Path
 from typing import Final
 
-from proxy_attestation.codes import Code
-from proxy_attestation.errors import ConfigurationError, FormatError
+from proxy_attestation.errors import FormatError
 from proxy_attestation.formats.bounds import NAMES_MAX
 from proxy_attestation.formats.request import LIFETIME_MAX, Names, is_workload_name, names_from
 from proxy_attestation.formats.tee import Tee
@@ -43,14 +41,13 @@ from proxy_attestation.loader.config import (
     LoaderConfig,
     WasmConfig,
 )
-from proxy_attestation.loader.config_table import Table
+from proxy_attestation.loader.config_table import Table, parse_toml, read_file
 from proxy_attestation.loader.endpoint import parse_address, parse_local
 from proxy_attestation.loader.limits import MIB, SessionLimits
 from proxy_attestation.loader.proxy_client import ProxyAddress
 from proxy_attestation.loader.tls import Protocol
 from proxy_attestation.relying_party.expectation import is_trust_domain
 
-FILE_MAX: Final = 64 * 1024
 LISTENERS_MAX: Final = 32
 _COMMAND_MAX: Final = 64
 _KINDS: Final = ("wasm", "child", "address")
@@ -62,15 +59,7 @@ def load_config(path: Path) -> LoaderConfig:
     Raises:
         ConfigurationError: `configuration.malformed`, with line and fix.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(FILE_MAX + 1)
-    except OSError as error:
-        raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"{path}: {error.strerror}") from error
-    try:
-        return parse_config(content, path.absolute().parent)
-    except ConfigurationError as error:
-        raise ConfigurationError(error.code, f"{path}: {error.detail}") from error
+    return read_file(path, parse_config)
 
 
 def parse_config(content: bytes, base: Path) -> LoaderConfig:
@@ -83,14 +72,7 @@ def parse_config(content: bytes, base: Path) -> LoaderConfig:
     Raises:
         ConfigurationError: `configuration.malformed`.
     """
-    if len(content) > FILE_MAX:
-        raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"more than {FILE_MAX} bytes")
-    try:
-        text = content.decode()
-        values = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"not TOML: {error}") from error
-    top = Table(text, values)
+    top = parse_toml(content)
     ports_file = top.optional("ports_file", str, '"run/ports.json"')
     key_directory = top.optional("key_directory", str, '"/run/key"')
     config = LoaderConfig(

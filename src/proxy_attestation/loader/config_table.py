@@ -1,7 +1,9 @@
 """Strict reading of one TOML table: each key once asked for, of one type, and every error with its line and a fix."""
 
 import re
+import tomllib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from proxy_attestation.codes import Code
@@ -15,6 +17,46 @@ _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZE: Final = re.compile(r"([0-9]{1,12})(KiB|MiB|GiB)\Z")
 _BYTES: Final = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 TEXT_MAX: Final = 4096
+FILE_MAX: Final = 64 * 1024
+
+
+def read_file(path: Path, parse: Callable[[bytes, Path], _T]) -> _T:
+    """Read a file and parse it; an error names the file.
+
+    Args:
+        path: of the file.
+        parse: takes its content, of which it gets at most one byte more than `FILE_MAX`, and the directory it is in.
+
+    Raises:
+        ConfigurationError: `configuration.malformed`, with line and fix.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(FILE_MAX + 1)
+    except OSError as error:
+        raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"{path}: {error.strerror}") from error
+    try:
+        return parse(content, path.absolute().parent)
+    except ConfigurationError as error:
+        raise ConfigurationError(error.code, f"{path}: {error.detail}") from error
+
+
+def parse_toml(content: bytes) -> "Table":
+    """Return the top table of a file.
+
+    Args:
+        content: TOML in UTF-8, at most `FILE_MAX` bytes.
+
+    Raises:
+        ConfigurationError: `configuration.malformed`.
+    """
+    if len(content) > FILE_MAX:
+        raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"more than {FILE_MAX} bytes")
+    try:
+        text = content.decode()
+        return Table(text, tomllib.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"not TOML: {error}") from error
 
 
 class Table:
@@ -44,6 +86,10 @@ class Table:
         line = self._line(key)
         prefix = f"line {line}: " if line is not None else ""
         return ConfigurationError(Code.CONFIGURATION_MALFORMED, f"{prefix}{where or 'the file'} {problem}; {fix}")
+
+    def __contains__(self, key: str) -> bool:
+        """Tell whether a key is there."""
+        return key in self._values
 
     def finish(self) -> None:
         """Refuse keys that nobody read.

@@ -1,7 +1,5 @@
 """`endorsements export` and `endorsements import`: sets in one file, over an air gap."""
 
-import os
-import tempfile
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +10,7 @@ from proxy_attestation.cli.endorsing.options import FILE, PLACE, Place, place_of
 from proxy_attestation.cli.endorsing.report import outcome_lines, outcome_to_json, times
 from proxy_attestation.cli.evidence_file import parse_time, read_input
 from proxy_attestation.cli.output import json_option, print_json
+from proxy_attestation.cli.whole_file import write_whole
 from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.bundle import BUNDLE_MAX, decode_bundle, encode_bundle
 from proxy_attestation.endorsements.cache import set_digest
@@ -21,7 +20,7 @@ from proxy_attestation.endorsements.kds import PRODUCTS, AmdTarget, check_amd
 from proxy_attestation.endorsements.pcs import IntelTarget, check_intel, pieces_of
 from proxy_attestation.endorsements.peek import peek_crl
 from proxy_attestation.endorsements.refresh import Outcome
-from proxy_attestation.errors import ProxyAttestationError, UnavailableError, UsageError
+from proxy_attestation.errors import ProxyAttestationError, UnavailableError
 from proxy_attestation.formats.tee import Tee
 
 
@@ -54,7 +53,7 @@ def export_command(place: Path, file: Path, *, as_json: bool) -> int:
     if not held:
         raise UnavailableError(Code.ENDORSEMENTS_UNAVAILABLE, f"{cache.directory}: no set was fetched or imported")
     sets = {name: item.files() for name, item in held.items()}
-    _write(file, encode_bundle(sets))
+    write_whole(file, encode_bundle(sets))
     items = [
         {"name": name, "sha256": set_digest(sets[name]), "valid_until": times(held[name].valid_until)}
         for name in sorted(sets)
@@ -124,20 +123,3 @@ def _check(place: Place, name: str, files: Mapping[str, bytes], now: datetime, h
     issuer = peek_crl(pieces.pck_crl or b"")[0]
     ca = "platform" if "Platform" in issuer else "processor"
     return check_intel(pieces, IntelTarget(Tee(tee), bytes.fromhex(rest), ca), place.roots, now, held)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write the file whole or not at all."""
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error

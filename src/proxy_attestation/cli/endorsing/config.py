@@ -21,20 +21,16 @@ For instance::
 Strict: an unknown key, or a value of another type, refuses the file. Relative paths are relative to it.
 """
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.kds import PRODUCTS, VCEKS_MAX, AmdTarget, parse_vcek
 from proxy_attestation.endorsements.pcs import CAS, UPDATES, IntelTarget
 from proxy_attestation.endorsements.refresh import Target
-from proxy_attestation.errors import ConfigurationError
 from proxy_attestation.formats.tee import Tee
-from proxy_attestation.loader.config_table import Table
+from proxy_attestation.loader.config_table import Table, parse_toml, read_file
 
-FILE_MAX: Final = 64 * 1024
 PLATFORMS_MAX: Final = 100
 ATTEMPTS_MAX: Final = 20
 TIMEOUT_MAX: Final = 3600
@@ -71,14 +67,7 @@ def load_config(path: Path) -> EndorsementsConfig:
     Raises:
         ConfigurationError: `configuration.malformed`, with line and fix.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(FILE_MAX + 1)
-        return parse_config(content, path.absolute().parent)
-    except OSError as error:
-        raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"{path}: {error.strerror}") from error
-    except ConfigurationError as error:
-        raise ConfigurationError(error.code, f"{path}: {error.detail}") from error
+    return read_file(path, parse_config)
 
 
 def parse_config(content: bytes, base: Path) -> EndorsementsConfig:
@@ -91,21 +80,14 @@ def parse_config(content: bytes, base: Path) -> EndorsementsConfig:
     Raises:
         ConfigurationError: `configuration.malformed`.
     """
-    if len(content) > FILE_MAX:
-        raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"more than {FILE_MAX} bytes")
-    try:
-        text = content.decode()
-        values = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"not TOML: {error}") from error
-    top = Table(text, values)
+    top = parse_toml(content)
     named = {key: top.optional(key, str, f'"https://{key}.example.org"') for key in SOURCES}
     ca_file = top.optional("ca_file", str, '"pccs.pem"')
     timeout = top.duration("timeout", '"60s"', 1, TIMEOUT_MAX, default=0)
     attempts = top.optional("attempts", int, "5")
     if attempts is not None and not 1 <= attempts <= ATTEMPTS_MAX:
         raise top.error("attempts", f"is not 1 to {ATTEMPTS_MAX}", "write attempts = 5")
-    platforms = top.tables("platform", PLATFORMS_MAX) if "platform" in values else ()
+    platforms = top.tables("platform", PLATFORMS_MAX) if "platform" in top else ()
     config = EndorsementsConfig(
         sources={key: value for key, value in named.items() if value is not None},
         ca_file=base / ca_file if ca_file is not None else None,
