@@ -50,7 +50,11 @@ class Calls:
         methods: by name.
     """
 
-    def __init__(self, core: Core, admission: Admission, metrics: Metrics) -> None:
+    def __init__(
+        self, core: Core, admission: Admission, metrics: Metrics, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Take calls; `monotonic` gives seconds that only grow."""
+        self._monotonic = monotonic
         self.core, self.admission, self._metrics = core, admission, metrics
         self.methods: Mapping[str, Method] = {
             "GetRootCertificate": Method(pb.GetRootCertificateRequest, core.get_root_certificate),
@@ -58,7 +62,7 @@ class Calls:
             "GetSignedCertificate": Method(pb.GetSignedCertificateRequest, core.get_signed_certificate),
             "GetLedgerProof": Method(pb.GetLedgerProofRequest, core.get_ledger_proof),
         }
-        self._log_budget = Bucket(LOG_LINES_A_SECOND, LOG_LINES_A_SECOND, time.monotonic())
+        self._log_budget = Bucket(LOG_LINES_A_SECOND, LOG_LINES_A_SECOND, monotonic())
         self._unlogged = 0
 
     async def run(self, name: str, front: str, peer: str, receive: Receive) -> Message | WireError:
@@ -71,7 +75,7 @@ class Calls:
             receive: reads the request.
         """
         method = self.methods[name]
-        started = time.monotonic()
+        started = self._monotonic()
         code = "ok"
         try:
             with self.admission.admit(peer):
@@ -82,14 +86,14 @@ class Calls:
             code = str(failure.code)
         finally:
             self._metrics.in_flight(self.admission.in_flight)
-        self._metrics.called(name, front, code, time.monotonic() - started)
+        self._metrics.called(name, front, code, self._monotonic() - started)
         return answer
 
     def _failed(self, error: Exception, where: Mapping[str, str]) -> WireError:
         ours = error if isinstance(error, ProxyAttestationError) else InternalError()
         wire = to_wire(ours, secrets.token_hex(8))
         where = {"request_id": wire.metadata["request_id"], **where, "code": str(ours.code)}
-        if not self._log_budget.take(time.monotonic()):
+        if not self._log_budget.take(self._monotonic()):
             self._unlogged += 1
         elif wire.code is Code.INTERNAL:
             log.failure("bug", error, **where)
