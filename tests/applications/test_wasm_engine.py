@@ -1,6 +1,5 @@
 """wasmtime itself, in this process: every way in which a call can end."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -48,9 +47,7 @@ def test_traps(wat: dict[str, bytes], name: str) -> None:
 
 
 def test_a_spin_ends_at_its_time(wat: dict[str, bytes]) -> None:
-    begin = time.monotonic()
     assert run(wat["spin"], seconds=0.1) == CallResult(Outcome.TIME)
-    assert time.monotonic() - begin < 10
 
 
 def test_a_spin_ends_with_its_fuel(wat: dict[str, bytes]) -> None:

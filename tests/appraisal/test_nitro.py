@@ -1,7 +1,6 @@
 """The Nitro walk: every fault alone ends in its own code, every changed byte in a refusal."""
 
 import re
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,7 +10,7 @@ from proxy_attestation.appraisal.nitro import appraise_nitro, check_fresh
 from proxy_attestation.appraisal.nitro_claims import NitroClaims, Register, nitro_to_json
 from proxy_attestation.appraisal.roots import AWS_NITRO_ROOT, Roots, same_for_all
 from proxy_attestation.codes import Code
-from proxy_attestation.errors import AppraisalError, FormatError, ProxyAttestationError
+from proxy_attestation.errors import AppraisalError, FormatError
 from proxy_attestation.formats.nitro import decode_nitro
 from proxy_attestation.formats.pins import MINIMUM, Pins
 from proxy_attestation.formats.tee import Tee
@@ -211,13 +210,3 @@ def test_every_changed_byte_is_refused(part: int) -> None:
     for at in range(part, len(GOOD), 4):
         data = GOOD[:at] + bytes([GOOD[at] ^ (1 << at % 8)]) + GOOD[at + 1 :]
         assert judge(data).startswith("nitro."), at
-
-
-def test_the_worst_document_is_cheap() -> None:
-    """A genuine chain and a signature that fails at the end: nobody else can have more certificates verified."""
-    data = ENCLAVE.document(fault="wrong-key")
-    started = time.process_time()
-    for _ in range(10):
-        with pytest.raises(ProxyAttestationError):
-            appraise_nitro(decode_nitro(data), ROOTS, NOW)
-    assert (time.process_time() - started) / 10 < 0.05
