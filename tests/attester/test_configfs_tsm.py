@@ -233,7 +233,7 @@ def test_a_write_that_was_lost_is_noticed(snp: Kernel) -> None:
         make(request)
         snp.requests[request]["inblob"] = DATA
 
-    snp.make = made  # type: ignore[method-assign]
+    snp.make = made  # type: ignore[method-assign] # a fault
     snp.lost_writes = True
     with pytest.raises(UnavailableError):
         attester.attest(binding_of(DATA))
@@ -267,7 +267,7 @@ def test_no_right_to_make_requests_is_unavailable(tdx: Kernel) -> None:
     def refuse(request: str) -> None:
         raise PermissionError(request)
 
-    tdx.make = refuse  # type: ignore[method-assign]
+    tdx.make = refuse  # type: ignore[method-assign] # a fault
     unavailable(tdx, Tee.TDX)
 
 
@@ -275,13 +275,13 @@ def test_a_request_that_cannot_be_removed_spoils_nothing(tdx: Kernel) -> None:
     def refuse(request: str) -> None:
         raise OSError(errno.EBUSY, request)
 
-    tdx.remove = refuse  # type: ignore[method-assign]
+    tdx.remove = refuse  # type: ignore[method-assign] # a fault
     assert ConfigfsTsmAttester(tdx, Tee.TDX, no_pause).attest(binding_of(DATA)).evidence
 
 
 def test_a_generation_that_is_no_number_is_unavailable(tdx: Kernel) -> None:
     read = tdx.read
-    tdx.read = lambda request, name, limit: b"x" if name == "generation" else read(request, name, limit)  # type: ignore[method-assign]
+    tdx.read = lambda request, name, limit: b"x" if name == "generation" else read(request, name, limit)  # type: ignore[method-assign] # a fault
     unavailable(tdx, Tee.TDX)
 
 

@@ -18,10 +18,11 @@ from proxy_attestation.appraisal.roots import Roots
 from proxy_attestation.codes import Code
 from proxy_attestation.endorsements import cache as module
 from proxy_attestation.endorsements.bundle import decode_bundle, encode_bundle
-from proxy_attestation.endorsements.cache import SETS_MAX, Cache, Status
+from proxy_attestation.endorsements.cache import SETS_MAX, Cache
 from proxy_attestation.endorsements.fetched import FetchedSet
 from proxy_attestation.endorsements.load import load_endorsements
 from proxy_attestation.endorsements.pcs import IntelTarget, check_intel, pieces_of
+from proxy_attestation.endorsements.status import Status
 from proxy_attestation.errors import FormatError, UnavailableError
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.service.collateral import load_sets

@@ -252,7 +252,7 @@ RAW = st.binary(max_size=200) | st.builds(
 
 def test_any_bytes_give_an_answer_or_an_error_of_ours(run: Run, serve: Serve) -> None:
     replies: list[bytes] = []
-    answer: Answer = lambda _request, _number: Reply(raw=replies[-1])  # noqa: E731
+    answer: Answer = lambda _request, _number: Reply(raw=replies[-1])  # noqa: E731 - typed as what it answers
     service = serve(answer)
 
     @settings(max_examples=150, deadline=None)

@@ -16,20 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy_attestation.codes import Code
-from proxy_attestation.endorsements.fetched import FetchedSet
-from proxy_attestation.endorsements.kds import (
+from proxy_attestation.endorsements.amd_checks import (
     AMD_PINS,
-    PRODUCTS,
     AmdPins,
-    AmdTarget,
     ChainFacts,
     ChainPieces,
-    check_amd,
     check_chain,
     check_vcek,
-    fetch_amd,
-    parse_vcek,
 )
+from proxy_attestation.endorsements.fetched import FetchedSet
+from proxy_attestation.endorsements.kds import PRODUCTS, AmdTarget, check_amd, fetch_amd, parse_vcek
 from proxy_attestation.errors import ProxyAttestationError
 
 TCB = {"bl": 3, "tee": 0, "snp": 22, "ucode": 209}

@@ -17,12 +17,13 @@ from proxy_attestation.appraisal.endorsements import Floor
 from proxy_attestation.appraisal.kinds import Endorsements, verify_endorsements
 from proxy_attestation.appraisal.roots import Roots
 from proxy_attestation.codes import Code
-from proxy_attestation.endorsements.cache import Cache, HeldSet, Status
+from proxy_attestation.endorsements.cache import Cache, HeldSet
 from proxy_attestation.endorsements.http import Getter
 from proxy_attestation.endorsements.kds import AmdTarget
 from proxy_attestation.endorsements.load import load_endorsements
 from proxy_attestation.endorsements.pcs import IntelTarget, pieces_of
 from proxy_attestation.endorsements.refresh import Outcome, Refresher, Sources, due
+from proxy_attestation.endorsements.status import Status
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.service.collateral import CollateralStore
 

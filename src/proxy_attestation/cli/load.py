@@ -71,12 +71,12 @@ def run_command(file: Path, attester: str | None, wait_seconds: float, as_json: 
 
     With --json each event is one JSON object on a line of its own; `"event": "ready"` names the listeners.
     """
-    from proxy_attestation import hardening  # noqa: PLC0415
-    from proxy_attestation.attester.select import select_attester  # noqa: PLC0415 - `load status` needs none of it
-    from proxy_attestation.loader.config_file import load_config  # noqa: PLC0415
-    from proxy_attestation.loader.proxy_client import Timing  # noqa: PLC0415
-    from proxy_attestation.loader.report import LineReport  # noqa: PLC0415
-    from proxy_attestation.loader.run import Loader  # noqa: PLC0415
+    from proxy_attestation import hardening  # noqa: PLC0415 - `load status` needs none of these
+    from proxy_attestation.attester.select import select_attester  # noqa: PLC0415 - as above
+    from proxy_attestation.loader.config_file import load_config  # noqa: PLC0415 - as above
+    from proxy_attestation.loader.proxy_client import Timing  # noqa: PLC0415 - as above
+    from proxy_attestation.loader.report import LineReport  # noqa: PLC0415 - as above
+    from proxy_attestation.loader.run import Loader  # noqa: PLC0415 - as above
 
     report = LineReport(as_json=as_json)
     if not hardening.forbid_dumps():
@@ -144,7 +144,7 @@ def _ask(file: Path | None, control: Path | None, name: str, seconds: float) -> 
     if (file is None) is (control is None):
         raise UsageError("name the loader's file, or its socket with --control")
     if file is not None:
-        from proxy_attestation.loader.config_file import load_config  # noqa: PLC0415
+        from proxy_attestation.loader.config_file import load_config  # noqa: PLC0415 - with --control nothing needs it
 
         control = load_config(file).control
     assert control is not None  # noqa: S101 - one of the two was given, see above

@@ -25,12 +25,14 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from proxy_attestation.codes import Code
+from proxy_attestation.endorsements.durable import create, read_bounded, replace, sync, unavailable
 from proxy_attestation.endorsements.fetched import FetchedSet
+from proxy_attestation.endorsements.status import Status, parse_stamp, stamp, status_from_plain, status_to_plain
 from proxy_attestation.errors import FormatError, ProxyAttestationError, UnavailableError
 from proxy_attestation.formats.bounds import COLLATERAL_DOCUMENT_MAX
 
@@ -82,34 +84,13 @@ class HeldSet:
             for path in sorted(self.directory.iterdir()):
                 if not _FILE.fullmatch(path.name):
                     continue
-                found[path.name] = _read(path, COLLATERAL_DOCUMENT_MAX)
+                found[path.name] = read_bounded(path, COLLATERAL_DOCUMENT_MAX)
                 size += len(found[path.name])
                 if len(found) > SET_FILES_MAX or size > SET_MAX:
                     raise FormatError(Code.ENDORSEMENTS_MALFORMED, f"{self.directory}: too large for a set")
         except OSError as error:
-            raise _unavailable(self.directory, error) from error
+            raise unavailable(self.directory, error) from error
         return found
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """How refreshing one name went.
-
-    Attributes:
-        source: where it was asked for.
-        success: when it last worked, or None.
-        error_at: when it last failed, or None; None again once it has worked.
-        code: of that failure.
-        detail: of that failure.
-        failures: in a row.
-    """
-
-    source: str = ""
-    success: datetime | None = None
-    error_at: datetime | None = None
-    code: str = ""
-    detail: str = ""
-    failures: int = 0
 
 
 class Cache:
@@ -156,14 +137,14 @@ class Cache:
                     self._write(directory, fetched)
                 self._remove_others(directory, fetched.name)
         except OSError as error:
-            raise _unavailable(self.directory, error) from error
+            raise unavailable(self.directory, error) from error
         return new
 
     def statuses(self) -> dict[str, Status]:
         """Return how refreshing went, by name. What cannot be read is as if it had never been tried."""
         try:
-            values = json.loads(_read(self.directory / _STATE, _STATE_MAX))
-            return {str(name): _status(value) for name, value in values["names"].items()}
+            values = json.loads(read_bounded(self.directory / _STATE, _STATE_MAX))
+            return {str(name): status_from_plain(value) for name, value in values["names"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ProxyAttestationError):
             return {}
 
@@ -189,10 +170,12 @@ class Cache:
         try:
             with self._locked():
                 names = {**self.statuses(), name: status}
-                text = json.dumps({"names": {key: _plain(value) for key, value in sorted(names.items())}}, indent=1)
-                _replace(self.directory / _STATE, f"{text}\n".encode())
+                text = json.dumps(
+                    {"names": {key: status_to_plain(value) for key, value in sorted(names.items())}}, indent=1
+                )
+                replace(self.directory / _STATE, f"{text}\n".encode())
         except OSError as error:
-            raise _unavailable(self.directory, error) from error
+            raise unavailable(self.directory, error) from error
 
     def _directories(self) -> list[Path]:
         try:
@@ -200,7 +183,7 @@ class Cache:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise _unavailable(self.directory, error) from error
+            raise unavailable(self.directory, error) from error
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -222,21 +205,21 @@ class Cache:
         temporary.mkdir(mode=0o700)
         try:
             for name, data in fetched.files.items():
-                _create(temporary / name, data)
+                create(temporary / name, data)
             record = {
                 "numbers": dict(sorted(fetched.numbers.items())),
-                "half_life": _stamp(fetched.half_life),
-                "valid_until": _stamp(fetched.valid_until),
+                "half_life": stamp(fetched.half_life),
+                "valid_until": stamp(fetched.valid_until),
             }
-            _create(temporary / _RECORD, f"{json.dumps(record, indent=1)}\n".encode())
-            _sync(temporary)
+            create(temporary / _RECORD, f"{json.dumps(record, indent=1)}\n".encode())
+            sync(temporary)
             if directory.exists():  # ours by its name, and without a record that can be read
                 self._hide(directory)
             temporary.rename(directory)
         except OSError:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        _sync(self.directory)
+        sync(self.directory)
 
     def _remove_others(self, kept: Path, name: str) -> None:
         for path in self._directories():
@@ -253,9 +236,9 @@ class Cache:
 def _held(directory: Path) -> HeldSet | None:
     match = _DIRECTORY.fullmatch(directory.name)
     try:
-        value = json.loads(_read(directory / _RECORD, _RECORD_MAX))
+        value = json.loads(read_bounded(directory / _RECORD, _RECORD_MAX))
         numbers = {str(name): number for name, number in value["numbers"].items() if type(number) is int}
-        half_life, valid_until = _time(value["half_life"]), _time(value["valid_until"])
+        half_life, valid_until = parse_stamp(value["half_life"]), parse_stamp(value["valid_until"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ProxyAttestationError):
         return None
     if match is None or half_life is None or valid_until is None:
@@ -280,74 +263,3 @@ def set_digest(files: Mapping[str, bytes]) -> str:
 def is_file_name(name: str) -> bool:
     """Tell whether a file of a set may be called so."""
     return _FILE.fullmatch(name) is not None
-
-
-def _plain(status: Status) -> dict[str, object]:
-    return {
-        "source": status.source,
-        "success": None if status.success is None else _stamp(status.success),
-        "error_at": None if status.error_at is None else _stamp(status.error_at),
-        "code": status.code,
-        "detail": status.detail,
-        "failures": status.failures,
-    }
-
-
-def _status(value: Any) -> Status:
-    return Status(
-        source=str(value["source"]),
-        success=_time(value["success"]),
-        error_at=_time(value["error_at"]),
-        code=str(value["code"]),
-        detail=str(value["detail"]),
-        failures=int(value["failures"]),
-    )
-
-
-def _stamp(time: datetime) -> str:
-    return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _time(text: object) -> datetime | None:
-    if text is None:
-        return None
-    return datetime.strptime(str(text), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-
-
-def _read(path: Path, limit: int) -> bytes:
-    with path.open("rb") as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise FormatError(Code.ENDORSEMENTS_MALFORMED, f"{path}: larger than {limit} bytes")
-    return data
-
-
-def _create(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".new-{secrets.token_hex(8)}.json")
-    try:
-        _create(temporary, data)
-        temporary.rename(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync(path.parent)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _unavailable(path: Path, error: OSError) -> UnavailableError:
-    return UnavailableError(Code.ENDORSEMENTS_UNAVAILABLE, f"{path}: {error.strerror or error}")

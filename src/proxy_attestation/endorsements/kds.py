@@ -14,32 +14,30 @@ A VCEK never changes for a chip and a TCB, so one that the cache has is verified
 Source: AMD document 57230, "VCEK Certificate and KDS Interface Specification", chapters 3 and 4.
 """
 
-import hashlib
 import re
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, TypeAlias
-
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat import asn1
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.hashes import SHA384
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.utils import CryptographyDeprecationWarning
+from typing import Final
 
 from proxy_attestation.codes import Code
-from proxy_attestation.endorsements.detect import common_name
+from proxy_attestation.endorsements.amd_checks import (
+    HWID_LENGTH,
+    SPL_OIDS,
+    TURIN_HWID_LENGTH,
+    AmdPins,
+    ChainCheck,
+    ChainPieces,
+    VcekRequest,
+    check_chain,
+    check_vcek,
+)
 from proxy_attestation.endorsements.fetched import (
     FetchedSet,
     Window,
     check_not_older,
     half_life,
-    rejected,
     source,
-    stale,
 )
 from proxy_attestation.endorsements.http import Getter
 from proxy_attestation.errors import FormatError
@@ -50,90 +48,9 @@ KDS_BASE: Final = "https://kdsintf.amd.com"
 PRODUCTS: Final = ("Milan", "Genoa", "Turin")
 VCEKS_MAX: Final = 64
 """Chips and TCBs of one set."""
-HWID_LENGTH: Final = 64
-TURIN_HWID_LENGTH: Final = 8
-_OID: Final = "1.3.6.1.4.1.3704.1"
-_SPL_OIDS: Final = {"fmc": ".3.9", "bl": ".3.1", "tee": ".3.2", "snp": ".3.3", "ucode": ".3.8"}
-"""By the name of a TCB component; in the order of KDS's query."""
-_HWID_OID: Final = f"{_OID}.4"
 _CHAIN_FILE: Final = "{}_cert_chain.pem"
 _CRL_FILE: Final = "{}_crl.der"
 _VCEK_FILE: Final = re.compile(r"vcek-[0-9a-f]{32}\.der")
-_PARSE_ERRORS: Final = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    InvalidSignature,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.ExtensionNotFound,
-    x509.UnsupportedGeneralNameType,
-)
-
-AmdPins: TypeAlias = Mapping[str, frozenset[bytes]]
-"""By product: SPKI SHA-256 of the ARKs that count, 32 bytes each."""
-AMD_PINS: Final[AmdPins] = {
-    "Milan": frozenset({bytes.fromhex("9f056bee44377e29308cb5ffa895bdfb62d18881fa6bed8d6f075b0204089cb9")}),
-    "Genoa": frozenset({bytes.fromhex("429a69c9422aa258ee4d8db5fcda9c6470ef15f8cd5a9cebd6cbc7d90b863831")}),
-    "Turin": frozenset({bytes.fromhex("4f125410563a2ab9a50356f9243f6fe0b6f73de98603f53f90339c70e9d7ad08")}),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class ChainPieces:
-    """What `ChainCheck` is given.
-
-    Attributes:
-        product: one of `PRODUCTS`.
-        kind: `vcek` or `vlek`.
-        signer: DER of the ASK or ASVK.
-        root: DER of the ARK.
-        crl: DER.
-    """
-
-    product: str
-    kind: str
-    signer: bytes
-    root: bytes
-    crl: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ChainFacts:
-    """What a check found.
-
-    Attributes:
-        crl_number: of the CRL, or None where it has none.
-        crl_window: from the CRL's this update to its next.
-        valid_until: the earliest end of either certificate and of the CRL, UTC.
-    """
-
-    crl_number: int | None
-    crl_window: Window
-    valid_until: datetime
-
-
-ChainCheck: TypeAlias = Callable[[ChainPieces, AmdPins, datetime], ChainFacts]
-"""Verifies a chain and its CRL to a pinned ARK. Raises RefusedError or UnavailableError, `endorsements.*`."""
-
-
-@dataclass(frozen=True, slots=True)
-class VcekRequest:
-    """A chip at one TCB.
-
-    Attributes:
-        hwid: CHIP_ID of the report: 64 bytes, for Turin the first 8.
-        tcb: component by name: `bl`, `tee`, `snp`, `ucode`, for Turin `fmc` too; 0 to 255 each.
-    """
-
-    hwid: bytes
-    tcb: Mapping[str, int]
-
-    @property
-    def file_name(self) -> str:
-        """The file of this VCEK. The chip's id is only in it as a digest."""
-        label = self.hwid + bytes(self.tcb.get(name, 0) for name in _SPL_OIDS)
-        return f"vcek-{hashlib.sha256(label).hexdigest()[:32]}.der"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +91,9 @@ def parse_vcek(text: str, product: str) -> VcekRequest:
         raise ValueError(f"a chip id of {length} bytes in hex was expected before the colon")
     pairs = [item.partition("=") for item in components.split(",")]
     tcb = {name: int(number) for name, _, number in pairs if re.fullmatch(r"[0-9]{1,3}", number)}
-    wanted = {name for name in _SPL_OIDS if turin or name != "fmc"}
+    wanted = {name for name in SPL_OIDS if turin or name != "fmc"}
     if len(pairs) != len(wanted) or set(tcb) != wanted or max(tcb.values()) > 0xFF:
-        raise ValueError(f"after the colon {', '.join(f'{name}=N' for name in _SPL_OIDS if name in wanted)}; N to 255")
+        raise ValueError(f"after the colon {', '.join(f'{name}=N' for name in SPL_OIDS if name in wanted)}; N to 255")
     if not any(bytes.fromhex(hwid)):
         raise ValueError("a chip id of zeros names no chip: the platform masks it")
     return VcekRequest(bytes.fromhex(hwid), tcb)
@@ -221,7 +138,7 @@ async def fetch_amd(
         if name in held_files:
             files[name] = held_files[name]
         else:
-            query = {f"{component}SPL": f"{vcek.tcb[component]:02}" for component in _SPL_OIDS if component in vcek.tcb}
+            query = {f"{component}SPL": f"{vcek.tcb[component]:02}" for component in SPL_OIDS if component in vcek.tcb}
             url = f"{base}/vcek/v1/{target.product}/{vcek.hwid.hex()}"
             files[name] = (await getter.get(url, limit=CERTIFICATE_MAX, query=query)).body
     return check_amd(files, target, pins, now, held=held, check=check)
@@ -277,87 +194,6 @@ def check_amd(
     return FetchedSet(target.name, kept, numbers, half_life(windows), min(ends))
 
 
-def check_chain(pieces: ChainPieces, pins: AmdPins, now: datetime) -> ChainFacts:
-    """Verify a chain and its CRL: what the walk for SEV-SNP evidence does again with each report's chain.
-
-    Raises:
-        UnavailableError: `endorsements.source`, `endorsements.stale`.
-        RefusedError: `endorsements.rejected`.
-    """
-    name = f"{pieces.kind} chain of {pieces.product}"
-    root, signer = _certificate(name, pieces.root), _certificate(name, pieces.signer)
-    try:
-        spki = root.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        if hashlib.sha256(spki).digest() not in pins.get(pieces.product, frozenset()):
-            raise rejected(name, "its root is not the pinned ARK of this product")
-        expected = ("SEV-VLEK-" if pieces.kind == "vlek" else "SEV-") + pieces.product
-        if common_name(signer.subject) != expected:
-            raise rejected(name, f"a chain of {common_name(signer.subject)!r}; {expected!r} was asked for")
-        for child in (root, signer):
-            if not isinstance(child.signature_hash_algorithm, SHA384):
-                raise rejected(name, "a certificate that is not signed with SHA-384")
-            child.verify_directly_issued_by(root)
-        key = root.public_key()
-        crl = x509.load_der_x509_crl(pieces.crl)
-        if not isinstance(key, rsa.RSAPublicKey) or crl.issuer != root.subject or not crl.is_signature_valid(key):
-            raise rejected(name, "the ARK did not sign the CRL")
-        if any(entry.serial_number == signer.serial_number for entry in crl):
-            raise rejected(name, f"{expected} is revoked")
-        number = next((x.value.crl_number for x in crl.extensions if isinstance(x.value, x509.CRLNumber)), None)
-        window = crl.last_update_utc, crl.next_update_utc
-        lives = [(item.not_valid_before_utc, item.not_valid_after_utc) for item in (root, signer)]
-    except InvalidSignature as error:
-        raise rejected(name, "the ARK did not sign it") from error
-    except _PARSE_ERRORS as error:
-        raise source(name, f"no chain or CRL that can be read: {error}") from error
-    start, end = window
-    if end is None:
-        raise source(name, "a CRL without next update")
-    for begins, ends in (*lives, (start, end)):
-        if not begins <= now <= ends:
-            raise stale(name, f"a piece holds from {begins} to {ends}")
-    return ChainFacts(number, (start, end), min(end, *(ends for _, ends in lives)))
-
-
-def check_vcek(name: str, der: bytes, signer: bytes, wanted: VcekRequest | None, now: datetime) -> None:
-    """Check that a VCEK is signed by the ASK, holds now, and is for the chip and TCB that were asked for.
-
-    Raises:
-        UnavailableError: `endorsements.source`, `endorsements.stale`.
-        RefusedError: `endorsements.rejected`.
-    """
-    certificate = _certificate(name, der)
-    try:
-        key = certificate.public_key()
-        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
-            raise rejected(name, "a VCEK whose key is not P-384")
-        certificate.verify_directly_issued_by(_certificate(name, signer))
-        values = {
-            item.oid.dotted_string: item.value.value
-            for item in certificate.extensions
-            if isinstance(item.value, x509.UnrecognizedExtension)
-        }
-        tcb = {
-            part: asn1.decode_der(int, values[_OID + oid]) for part, oid in _SPL_OIDS.items() if _OID + oid in values
-        }
-        hwid = values[_HWID_OID]
-        begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    except InvalidSignature as error:
-        raise rejected(name, "the ASK did not sign the VCEK") from error
-    except (*_PARSE_ERRORS, KeyError) as error:
-        raise source(name, f"no VCEK that can be read: {error}") from error
-    if not begins <= now <= ends:
-        raise stale(name, f"the VCEK holds from {begins} to {ends}")
-    if wanted is None:
-        return
-    if len(hwid) == HWID_LENGTH + 2 and hwid[:2] == bytes((4, HWID_LENGTH)):  # a DER OCTET STRING around it
-        hwid = hwid[2:]
-    if hwid.rstrip(b"\0") != wanted.hwid.rstrip(b"\0") or len(hwid) < len(wanted.hwid):
-        raise rejected(name, "a VCEK of another chip")
-    if any(tcb.get(part) != number for part, number in wanted.tcb.items()):
-        raise rejected(name, f"a VCEK for the TCB {tcb}")
-
-
 def _chain(name: str, pem: bytes) -> tuple[bytes, bytes]:
     try:
         ders = decode_pem(pem, CERTIFICATE, Code.ENDORSEMENTS_SOURCE, count=2, limit=CERTIFICATE_MAX)
@@ -366,16 +202,3 @@ def _chain(name: str, pem: bytes) -> tuple[bytes, bytes]:
     if len(ders) != 2:
         raise source(name, "a chain of one certificate; the signing key and the root were expected")
     return ders[0], ders[1]
-
-
-def _certificate(name: str, der: bytes) -> x509.Certificate:
-    """Read a certificate, by name allowing what `cryptography` warns of: AMD's VCEKs have the serial number 0."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)
-            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-            certificate = x509.load_der_x509_certificate(der)
-            _ = certificate.subject, certificate.issuer
-    except (*_PARSE_ERRORS, UserWarning) as error:
-        raise source(name, "not a certificate") from error
-    return certificate

@@ -7,11 +7,13 @@ from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
 from proxy_attestation.appraisal.roots import Roots
-from proxy_attestation.endorsements.cache import Cache, HeldSet, Status
+from proxy_attestation.endorsements.amd_checks import AmdPins, ChainCheck
+from proxy_attestation.endorsements.cache import Cache, HeldSet
 from proxy_attestation.endorsements.fetched import FetchedSet
 from proxy_attestation.endorsements.http import Getter, utc_now
-from proxy_attestation.endorsements.kds import KDS_BASE, AmdPins, AmdTarget, ChainCheck, fetch_amd
+from proxy_attestation.endorsements.kds import KDS_BASE, AmdTarget, fetch_amd
 from proxy_attestation.endorsements.pcs import IntelService, IntelTarget, fetch_intel
+from proxy_attestation.endorsements.status import Status
 from proxy_attestation.errors import ProxyAttestationError
 
 LEAST_INTERVAL: Final = timedelta(hours=1)

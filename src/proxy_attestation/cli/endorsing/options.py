@@ -20,9 +20,10 @@ from proxy_attestation.cli.endorsing.config import (
     parse_fmspc,
 )
 from proxy_attestation.cli.evidence_file import read_input
+from proxy_attestation.endorsements.amd_checks import AMD_PINS, AmdPins
 from proxy_attestation.endorsements.cache import Cache
 from proxy_attestation.endorsements.http import Getter, HttpLimits, base_url, tls_context
-from proxy_attestation.endorsements.kds import AMD_PINS, KDS_BASE, PRODUCTS, AmdPins, AmdTarget, parse_vcek
+from proxy_attestation.endorsements.kds import KDS_BASE, PRODUCTS, AmdTarget, parse_vcek
 from proxy_attestation.endorsements.load import load_roots
 from proxy_attestation.endorsements.pcs import CAS, PCS_BASE, ROOT_CRL_URL, UPDATES, IntelService, IntelTarget
 from proxy_attestation.endorsements.refresh import Sources, Target

@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from proxy_attestation.cli.output import error_to_json
-from proxy_attestation.endorsements.cache import HeldSet, Status
+from proxy_attestation.endorsements.cache import HeldSet
 from proxy_attestation.endorsements.refresh import Outcome
+from proxy_attestation.endorsements.status import Status
 
 
 def times(time: datetime | None) -> str | None:
