@@ -249,6 +249,7 @@ def info(vendor: Vendor) -> AuthorityInfo:
         simulated=True,
         key_origin="file",
         anchors=(vendor.root_pin,),
+        tpm_roots=(),
         token_keys=(TokenKey(b"\0\0\0\1", b"k" * 32, int(NOW.timestamp()) + 86_400),),
         ca_id=b"\x0c" * 32,
         bundle_sequence=1,

@@ -72,8 +72,10 @@ def test_a_challenge_for_an_unknown_tee(core: Core, tee: str) -> None:
 
 @pytest.mark.parametrize("field", ["ek_certificate", "ak_public"])
 def test_tpm_parameters_for_another_tee(core: Core, field: str) -> None:
+    request = pb.GetChallengeRequest(tee="sgx")
+    setattr(request, field, b"x")
     with pytest.raises(FormatError) as caught:
-        run(core.get_challenge(pb.GetChallengeRequest(tee="sgx", **{field: b"x"})))
+        run(core.get_challenge(request))
     assert caught.value.code is Code.REQUEST_MALFORMED
 
 

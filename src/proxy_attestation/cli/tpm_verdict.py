@@ -32,6 +32,7 @@ from proxy_attestation.endorsements.detect_tpm import TpmKind, TpmPiece, assembl
 from proxy_attestation.errors import AppraisalError, FormatError, Mismatch, RefusedError
 from proxy_attestation.formats import pem
 from proxy_attestation.formats.bounds import ENDORSEMENT_FILES_MAX, MESSAGE_MAX
+from proxy_attestation.formats.evidence import decode_evidence
 from proxy_attestation.formats.snp_report import decode_snp_report
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.formats.tpm import spki_of
@@ -39,6 +40,7 @@ from proxy_attestation.formats.tpm_evidence import decode_tpm, looks_like_tpm
 
 TPM: Final = "tpm"
 _DER_SEQUENCE: Final = b"\x30"
+_CBOR_ARRAY_OF_3: Final = b"\x83"
 
 
 def is_tpm(data: bytes, acceptance: Acceptance) -> bool:
@@ -46,7 +48,16 @@ def is_tpm(data: bytes, acceptance: Acceptance) -> bool:
     if pem.is_pem(data):
         return acceptance.tee == TPM
     raw = from_text(data)
-    return looks_like_tpm(raw) or (acceptance.tee == TPM and raw[:1] == _DER_SEQUENCE)
+    return looks_like_tpm(_unwrapped(raw)[0]) or (acceptance.tee == TPM and raw[:1] == _DER_SEQUENCE)
+
+
+def _unwrapped(raw: bytes) -> tuple[bytes, tuple[bytes, ...]]:
+    """Return what a record of ours for a TPM holds, and its certificates; any other bytes as they are."""
+    try:
+        record = decode_evidence(raw) if raw[:1] == _CBOR_ARRAY_OF_3 else None
+    except FormatError:
+        return raw, ()  # whoever reads it as something else says what is wrong with it
+    return (record.evidence, record.platform_certificates) if record and record.tee is Tee.TPM else (raw, ())
 
 
 def judge_tpm(
@@ -64,7 +75,9 @@ def judge_tpm(
     try:
         pieces, amd = _pieces(beside)
         anchors, pins = _anchors(roots)
-        raw = b"" if pem.is_pem(data) else from_text(data)
+        raw, certificates = (b"", ()) if pem.is_pem(data) else _unwrapped(from_text(data))
+        if certificates:
+            pieces.append(TpmPiece(TpmKind.CERTIFICATES, certificates=certificates))
         if looks_like_tpm(raw):
             known = TpmEndorsements(ak_anchors=anchors, hardware=_hardware(amd, now))
             claims = _quote(raw, pieces, known, pins, now)
