@@ -1,7 +1,7 @@
-"""A machine with a simulated TPM, as a proxy meets it: an EK with a certificate, an AK, a key, and credentials opened."""
+"""A machine with a simulated TPM, as a proxy meets it: a certified EK, an AK, a key, and credentials that it opens."""
 
 import hmac
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from cryptography.hazmat.decrepit.ciphers.modes import CFB
@@ -71,7 +71,7 @@ class TpmMachine:
     """
 
     vendor: TpmVendor
-    recipe: TpmRecipe = TpmRecipe()
+    recipe: TpmRecipe = field(default_factory=TpmRecipe)
 
     @property
     def key(self) -> ec.EllipticCurvePrivateKey:

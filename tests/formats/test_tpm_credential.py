@@ -1,14 +1,9 @@
 """MakeCredential against a TPM's half of it, done here; the real TPM is in tests/attester/test_tpm_swtpm.py."""
 
 import hashlib
-import hmac
 
 import pytest
-from cryptography.hazmat.decrepit.ciphers.modes import CFB
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import AppraisalError

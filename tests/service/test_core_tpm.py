@@ -142,7 +142,7 @@ def test_a_software_key_is_told_from_one_in_the_tpm(tpm_core: Core, authority: A
         (TpmRecipe(ak_attributes=AK_ATTRIBUTES & ~0x2), Code.TPM_AK_ATTRIBUTES),
         (TpmRecipe(root_secret=b"another vendor"), Code.TPM_ROOT),
         (TpmRecipe(certificate=LeafRecipe(forged=True)), Code.TPM_CHAIN),
-        (TpmRecipe(certificate=LeafRecipe(days=-1)), Code.TPM_EXPIRED),
+        (TpmRecipe(certificate=LeafRecipe(days=0)), Code.TPM_EXPIRED),
         (ak_certificate_recipe(TpmRecipe()), Code.TPM_EK_CERTIFICATE),
     ],
 )

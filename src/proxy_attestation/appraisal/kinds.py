@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
 
 from proxy_attestation.appraisal.bodies import parse_body
@@ -23,6 +23,7 @@ from proxy_attestation.appraisal.tpm_body import tpm_body
 from proxy_attestation.appraisal.tpm_chain import TpmRoots
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import AppraisalError, FormatError, UnavailableError
+from proxy_attestation.formats.bounds import TIME_MAX
 from proxy_attestation.formats.dcap_quote import Quote, decode_quote
 from proxy_attestation.formats.nitro import NitroDocument, decode_nitro
 from proxy_attestation.formats.snp_report import SnpReport, decode_snp_report
@@ -113,13 +114,7 @@ def snp_result_claims(result: SnpResult) -> Claims:
 
 
 def tpm_result_claims(result: TpmResult) -> Claims:
-    """Return the outcome of the TPM walk as claims.
-
-    Raises:
-        AppraisalError: `tpm.ak_untrusted`, for an AK that was only named for one run, for whom nobody vouches.
-    """
-    if result.valid_until is None:
-        raise AppraisalError(Code.TPM_AK_UNTRUSTED, "nobody vouches for an attestation key that was only named")
+    """Return the outcome of the TPM walk as claims. An AK that was named for one run has no CA, and matches no pin."""
     return Claims(
         tee=Tee.TPM,
         body=tpm_body(result.body, result.anchor),
@@ -129,7 +124,7 @@ def tpm_result_claims(result: TpmResult) -> Claims:
         instance_id=result.instance_id,
         anchor=result.anchor,
         evidence_sha256=result.evidence_sha256,
-        valid_until=result.valid_until,
+        valid_until=result.valid_until or datetime.fromtimestamp(TIME_MAX, UTC),
         layers=shortened(result.body.layers),
     )
 

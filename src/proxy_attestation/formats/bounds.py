@@ -46,6 +46,8 @@ INDEX_MAX: Final = 32 * 1024 * 1024
 POLICY_FILE_MAX: Final = 1024 * 1024
 POLICY_WORKLOADS_MAX: Final = 1024
 PIN_VALUES_MAX: Final = 64
+REGISTERS_ROOM: Final = 768
+"""Bytes of a TPM's registers that one entry can pin, and its leaves carry."""
 EVENT_RULES_MAX: Final = 256
 """Event rules of one entry. A log that is longer has many events of few types."""
 """Values in one list of a policy or an expectation."""

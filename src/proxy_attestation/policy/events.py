@@ -27,10 +27,9 @@ from proxy_attestation.formats.event_log import EV_NO_ACTION, EVENT_TYPES
 from proxy_attestation.formats.pins import PINS
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.reader import Fault, TableReader, show
-from proxy_attestation.policy.vocabulary import hex_from
+from proxy_attestation.policy.vocabulary import EVENT_KEYS, hex_from
 
 EVENT: Final = "event"
-_KEYS: Final = ("register", "type", "digest", "data", "text", "any", "optional")
 _WAYS: Final = ("digest", "data", "text", "any")
 _NUMBERS: Final = {name: number for number, name in EVENT_TYPES.items() if number != EV_NO_ACTION}
 _UNKNOWN: Final = {Tee.TDX: Code.TDX_EVENT_UNKNOWN, Tee.TPM: Code.TPM_EVENT_UNKNOWN}
@@ -87,7 +86,7 @@ def read_events(reader: TableReader, tee: Tee) -> tuple[EventRule, ...]:
 
 def _read(reader: TableReader, tee: Tee) -> EventRule | None:
     noted = len(reader.issues)
-    reader.refuse_unknown(_KEYS)
+    reader.refuse_unknown(EVENT_KEYS)
     known = registers_of(tee)
     fix = f"write one of {', '.join(sorted(known))}"
     register = reader.value("register", lambda text: text if text in known else Fault(show(text), fix), fix)

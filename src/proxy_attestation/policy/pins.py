@@ -1,12 +1,14 @@
 """What an entry pins of its TEE: read from its table, matched with a body, shown. The keys are `formats.pins`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import Final
 
 from proxy_attestation.appraisal.claims import Body, claim_of
 from proxy_attestation.errors import Mismatch
-from proxy_attestation.formats.bounds import PIN_VALUES_MAX
+from proxy_attestation.formats.bounds import PIN_VALUES_MAX, REGISTERS_ROOM
 from proxy_attestation.formats.pins import (
+    EK_ROOTS,
     MINIMUM,
     PINS,
     Claim,
@@ -20,6 +22,9 @@ from proxy_attestation.formats.pins import (
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.reader import TableReader
 from proxy_attestation.policy.vocabulary import hex_from, word_from
+
+_RULED: Final = 48
+"""Bytes that a register counts as whose value is not pinned."""
 
 
 def parse_pins(tee: Tee, reader: TableReader, ruled: frozenset[str] = frozenset()) -> Pins | None:
@@ -35,9 +40,20 @@ def parse_pins(tee: Tee, reader: TableReader, ruled: frozenset[str] = frozenset(
     forms = "; or ".join(", ".join(form) for form in MINIMUM[tee])
     form = minimum_form(tee, lambda key: key in ruled or reader.has(key))
     reader.require([key for key in form if key not in ruled], f"below the minimum pins of {tee}, which are {forms}")
+    _check_room(tee, values, ruled, reader)
     if len(reader.issues) > noted:
         return None
     return {name: value for name, value in values.items() if value is not None and value != ()}
+
+
+def _check_room(tee: Tee, values: Mapping[str, PinValue | None], ruled: frozenset[str], reader: TableReader) -> None:
+    """A leaf carries the registers of a TPM that its entry speaks of, and no more than it has room for."""
+    if tee is Tee.TPM:
+        pinned = {name: value for name, value in values.items() if name != EK_ROOTS and isinstance(value, tuple)}
+        lengths = [len(value) for name in pinned for value in pinned[name][:1] if isinstance(value, bytes)]
+        total = sum(lengths) + _RULED * len(ruled - {name for name, value in pinned.items() if value})
+        if total > REGISTERS_ROOM:
+            reader.note(None, f"registers of {total} bytes are pinned", f"pin at most {REGISTERS_ROOM} bytes of them")
 
 
 def match_pins(tee: Tee, pins: Pins, body: Body, ruled: frozenset[str] = frozenset()) -> Iterator[Mismatch]:

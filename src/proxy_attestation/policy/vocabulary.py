@@ -15,6 +15,7 @@ WORKLOAD_KEYS: Final = (
 )  # fmt: skip
 """The keys of an entry beside its pins."""
 APPLICATION_KEYS: Final = ("index", "sha256", "paths")
+EVENT_KEYS: Final = ("register", "type", "digest", "data", "text", "any", "optional")
 DANGER_KEYS: Final = ("allow_debug", "software_keys", "short_lifetimes")
 
 _HEX: Final = re.compile(r"[0-9a-f]*\Z")
