@@ -203,7 +203,7 @@ def body_to_json(body: Body) -> dict[str, object]:
 
 
 def claims_to_json(claims: Claims) -> dict[str, object]:
-    """Return all claims as flat JSON values, in the vocabulary of policies and expectations.
+    """Return all claims as JSON values, in the vocabulary of policies and expectations; flat, but for an event log.
 
     The instance id is left out: it names a machine.
     """
@@ -212,6 +212,7 @@ def claims_to_json(claims: Claims) -> dict[str, object]:
         **body_to_json(claims.body),
         **({"report_data": claims.bound[0].hex()} if claims.tee in DCAP else {}),
         **({} if claims.tcb is None else _tcb_to_json(claims.tcb)),
+        **({"event_log": _log_to_json(claims)} if claims.layers else {}),
         "anchor_spki_sha256": claims.anchor.hex(),
         "evidence_sha256": claims.evidence_sha256.hex(),
         "valid_until": claims.valid_until.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -226,4 +227,19 @@ def _tcb_to_json(tcb: TcbClaims) -> dict[str, object]:
         "tcb_evaluation_data_number": tcb.evaluation_number,
         "fmspc": tcb.fmspc.hex(),
         "pce_id": tcb.pce_id.hex(),
+    }
+
+
+def _log_to_json(claims: Claims) -> dict[str, list[dict[str, str]]]:
+    """Return what was measured into each register, by the register's name; data only where the digest covers it."""
+    return {
+        layer.name(claims.tee): [
+            {
+                "type": event.name or f"{event.type:08x}",
+                "digest": event.digest.hex(),
+                **({} if event.data is None else {"data": event.data.hex()}),
+            }
+            for event in layer.events
+        ]
+        for layer in claims.layers
     }

@@ -1,14 +1,15 @@
 """One off-line verdict: appraise, then compare with what was demanded, and say so."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import click
 
-from proxy_attestation.appraisal.claims import Body, Claims, body_to_json, claims_to_json
+from proxy_attestation.appraisal.claims import Body, Claims, TdxClaims, body_to_json, claims_to_json
 from proxy_attestation.appraisal.dcap import appraise
 from proxy_attestation.appraisal.dcap_collateral import issuer_pool
 from proxy_attestation.appraisal.endorsements import DcapEndorsements
+from proxy_attestation.appraisal.event_log import replay_td
 from proxy_attestation.appraisal.kinds import Parsed, body_of, snp_result_claims
 from proxy_attestation.appraisal.nitro import appraise_nitro
 from proxy_attestation.appraisal.pck_chain import find_chain, verify_pck_chain
@@ -133,7 +134,12 @@ def _appraise(
 ) -> Claims:
     evidence, certificates = given.evidence, given.platform_certificates
     if isinstance(evidence, Quote):
-        return appraise(evidence.data, endorsements, roots, None, now, platform_certificates=certificates)
+        claims = appraise(evidence.data, endorsements, roots, None, now, platform_certificates=certificates)
+        if not material.event_logs or not isinstance(claims.body, TdxClaims):
+            return claims
+        if len(material.event_logs) > 1:
+            raise FormatError(Code.TDX_EVENT_LOG_MALFORMED, f"{len(material.event_logs)} event logs beside one quote")
+        return replace(claims, layers=replay_td(material.event_logs[0], claims.body))
     if isinstance(evidence, SnpReport):
         amd = snp_endorsements(material.amd, evidence)
         result = appraise_snp(
