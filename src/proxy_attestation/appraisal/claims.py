@@ -151,6 +151,20 @@ class TcbClaims:
     pce_id: Annotated[bytes, exactly(2)]
 
 
+HARDWARE: Final[Mapping[Tee, type[Body]]] = {Tee.SNP: SnpClaims, Tee.TDX: TdxClaims}
+"""What can lie below a vTPM."""
+
+
+@dataclass(frozen=True, slots=True)
+class HardwareClaims:
+    """The TEE that a vTPM runs in, which vouches for its attestation key; the fields are as those of `Claims`."""
+
+    tee: Tee
+    body: Annotated[Body, Chosen("tee", HARDWARE)]
+    debug: bool
+    tcb: TcbClaims | None
+
+
 @dataclass(frozen=True, slots=True)
 class Claims:
     """The outcome of an appraisal.
@@ -169,6 +183,7 @@ class Claims:
         evidence_sha256: 32 bytes.
         valid_until: the earliest end of the collateral that this rests on, UTC.
         layers: the registers that an event log was replayed into; empty where none came.
+        hardware: what lies below a vTPM whose attestation key it vouches for; None for everything else.
     """
 
     tee: Tee
@@ -181,6 +196,12 @@ class Claims:
     evidence_sha256: Annotated[bytes, exactly(32)]
     valid_until: datetime
     layers: Annotated[tuple[Layer, ...], Size(0, LAYERS_MAX)] = ()
+    hardware: HardwareClaims | None = None
+
+    @property
+    def rooted(self) -> "Claims | HardwareClaims":
+        """What the collateral and the anchor are about: the hardware where it vouches, or else these claims."""
+        return self if self.hardware is None else self.hardware
 
 
 def body_to_json(body: Body) -> dict[str, object]:

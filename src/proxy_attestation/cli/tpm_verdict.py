@@ -14,10 +14,10 @@ from typing import Final
 
 from cryptography import x509
 
-from proxy_attestation.appraisal.azure import HardwareLayer, tdx_layer
+from proxy_attestation.appraisal.azure import HardwareLayer, hardware_layer
 from proxy_attestation.appraisal.claims import Claims
 from proxy_attestation.appraisal.dcap import appraise
-from proxy_attestation.appraisal.kinds import tpm_result_claims
+from proxy_attestation.appraisal.kinds import snp_result_claims, tpm_result_claims
 from proxy_attestation.appraisal.roots import VENDOR_ROOTS
 from proxy_attestation.appraisal.snp import appraise_snp
 from proxy_attestation.appraisal.tpm import TpmEndorsements, appraise_tpm
@@ -25,7 +25,7 @@ from proxy_attestation.appraisal.tpm_chain import Purpose, TpmRoots, read_tpm_ce
 from proxy_attestation.appraisal.tpm_claims import tpm_to_json
 from proxy_attestation.cli.demands import check_demands
 from proxy_attestation.cli.evidence_file import from_text, read_input
-from proxy_attestation.cli.verdict import Acceptance, Verdict, check_policy, refused
+from proxy_attestation.cli.verdict import Acceptance, Verdict, judge_claims, refused
 from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.choose import choose_set
 from proxy_attestation.endorsements.detect_snp import SnpPiece, detect_snp, snp_endorsements
@@ -88,7 +88,7 @@ def judge_tpm(
             claims, decided = _certificate(data, pieces, pins, now), None
     except (AppraisalError, FormatError, RefusedError) as error:
         return refused(error, acceptance)
-    mismatches = check_policy(decided, acceptance) + list(check_demands(claims, acceptance.demands))
+    mismatches = judge_claims(decided, acceptance) + list(check_demands(claims, acceptance.demands))
     if acceptance.tee not in (None, TPM):
         mismatches.insert(0, Mismatch(Code.POLICY_TEE, "tee", str(acceptance.tee), TPM))
     code = mismatches[0].code if mismatches else None
@@ -116,13 +116,11 @@ def _hardware(amd: Sequence[SnpPiece], now: datetime) -> Callable[[str, bytes], 
         if kind != "SNP":
             endorsements = choose_set((), Tee.TDX, None, None, now)
             claims: Claims = appraise(evidence, endorsements, VENDOR_ROOTS, None, now)
-            return tdx_layer(claims)
+            return hardware_layer(claims)
         report = decode_snp_report(evidence)
         known = snp_endorsements(amd, report)
         result = appraise_snp(report, known, VENDOR_ROOTS.amd, None, now, crl_required=False)
-        return HardwareLayer(
-            "SNP", result.bound[0], result.body.vmpl, result.anchor, result.instance_id, result.valid_until, result
-        )
+        return hardware_layer(snp_result_claims(result))
 
     return verify
 

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import click
 
-from proxy_attestation.appraisal.claims import Body, Claims, TdxClaims, body_to_json, claims_to_json
+from proxy_attestation.appraisal.claims import Body, Claims, HardwareClaims, TdxClaims, body_to_json, claims_to_json
 from proxy_attestation.appraisal.dcap import appraise
 from proxy_attestation.appraisal.dcap_collateral import issuer_pool
 from proxy_attestation.appraisal.endorsements import DcapEndorsements
@@ -242,20 +242,20 @@ def _mismatches(claims: Claims, acceptance: Acceptance) -> list[Mismatch]:
     found: list[Mismatch] = []
     if acceptance.tee not in (None, claims.tee):
         found.append(Mismatch(Code.POLICY_TEE, "tee", str(acceptance.tee), str(claims.tee)))
-    found += check_policy(claims, acceptance)
-    if acceptance.policy is None:
-        found += _default_policy(claims, acceptance)
+    found += judge_claims(claims, acceptance)
     return found + check_demands(claims_to_json(claims), acceptance.demands)
 
 
-def check_policy(claims: Claims | None, acceptance: Acceptance) -> list[Mismatch]:
-    """Return every mismatch with the entry of --policy; none where there is none, or nothing to judge by it."""
-    if acceptance.policy is None or acceptance.workload is None or claims is None:
+def judge_claims(claims: Claims | None, acceptance: Acceptance) -> list[Mismatch]:
+    """Return every mismatch with the entry of --policy or, without, with the default policy; none without claims."""
+    if claims is None:
         return []
+    if acceptance.policy is None or acceptance.workload is None:
+        return _default_policy(claims.rooted, acceptance)
     return list(decide(claims, _request(claims, acceptance.workload), acceptance.policy).mismatches)
 
 
-def _default_policy(claims: Claims, acceptance: Acceptance) -> list[Mismatch]:
+def _default_policy(claims: Claims | HardwareClaims, acceptance: Acceptance) -> list[Mismatch]:
     found: list[Mismatch] = []
     if claims.debug and not acceptance.allow_debug:
         found.append(Mismatch(debug_code(claims.tee), "debug", "false", "true"))
