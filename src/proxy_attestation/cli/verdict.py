@@ -107,20 +107,26 @@ def _judge(given: Given, material: Material, roots: Roots, now: datetime, accept
         claims = _appraise(given, endorsements, material, roots, now)
     except EvidenceRefusedError as error:
         signed = _signed_claims(evidence, error.body) | _platform_claims(given, endorsements, roots, now)
-        return refused(_with_debug(error, error.body, acceptance), acceptance, claims=signed)
+        return refused(_with_debug(error, error.body, acceptance), acceptance, claims=signed, unverified=_csr_key(given))
     except (AppraisalError, FormatError) as error:
         body = body_of(evidence)
-        return refused(_with_debug(error, body, acceptance), acceptance, unverified=_signed_claims(evidence, body))
+        unverified = _signed_claims(evidence, body) | (_csr_key(given) or {})
+        return refused(_with_debug(error, body, acceptance), acceptance, unverified=unverified)
     mismatches = tuple(_mismatches(claims, acceptance))
     return Verdict(
         code=mismatches[0].code if mismatches else None,
         detail="",
         mismatches=mismatches,
         claims=claims_to_json(claims),
-        unverified=None,
+        unverified=_csr_key(given),
         workload=acceptance.workload.name if acceptance.workload else None,
         exit_status=3 if mismatches else 0,
     )
+
+
+def _csr_key(given: Given) -> dict[str, object] | None:
+    """The key of a request: it signed the request, and off line nothing tells whether the evidence is about it."""
+    return None if given.csr_spki_sha256 is None else {"csr_spki_sha256": given.csr_spki_sha256.hex()}
 
 
 def _choose(given: Given, quote: Quote, material: Material, now: datetime) -> DcapEndorsements | None:
@@ -239,11 +245,12 @@ def _mismatches(claims: Claims, acceptance: Acceptance) -> list[Mismatch]:
     if acceptance.policy is not None and acceptance.workload is not None:
         found += decide(claims, _request(claims, acceptance.workload), acceptance.policy).mismatches
     else:
-        found += _default_policy(claims, acceptance)
+        found += default_policy(claims, acceptance)
     return found + check_demands(claims_to_json(claims), acceptance.demands)
 
 
-def _default_policy(claims: Claims, acceptance: Acceptance) -> list[Mismatch]:
+def default_policy(claims: Claims, acceptance: Acceptance) -> list[Mismatch]:
+    """Return what is wrong with claims where no policy file decides: debug, TCB status, what else can reach inside."""
     found: list[Mismatch] = []
     if claims.debug and not acceptance.allow_debug:
         found.append(Mismatch(debug_code(claims.tee), "debug", "false", "true"))

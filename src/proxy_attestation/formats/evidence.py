@@ -6,7 +6,7 @@ travels beside the CSR.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError
@@ -45,6 +45,8 @@ class Evidence:
 
 
 _VALUE: Final = Record(Evidence)
+TPM_MEDIA_TYPE: Final = "application/vnd.proxy-attestation.tpm-evidence+cbor"
+"""Of a record around a TPM's evidence, which `decode_evidence` does not take."""
 
 
 def encode_evidence(evidence: Evidence) -> bytes:
@@ -81,4 +83,13 @@ def decode_evidence(data: bytes) -> Evidence:
     tee = _TEES.get(record.media_type)
     if tee is None or record.indicator != cmw.EVIDENCE:
         raise FormatError(Code.EVIDENCE_UNKNOWN, f"media type {record.media_type!r}, indicator {record.indicator}")
-    return Evidence(tee, **_VALUE.read(cbor.decode(record.value, code, _MAX), code))
+    return Evidence(tee, **decode_parts(record.value))
+
+
+def decode_parts(value: bytes) -> dict[str, Any]:
+    """Decode the value of a record: the fields of `Evidence` but for its TEE.
+
+    Raises:
+        FormatError: `evidence.too_large`, `evidence.malformed`.
+    """
+    return _VALUE.read(cbor.decode(value, Code.EVIDENCE_MALFORMED, _MAX), Code.EVIDENCE_MALFORMED)
