@@ -144,11 +144,13 @@ def test_sgx_collateral_does_not_serve(machine: Machine) -> None:
 
 def test_both_layers_of_an_snp_guest(tmp_path: Path, cli: Any, write: Any) -> None:
     amd = AmdVendor.fixed(NOW)
+    platform = amd.platform("Milan")
+
+    def report(fault: str) -> Callable[[bytes], bytes]:
+        return lambda data: platform.evidence(data, fault=fault).report
+
     for fault, status, code in (("", 0, None), ("debug", 3, "snp.debug"), ("other-key", 3, "snp.signature")):
-        platform = amd.platform("Milan")
-        made = make_azure(
-            TpmVendor.create(NOW), SNP, lambda d, f=fault, p=platform: p.evidence(d, fault=f).report, ak=ak()
-        )
+        made = make_azure(TpmVendor.create(NOW), SNP, report(fault), ak=ak())
         good = platform.evidence(bytes(64))
         names = ("vek.der", "issuer.der", "ark.der")
         beside = write(tmp_path / f"amd{fault}", dict(zip(names, good.certificates, strict=True)))

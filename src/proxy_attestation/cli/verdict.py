@@ -107,7 +107,9 @@ def _judge(given: Given, material: Material, roots: Roots, now: datetime, accept
         claims = _appraise(given, endorsements, material, roots, now)
     except EvidenceRefusedError as error:
         signed = _signed_claims(evidence, error.body) | _platform_claims(given, endorsements, roots, now)
-        return refused(_with_debug(error, error.body, acceptance), acceptance, claims=signed, unverified=_csr_key(given))
+        return refused(
+            _with_debug(error, error.body, acceptance), acceptance, claims=signed, unverified=_csr_key(given)
+        )
     except (AppraisalError, FormatError) as error:
         body = body_of(evidence)
         unverified = _signed_claims(evidence, body) | (_csr_key(given) or {})

@@ -10,7 +10,7 @@ from cryptography import x509
 from proxy_attestation.cli.evidence_file import from_text
 from proxy_attestation.cli.inspecting.certificates import certificate_tree, claims_tree, crl_tree
 from proxy_attestation.cli.inspecting.collateral import piece_tree
-from proxy_attestation.cli.inspecting.kinds import evidence_tree, nitro_tree, snp_tree, tpm_tree
+from proxy_attestation.cli.inspecting.kinds import nitro_tree, record_tree, snp_tree, tpm_tree
 from proxy_attestation.cli.inspecting.quotes import quote_tree
 from proxy_attestation.cli.inspecting.requests import csr_tree, request_tree
 from proxy_attestation.cli.inspecting.tree import Node
@@ -21,7 +21,6 @@ from proxy_attestation.formats import cmw, ear, pem
 from proxy_attestation.formats.bounds import CERTIFICATE_MAX, COLLATERAL_DOCUMENT_MAX, MESSAGE_MAX
 from proxy_attestation.formats.csr import decode_csr
 from proxy_attestation.formats.dcap_quote import decode_quote
-from proxy_attestation.formats.evidence import decode_evidence
 from proxy_attestation.formats.nitro import decode_nitro, looks_like_nitro
 from proxy_attestation.formats.request import decode_request
 from proxy_attestation.formats.snp_report import decode_snp_report, looks_like_snp_report
@@ -135,7 +134,7 @@ def _record(data: bytes) -> Content:
     record = cmw.decode_cmw(data, Code.INPUT_UNKNOWN, MESSAGE_MAX)
     if record.media_type == ear.MEDIA_TYPE:
         return Content("attestation claims", claims_tree(ear.decode_claims_set(record.value)))
-    return Content("evidence record", evidence_tree(decode_evidence(data)))
+    return Content("evidence record", record_tree(data))
 
 
 def _unknown() -> FormatError:

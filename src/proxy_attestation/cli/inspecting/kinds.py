@@ -9,14 +9,17 @@ from proxy_attestation.appraisal.tpm_claims import ak_to_json, hcl_to_json
 from proxy_attestation.cli.inspecting.certificates import certificate_tree
 from proxy_attestation.cli.inspecting.quotes import quote_tree
 from proxy_attestation.cli.inspecting.tree import Node, Value
+from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError
+from proxy_attestation.formats import cmw
 from proxy_attestation.formats.azure_hcl import decode_hcl
+from proxy_attestation.formats.bounds import MESSAGE_MAX
 from proxy_attestation.formats.dcap_quote import Quote, decode_quote
-from proxy_attestation.formats.evidence import Evidence
+from proxy_attestation.formats.evidence import TPM_MEDIA_TYPE, Evidence, decode_evidence, decode_parts
 from proxy_attestation.formats.nitro import NitroDocument
 from proxy_attestation.formats.snp_report import SnpReport
 from proxy_attestation.formats.tpm import Attest
-from proxy_attestation.formats.tpm_evidence import TpmEvidence
+from proxy_attestation.formats.tpm_evidence import TpmEvidence, decode_tpm
 
 _SNP: Final = {
     # AMD SEV-SNP firmware ABI, ATTESTATION_REPORT and guest policy.
@@ -92,15 +95,34 @@ def evidence_tree(evidence: Evidence) -> tuple[Node, ...]:
     Raises:
         FormatError, AppraisalError: for evidence that cannot be read.
     """
-    log = evidence.event_log_sha256
     parsed = decode_evidence_of(evidence.tee, evidence.evidence)
     name = "quote" if isinstance(parsed, Quote) else "evidence"
+    return _record(evidence.tee, evidence.platform_certificates, evidence.event_log_sha256, name, parsed_tree(parsed))
+
+
+def _record(
+    tee: str, certificates: Sequence[bytes], log: bytes | None, name: str, held: tuple[Node, ...]
+) -> tuple[Node, ...]:
     return (
-        Node("tee", str(evidence.tee), "what the attester says it is"),
+        Node("tee", str(tee), "what the attester says it is"),
         Node("event_log_sha256", None if log is None else log.hex(), "digest of the log that travels beside it"),
-        Node("platform_certificates", [certificate_tree(der) for der in evidence.platform_certificates]),
-        Node(name, parsed_tree(parsed)),
+        Node("platform_certificates", [certificate_tree(der) for der in certificates]),
+        Node(name, held),
     )
+
+
+def record_tree(data: bytes) -> tuple[Node, ...]:
+    """Return the CMW record of a CSR, that of a TPM too.
+
+    Raises:
+        FormatError, AppraisalError: for a record, or evidence in it, that cannot be read.
+    """
+    record = cmw.decode_cmw(data, Code.EVIDENCE_MALFORMED, MESSAGE_MAX)
+    if (record.media_type, record.indicator) != (TPM_MEDIA_TYPE, cmw.EVIDENCE):
+        return evidence_tree(decode_evidence(data))
+    parts = decode_parts(record.value)
+    certificates, log = parts["platform_certificates"], parts["event_log_sha256"]
+    return _record("tpm", certificates, log, "evidence", tpm_tree(decode_tpm(parts["evidence"])))
 
 
 def parsed_tree(evidence: Parsed) -> tuple[Node, ...]:

@@ -2,10 +2,9 @@
 
 import hashlib
 
-from proxy_attestation.cli.inspecting.kinds import evidence_tree
+from proxy_attestation.cli.inspecting.kinds import record_tree
 from proxy_attestation.cli.inspecting.tree import Node
 from proxy_attestation.formats.csr import Csr
-from proxy_attestation.formats.evidence import decode_evidence
 from proxy_attestation.formats.request import Request
 
 
@@ -21,7 +20,7 @@ def csr_tree(csr: Csr) -> tuple[Node, ...]:
         Node("spki_sha256", hashlib.sha256(csr.spki).hexdigest()),
         Node("signature_hash", csr.algorithm.name, "the signature by its own key is not checked here"),
         Node("names", names, "what its subjectAltName asks for"),
-        Node("evidence", None if csr.cmw is None else evidence_tree(decode_evidence(csr.cmw))),
+        Node("evidence", None if csr.cmw is None else record_tree(csr.cmw)),
     )
 
 
