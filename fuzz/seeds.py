@@ -32,7 +32,8 @@ _PCK_EXTENSION = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
 
 def _quotes() -> Iterator[bytes]:
     data = bytes(range(64))
-    yield vendor().platform("sgx").quote(data)
+    for version in (3, 4, 5):
+        yield vendor().platform("sgx").quote(data, version=version)
     for version, body in ((4, 2), (5, 2), (5, 3)):
         yield vendor().platform("tdx").quote(data, version=version, body_type=body)
     yield from (path.read_bytes() for path in sorted(VECTORS.glob("dcap/quotes/*.bin")))

@@ -45,7 +45,7 @@ class HardwareLayer:
     anchor: bytes
     instance_id: bytes | None
     valid_until: datetime | None
-    claims: Claims
+    claims: Claims | None
 
 
 Verify: TypeAlias = Callable[[str, bytes], HardwareLayer]

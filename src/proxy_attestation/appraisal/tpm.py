@@ -211,6 +211,8 @@ def _verify_quote(evidence: TpmEvidence, anchors: tuple[bytes, ...]) -> tuple[Pu
     if evidence.signature is None:
         raise AppraisalError(Code.TPM_ENDORSEMENTS_MISSING, "absent: the quote's signature")
     keys = [evidence.ak.key] if evidence.ak is not None else [_anchor_key(der) for der in anchors[:_ANCHORS_MAX]]
+    if not keys and evidence.hcl_report is not None:
+        keys = [decode_hcl(evidence.hcl_report).attestation_key]
     if not keys:
         raise AppraisalError(Code.TPM_ENDORSEMENTS_MISSING, "absent: the attestation key's public area, or the key")
     refusal: FormatError | AppraisalError = AppraisalError(

@@ -108,20 +108,28 @@ def _judge(given: Given, material: Material, roots: Roots, now: datetime, accept
         claims = _appraise(given, endorsements, material, roots, now)
     except EvidenceRefusedError as error:
         signed = _signed_claims(evidence, error.body) | _platform_claims(given, endorsements, roots, now)
-        return refused(_with_debug(error, error.body, acceptance), acceptance, claims=signed)
+        return refused(
+            _with_debug(error, error.body, acceptance), acceptance, claims=signed, unverified=_csr_key(given)
+        )
     except (AppraisalError, FormatError) as error:
         body = body_of(evidence)
-        return refused(_with_debug(error, body, acceptance), acceptance, unverified=_signed_claims(evidence, body))
+        unverified = _signed_claims(evidence, body) | (_csr_key(given) or {})
+        return refused(_with_debug(error, body, acceptance), acceptance, unverified=unverified)
     mismatches = tuple(_mismatches(claims, acceptance))
     return Verdict(
         code=mismatches[0].code if mismatches else None,
         detail="",
         mismatches=mismatches,
         claims=claims_to_json(claims),
-        unverified=None,
+        unverified=_csr_key(given),
         workload=acceptance.workload.name if acceptance.workload else None,
         exit_status=3 if mismatches else 0,
     )
+
+
+def _csr_key(given: Given) -> dict[str, object] | None:
+    """The key of a request: it signed the request, and off line nothing tells whether the evidence is about it."""
+    return None if given.csr_spki_sha256 is None else {"csr_spki_sha256": given.csr_spki_sha256.hex()}
 
 
 def _choose(given: Given, quote: Quote, material: Material, now: datetime) -> DcapEndorsements | None:
@@ -256,6 +264,7 @@ def judge_claims(claims: Claims | None, acceptance: Acceptance) -> list[Mismatch
 
 
 def _default_policy(claims: Claims | HardwareClaims, acceptance: Acceptance) -> list[Mismatch]:
+    """Return what is wrong with claims where no policy file decides: debug, TCB status, what else can reach inside."""
     found: list[Mismatch] = []
     if claims.debug and not acceptance.allow_debug:
         found.append(Mismatch(debug_code(claims.tee), "debug", "false", "true"))

@@ -195,6 +195,12 @@ PINS: Final[Mapping[Tee, Mapping[str, PinKey]]] = {
     Tee.TPM: {key.name: key for key in _TPM},
 }
 
+CLAIM_KEYS: Final[Mapping[Tee, Mapping[str, PinKey]]] = {
+    tee: {key.claim: key for key in keys.values()} for tee, keys in PINS.items()
+}
+"""The same by claim. What does not fit has the code that stands here, whoever compares: a policy, a relying party's
+expectation, or a demand of `appraise`."""
+
 MINIMUM: Final[Mapping[Tee, tuple[tuple[str, ...], ...]]] = {
     Tee.SGX: (("mr_enclave",), ("mr_signer", "isv_prod_id", "min_isv_svn", "attributes_flags", "xfrm", "misc_select")),
     Tee.TDX: (("mr_td", "rtmr0", "rtmr1", "rtmr2", "mr_config_id", "td_attributes", "xfam"),),
