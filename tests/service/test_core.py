@@ -131,6 +131,14 @@ def test_platform_certificates_may_stand_beside_the_evidence(core: Core, authori
     assert len(authority.orders) == 1
 
 
+@pytest.mark.parametrize("version", [3, 4, 5])
+def test_an_enclaves_quote_of_each_version_is_accepted(
+    version: int, core: Core, authority: Any, attempt: Prepare
+) -> None:
+    sign(core, attempt(quote_options={"version": version}).message())
+    assert authority.orders[0].claims.tee is Tee.SGX
+
+
 def test_an_event_log_that_the_evidence_names_is_accepted(core: Core, authority: Any, attempt: Prepare) -> None:
     sign(core, attempt(Tee.TDX, event_log=b"log").message())
     assert len(authority.orders) == 1
