@@ -55,7 +55,7 @@ def test_snp_below_a_vtpm(vectors_dir: Path, tmp_path: Path, case: str) -> None:
 
 
 def test_tdx_below_a_vtpm(vectors_dir: Path, tmp_path: Path) -> None:
-    collateral = ["--endorsements", vectors_dir / _TDX_COLLATERAL]
+    collateral: list[str | Path] = ["--endorsements", vectors_dir / _TDX_COLLATERAL]
     status, verdict = _appraise(vectors_dir, tmp_path / "old", "tdx-trustee-v1", *collateral)
     assert (status, [item["code"] for item in verdict["mismatches"]]) == (3, ["tdx.tcb_status"])
     status, verdict = _appraise(
