@@ -1,5 +1,6 @@
 """`appraise` on a certification request: the evidence inside is judged, and nothing is said about the request's key."""
 
+import contextlib
 import hashlib
 from base64 import encodebytes
 from collections.abc import Callable, Mapping
@@ -9,7 +10,11 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from proxy_attestation.cli.evidence_file import read_evidence
+from proxy_attestation.errors import ProxyAttestationError
 from proxy_attestation.formats.csr import build_csr, decode_csr
 from proxy_attestation.formats.evidence import Evidence, encode_evidence
 from proxy_attestation.formats.tee import Tee
@@ -102,6 +107,16 @@ def test_a_request_without_evidence(bench: Bench) -> None:
 def test_a_record_around_evidence_of_another_kind(bench: Bench) -> None:
     quote = bench.vendor.platform("tdx").quote(DATA)
     _is(bench.appraise(build_csr(KEY, encode_evidence(Evidence(Tee.SGX, quote)))), 4, "evidence.malformed")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=40), st.integers(0, 5000), st.booleans())
+def test_any_bytes_are_evidence_or_our_error(data: bytes, at: int, cut: bool) -> None:
+    der = build_csr(KEY, encode_evidence(Evidence(Tee.SGX, b"\3\0" + bytes(600))))
+    for candidate in (data, b"\x30" + data, der[: at % len(der)] + data + (b"" if cut else der[at % len(der) :])):
+        for form in (candidate, _pem("CERTIFICATE REQUEST", candidate)):
+            with contextlib.suppress(ProxyAttestationError):
+                assert read_evidence(form)
 
 
 def test_a_demand_of_what_was_bound(bench: Bench) -> None:
