@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 
 import cbor2
 import pytest
-from hcl import TDX, hardware, hcl_report, key
+from hcl import hardware, key
 from steps import step_of
 
 from proxy_attestation.appraisal.azure import Verify
@@ -40,6 +40,7 @@ from proxy_attestation.formats.tpm import spki_of
 from proxy_attestation.formats.tpm_evidence import decode_tpm
 from proxy_attestation_simulator.amd import CRL_NUMBER, AmdVendor
 from proxy_attestation_simulator.aws import Aws
+from proxy_attestation_simulator.azure_hcl import TDX, hcl_report
 from proxy_attestation_simulator.intel import Vendor
 from proxy_attestation_simulator.keys import derive_key
 from proxy_attestation_simulator.tpm import TpmRecipe, TpmVendor, ak_certificate_recipe, make
@@ -336,15 +337,15 @@ def _tpm() -> Iterator[Row]:
 
 
 def _azure() -> Iterator[Row]:
-    good = hcl_report(key())
+    good = hcl_report(key().public_key())
     yield Row("tpm", "7c", Code.TPM_HCL_LAYER, partial(on_azure, good))
     yield Row("azure", "1", Code.SNP_SIGNATURE, partial(on_azure, good, no_hardware))
-    yield Row("azure", "1", Code.TPM_HCL_LAYER, partial(on_azure, hcl_report(key(), TDX), hardware(None)))
+    yield Row("azure", "1", Code.TPM_HCL_LAYER, partial(on_azure, hcl_report(key().public_key(), TDX), hardware(None)))
     yield Row("azure", "2", Code.TPM_HCL_LAYER, partial(on_azure, good, hardware(2)))
     yield Row("azure", "3", Code.TPM_HCL_REPORT_DATA, partial(on_azure, good, hardware(data=bytes(64))))
-    digest = hcl_report(key(), digest=bytes(64))
+    digest = hcl_report(key().public_key(), digest=bytes(64))
     yield Row("azure", "3", Code.TPM_HCL_REPORT_DATA, partial(on_azure, digest, hardware()))
-    yield Row("azure", "4", Code.TPM_HCL_KEY, partial(on_azure, hcl_report(key(1)), hardware()))
+    yield Row("azure", "4", Code.TPM_HCL_KEY, partial(on_azure, hcl_report(key(1).public_key()), hardware()))
     yield Row("tpm", "7", Code.TPM_HCL_MALFORMED, partial(on_azure, b"HCLA", hardware()))
 
 
