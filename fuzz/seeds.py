@@ -6,7 +6,7 @@ from pathlib import Path
 import cbor2
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from targets import NOW, amd, aws, collateral, example_certificate, snp_evidence, tpm, vendor
+from targets import NOW, TARGETS, amd, aws, collateral, example_certificate, snp_evidence, tpm, vendor
 
 from proxy_attestation.appraisal.snp_certificate import read_amd_certificate
 from proxy_attestation.formats.csr import build_csr
@@ -180,4 +180,5 @@ def seeds_for(name: str) -> list[bytes]:
         case "loader-file":
             return [(ROOT / "docs" / "loader.md").read_bytes()[:4096]]
         case _:
-            return [b"\xa0"]
+            seeds = TARGETS[name].seeds
+            return [b"\xa0"] if seeds is None else seeds()

@@ -1,18 +1,22 @@
-"""What is fuzzed: every decoder of bytes that come from outside, each as a function of bytes."""
+"""What is fuzzed: every decoder of bytes that come from outside, each as a function of bytes.
+
+Harnesses for answers of services and for whole messages and files stand in `answers.py` and `inputs.py`.
+"""
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import cbor2
+from answers import ANSWERS
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
+from inputs import INPUTS
+from target import Target
 
 from proxy_attestation.appraisal.dcap import appraise
 from proxy_attestation.appraisal.dcap_collateral import verify_collateral
@@ -66,19 +70,6 @@ from proxy_attestation_simulator.tpm import TpmMade, TpmVendor, make
 
 NOW: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
 _TOKEN_KEY: Final = TokenKey(b"key1", b"\x01" * 32, int(NOW.timestamp()) + 3600)
-
-
-@dataclass(frozen=True)
-class Target:
-    """One harness.
-
-    Attributes:
-        parse: takes any bytes; what it returns does not matter.
-        max_len: the longest input that is tried.
-    """
-
-    parse: Callable[[bytes], object]
-    max_len: int = 4096
 
 
 def _csr(data: bytes) -> None:
@@ -261,6 +252,7 @@ TARGETS: Final[dict[str, Target]] = {
     "csr": Target(_csr, 8192),
     "evidence": Target(evidence.decode_evidence, 8192),
     "claims-extension": Target(ear.decode_extension),
+    "claims-set": Target(ear.decode_claims_set, 4096),
     "ledger-entry": Target(ledger_entry.decode_entry),
     "session-token": Target(lambda data: open_token((_TOKEN_KEY,), data, NOW), 128),
     "authority-wire": Target(_wire, 8192),
@@ -292,6 +284,8 @@ TARGETS: Final[dict[str, Target]] = {
     "inspect": Target(lambda data: list(tree_lines(read_content(data).nodes)), 16384),
     "expectation": Target(lambda data: parse_expectation(data.decode("utf-8", "replace"), _no_file)),
     "loader-file": Target(lambda data: parse_config(data, Path("/nonexistent"))),
+    **ANSWERS,
+    **INPUTS,
 }
 
 
