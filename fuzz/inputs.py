@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import ssl
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,7 +12,6 @@ from typing import Any, Final
 
 import cbor2
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from google.protobuf.message import DecodeError
 from target import Target
 
 from proxy_attestation.appraisal.azure import HardwareLayer
@@ -31,6 +31,7 @@ from proxy_attestation.authority.token import make_token, token_nonce
 from proxy_attestation.cli.demands import Demands, check_demands, parse_demands
 from proxy_attestation.cli.endorsing.config import parse_config, parse_fmspc
 from proxy_attestation.cli.evidence_file import parse_time
+from proxy_attestation.cli.tpm_verdict import is_tpm, judge_tpm
 from proxy_attestation.cli.verdict import Acceptance, judge
 from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.kds import parse_vcek
@@ -51,8 +52,9 @@ from proxy_attestation.formats.tee import Tee
 from proxy_attestation.formats.tpm_evidence import decode_tpm
 from proxy_attestation.loader import endpoint
 from proxy_attestation.relying_party.forwarder import split_target
-from proxy_attestation.relying_party.root_file import parse_pin
+from proxy_attestation.relying_party.root_file import load_root_file, parse_pin
 from proxy_attestation.service import config as serve_config
+from proxy_attestation.service.calls import Method, decode_message
 from proxy_attestation.service.core import Core, Serving
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
 from proxy_attestation_simulator.amd import AmdVendor
@@ -155,11 +157,8 @@ def _call(data: bytes) -> None:
     """Give the core a message, whole."""
     core = Core(_Authority(), lambda: NOW)
     core.serving = Serving(_info(), _appraiser())
-    try:
-        message = pb.GetSignedCertificateRequest.FromString(data)
-    except DecodeError:
-        return
-    asyncio.run(core.get_signed_certificate(message))
+    method = Method(pb.GetSignedCertificateRequest, core.get_signed_certificate)
+    asyncio.run(core.get_signed_certificate(decode_message(method, data)))
 
 
 def _calls() -> list[bytes]:
@@ -188,6 +187,9 @@ def _judge(data: bytes) -> None:
     """Appraise a file as the command does, every kind of TEE."""
     anything = Acceptance(None, ("UpToDate",), False, Demands({}, {}), None, None)
     pins = {vendor().root_pin}
+    if is_tpm(data, anything):
+        judge_tpm(data, (), (), NOW, anything)
+        return
     judge(data, Material(dcap=(_intel("sgx"), _intel("tdx"))), same_for_all(pins), NOW, anything)
 
 
@@ -195,7 +197,8 @@ def _evidence() -> list[bytes]:
     amd = AmdVendor.fixed(NOW).platform("Milan").evidence(bytes(64), now=NOW)
     nitro = Aws.create(NOW, secret=b"\x05" * 32).enclave().document(nonce=bytes(32))
     quotes = [vendor().platform(tee).quote(bytes(64)) for tee in ("sgx", "tdx")]
-    return [*quotes, quotes[0].hex().encode(), amd.report, amd.certificates[0], nitro, encode_evidence(
+    tpm = make(TpmVendor.create(NOW)).evidence
+    return [*quotes, tpm, quotes[0].hex().encode(), amd.report, amd.certificates[0], nitro, encode_evidence(
         Evidence(Tee.SGX, quotes[0])
     )]  # fmt: skip
 
@@ -208,6 +211,11 @@ def _directory() -> Path:
 def _serve_toml(data: bytes) -> None:
     (_directory() / "serve.toml").write_bytes(data)
     serve_config.load_config(_directory(), {})
+
+
+def _root_file(data: bytes) -> None:
+    (_directory() / "root.pem").write_bytes(data)
+    load_root_file(_directory() / "root.pem")
 
 
 def _key(data: bytes) -> None:
@@ -267,5 +275,8 @@ INPUTS: Final[dict[str, Target]] = {
     ),
     "subject-key": Target(_key, 1024, lambda: [spki_of(ec.derive_private_key(5, ec.SECP256R1()).public_key())]),
     "anchor-file": Target(lambda data: read_anchor(data, "input"), 8192, lambda: [vendor().root_der]),
+    "root-file": Target(
+        _root_file, 8192, lambda: [vendor().root_der, ssl.DER_cert_to_PEM_cert(vendor().root_der).encode()]
+    ),
     "option-text": Target(_text, 512, _texts),
 }

@@ -4,6 +4,7 @@ Harnesses for answers of services and for whole messages and files stand in `ans
 """
 
 import functools
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -27,7 +28,7 @@ from proxy_attestation.appraisal.roots import Roots, same_for_all
 from proxy_attestation.appraisal.snp import appraise_snp
 from proxy_attestation.appraisal.tpm import Activation, TpmEndorsements, appraise_tpm
 from proxy_attestation.appraisal.tpm_chain import Purpose, TpmRoots, verify_tpm_chain
-from proxy_attestation.authority import wire
+from proxy_attestation.authority import messages, wire
 from proxy_attestation.authority.messages import TokenKey
 from proxy_attestation.authority.token import open_token
 from proxy_attestation.cli.inspecting.detect import read_content
@@ -184,11 +185,26 @@ def _vek_extensions(data: bytes) -> None:
     snp_certificates.decode_vek_extensions(extensions)
 
 
+_BODIES: Final[dict[wire.Method, Callable[[object], object]]] = {
+    wire.Method.HELLO: messages.decode_info,
+    wire.Method.ISSUE: messages.decode_order,
+    wire.Method.RAISE_FLOOR: messages.decode_endorsements,
+    wire.Method.TLS_LEAF: messages.decode_spki,
+}
+_ANSWERED: Final = (messages.decode_info, messages.decode_issued, messages.decode_floor, messages.decode_chain)
+
+
 def _wire(data: bytes) -> None:
+    """Read frames of a call, or of an answer and what the second byte says that it is."""
     if data[:1] == b"\0":
-        wire.decode_call(data[1:])
-    else:
-        wire.decode_answer(data[1:])
+        for frame in wire.FrameReader().feed(data[1:]):
+            call = wire.decode_call(frame)
+            _BODIES[call.method](call.body)
+        return
+    for frame in wire.FrameReader().feed(data[2:]):
+        answer = wire.decode_answer(frame)
+        if answer.error is None:
+            _ANSWERED[data[1] % len(_ANSWERED)](answer.body)
 
 
 @functools.cache
