@@ -85,7 +85,7 @@ def reached() -> frozenset[str]:
                     fuzz().TARGETS[name].parse(seed)
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type] # what the documentation says
+        threading.setprofile(None)
     return frozenset(called)
 
 
