@@ -45,8 +45,14 @@ def is_tpm(data: bytes, acceptance: Acceptance) -> bool:
     """Tell whether bytes are TPM evidence: a quote or our record, or certificates where --tee says tpm."""
     if pem.is_pem(data):
         return acceptance.tee == TPM
-    raw = from_text(data)
+    raw = _attest(data)
     return looks_like_tpm(raw) or (acceptance.tee == TPM and raw[:1] == _DER_SEQUENCE)
+
+
+def _attest(data: bytes) -> bytes:
+    """Return what raw, hex or base64 data hold; of a TPM2B_ATTEST what stands behind its size."""
+    raw = from_text(data)
+    return raw[2:] if int.from_bytes(raw[:2]) == len(raw) - 2 and looks_like_tpm(raw[2:]) else raw
 
 
 def judge_tpm(
@@ -55,7 +61,7 @@ def judge_tpm(
     """Appraise TPM evidence and decide. Never raises for what the evidence or its endorsements are.
 
     Args:
-        data: the quote (TPMS_ATTEST), our record, or the certificate of an EK or AK.
+        data: the quote (TPMS_ATTEST or TPM2B_ATTEST), our record, or the certificate of an EK or AK.
         beside: files or directories with the other pieces.
         roots: files with the AK's public key, or with certificates of CAs.
         now: aware, UTC.
@@ -64,7 +70,7 @@ def judge_tpm(
     try:
         pieces, amd = _pieces(beside)
         anchors, pins = _anchors(roots)
-        raw = b"" if pem.is_pem(data) else from_text(data)
+        raw = b"" if pem.is_pem(data) else _attest(data)
         if looks_like_tpm(raw):
             known = TpmEndorsements(ak_anchors=anchors, hardware=_hardware(amd, now))
             claims = _quote(raw, pieces, known, pins, now)
