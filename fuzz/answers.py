@@ -154,10 +154,16 @@ def _amd_pin() -> bytes:
     return AmdVendor.fixed(NOW).ark_pin("Milan")
 
 
+@functools.cache
+def _amd_pieces() -> tuple[bytes, ...]:
+    """Return issuer, root and list of a machine's vendor."""
+    made = AmdVendor.fixed(NOW).platform("Milan").evidence(bytes(64), now=NOW)
+    return (*made.certificates[1:], *made.crls)
+
+
 def _amd_set(data: bytes) -> None:
     """Replace one piece of a good set: the first byte says which."""
-    made = AmdVendor.fixed(NOW).platform("Milan").evidence(bytes(64), now=NOW)
-    pieces = [*made.certificates[1:], *made.crls]
+    pieces = [*_amd_pieces()]
     pieces[data[0] % 3 if data else 0] = data[1:]
     verify_snp_collateral(SnpEndorsements(tuple(pieces[:2]), tuple(pieces[2:])), same_for_all({_amd_pin()}), NOW)
 
@@ -270,8 +276,7 @@ def _seeds_kds() -> list[bytes]:
 
 
 def _seeds_amd() -> list[bytes]:
-    made = AmdVendor.fixed(NOW).platform("Milan").evidence(bytes(64), now=NOW)
-    return [bytes([number]) + piece for number, piece in enumerate((*made.certificates[1:], *made.crls))]
+    return [bytes([number]) + piece for number, piece in enumerate(_amd_pieces())]
 
 
 def _seeds_proxy() -> list[bytes]:
