@@ -17,10 +17,11 @@ from proxy_attestation_simulator.tpm import TpmMade, TpmRecipe, TpmVendor, make
 
 SNP: Final = 2
 TDX: Final = 4
+REPORT_DATA: Final = {SNP: slice(0x50, 0x90), TDX: slice(0x80, 0xC0)}
+"""Where the hardware report, of either type, has its report data."""
 _REPORT_SIZE: Final = 1184
 _RUNTIME_AT: Final = 0x4D4
 _TDREPORT_SIZE: Final = 1024
-_TDREPORT_DATA_AT: Final = 0x80
 
 
 def runtime_data(ak: rsa.RSAPublicKey) -> bytes:
@@ -43,7 +44,7 @@ def report_data(runtime: bytes) -> bytes:
 
 def td_report(data: bytes) -> bytes:
     """Return a TDREPORT (1024 bytes) with these report data (64 bytes), and nothing else: only its TD can check it."""
-    return (bytes(_TDREPORT_DATA_AT) + data).ljust(_TDREPORT_SIZE, b"\0")
+    return (bytes(REPORT_DATA[TDX].start) + data).ljust(_TDREPORT_SIZE, b"\0")
 
 
 def hcl_report(kind: int, report: bytes, runtime: bytes) -> bytes:
@@ -51,6 +52,20 @@ def hcl_report(kind: int, report: bytes, runtime: bytes) -> bytes:
     header = struct.pack("<4s4I12s", b"HCLA", 2, _RUNTIME_AT + len(runtime), 2, 0, bytes(12))
     head = struct.pack("<5I", 20 + len(runtime), 1, kind, 1, len(runtime))
     return header + report.ljust(_REPORT_SIZE, b"\0") + head + runtime
+
+
+def bare_hcl_report(ak: rsa.RSAPublicKey, kind: int = SNP, *, digest: bytes | None = None) -> bytes:
+    """Return an HCL report whose hardware report says nothing but its report data: for walks that believe it.
+
+    Args:
+        ak: RSA, 2048 bits.
+        kind: of the hardware report, `SNP` or `TDX`.
+        digest: its report data; by default the SHA-256 of the runtime data. Zeros follow.
+    """
+    runtime = runtime_data(ak)
+    report = bytearray(_REPORT_SIZE)
+    report[REPORT_DATA[kind]] = report_data(runtime) if digest is None else digest.ljust(64, b"\0")
+    return hcl_report(kind, bytes(report), runtime)
 
 
 def make_azure(

@@ -1,7 +1,7 @@
 """Azure confidential VMs: a vTPM whose attestation key the hardware's own report vouches for. Both layers, or refusal.
 
   1  the hardware evidence is genuine: the SNP report in the HCL report, or the TD quote beside it, by its own walk
-                                                           the codes of that walk
+                                                           the codes of that walk; tpm.hcl_layer without a TD quote
   2  it is of the kind that the HCL report says; SNP: at VMPL 0, where the paravisor runs and the guest does not
                                                            tpm.hcl_layer
   3  its report data are those of the HCL report, which are the hash of the runtime data, zeros behind it

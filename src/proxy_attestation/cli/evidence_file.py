@@ -2,6 +2,7 @@
 
 import binascii
 import re
+import struct
 import sys
 from base64 import b64decode
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from proxy_attestation.formats.evidence import Evidence, decode_evidence
 from proxy_attestation.formats.nitro import decode_nitro, looks_like_nitro
 from proxy_attestation.formats.pck import SGX_EXTENSION, decode_pck_extension
 from proxy_attestation.formats.ra_tls import EmbeddedEvidence, decode_ra_tls
-from proxy_attestation.formats.snp_report import decode_snp_report, looks_like_snp_report
+from proxy_attestation.formats.snp_report import REPORT_LENGTH, decode_snp_report, looks_like_snp_report
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.formats.tpm_evidence import TpmEvidence
 
@@ -31,6 +32,7 @@ _HEX: Final = re.compile(r"(?:[0-9A-Fa-f]{2})+")
 _CBOR_ARRAY_OF_3: Final = b"\x83"
 _DER_SEQUENCE: Final = b"\x30"
 _CSR_LABELS: Final = (b"-----BEGIN CERTIFICATE REQUEST-----", b"-----BEGIN NEW CERTIFICATE REQUEST-----")
+_RESPONSE: Final = struct.pack("<II24x", 0, REPORT_LENGTH)
 _UNREADABLE: Final = (
     ValueError,
     TypeError,
@@ -118,6 +120,7 @@ def read_evidence(data: bytes) -> tuple[Given, ...]:
         return (Given(decode_nitro(raw)),)
     if raw[:1] == _CBOR_ARRAY_OF_3:
         return (_recorded(decode_evidence(raw)),)
+    raw = _without_response(raw)
     if looks_like_snp_report(raw):
         return (Given(decode_snp_report(raw)),)
     return (Given(decode_quote(raw)),)
@@ -138,6 +141,16 @@ def _requested(csr: Csr) -> Given:
     if csr.cmw is None:
         raise FormatError(Code.EVIDENCE_MALFORMED, "a certification request without evidence")
     return replace(_recorded(decode_evidence(csr.cmw)), csr_spki_sha256=spki_sha256(csr.spki))
+
+
+def _without_response(raw: bytes) -> bytes:
+    """Return the report out of what the firmware answers (ABI, MSG_REPORT_RSP), or the bytes as they are.
+
+    Before the report: u32 status 0, u32 size, 24 zeros; behind it zeros, up to the size of the buffer.
+    """
+    report = raw[len(_RESPONSE) :][:REPORT_LENGTH]
+    answered = raw.startswith(_RESPONSE) and not any(raw[len(_RESPONSE) + REPORT_LENGTH :])
+    return report if answered and looks_like_snp_report(report) else raw
 
 
 def _embedded(data: bytes) -> tuple[Given, ...]:

@@ -53,7 +53,7 @@ def is_tpm(data: bytes, acceptance: Acceptance) -> bool:
     """Tell whether bytes are TPM evidence: a quote or our record, or certificates where --tee says tpm."""
     if pem.is_pem(data):
         return acceptance.tee == TPM
-    raw = from_text(data)
+    raw = _attest(data)
     return looks_like_tpm(_unwrapped(raw)[0]) or (acceptance.tee == TPM and raw[:1] == _DER_SEQUENCE)
 
 
@@ -66,13 +66,19 @@ def _unwrapped(raw: bytes) -> tuple[bytes, tuple[bytes, ...]]:
     return (record.evidence, record.platform_certificates) if record and record.tee is Tee.TPM else (raw, ())
 
 
+def _attest(data: bytes) -> bytes:
+    """Return what raw, hex or base64 data hold; of a TPM2B_ATTEST what stands behind its size."""
+    raw = from_text(data)
+    return raw[2:] if int.from_bytes(raw[:2]) == len(raw) - 2 and looks_like_tpm(raw[2:]) else raw
+
+
 def judge_tpm(
     data: bytes, beside: Sequence[Path], roots: Sequence[Path], now: datetime, acceptance: Acceptance
 ) -> Verdict:
     """Appraise TPM evidence and decide. Never raises for what the evidence or its endorsements are.
 
     Args:
-        data: the quote (TPMS_ATTEST), our record, or the certificate of an EK or AK.
+        data: the quote (TPMS_ATTEST or TPM2B_ATTEST), our record, or the certificate of an EK or AK.
         beside: files or directories with the other pieces, and with the collateral of the hardware below a vTPM.
         roots: files with the AK's public key, or with certificates of CAs; these replace the pinned roots of the
             hardware's vendors too.
@@ -84,7 +90,7 @@ def judge_tpm(
         anchors, pins = _anchors(roots)
         hardware: list[Claims] = []
         decided: Claims | None = None
-        raw, certificates = (b"", ()) if pem.is_pem(data) else _unwrapped(from_text(data))
+        raw, certificates = (b"", ()) if pem.is_pem(data) else _unwrapped(_attest(data))
         if certificates:
             given.tpm.append(TpmPiece(TpmKind.CERTIFICATES, certificates=certificates))
         if looks_like_tpm(raw):
