@@ -151,6 +151,10 @@ class CollateralStore:
             self._stamp = before
         self._verified, broken = await asyncio.to_thread(_verify, self._loaded, self._verified, roots, now)
         chosen = choose(self._verified.values(), floors, now)
+        for one in self._verified.values():
+            key = one.tee, one.platform
+            if key not in chosen and one.below(floors.get(key, Floor())):
+                broken[one.digest] = f"{one.tee} {one.platform.hex()}: below the floor"
         documents = {collateral.digest: endorsements for endorsements, collateral in self._verified.items()}
         usable: dict[Key, Collateral] = {}
         for key, collateral in chosen.items():
