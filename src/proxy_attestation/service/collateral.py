@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from proxy_attestation import log
-from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.appraisal.endorsements import Floor, SnpEndorsements
 from proxy_attestation.appraisal.kinds import Collateral, Endorsements, verify_endorsements
 from proxy_attestation.appraisal.roots import Roots
 from proxy_attestation.codes import Code
+from proxy_attestation.endorsements.amd_lists import choose_lists
 from proxy_attestation.endorsements.detect_snp import snp_sets
 from proxy_attestation.endorsements.load import load_material
 from proxy_attestation.errors import ProxyAttestationError, UnavailableError
@@ -195,8 +196,12 @@ def _verify(
     verified: dict[Endorsements, Collateral] = {}
     broken: dict[object, str] = {path: f"{path.name}: {error}" for path, error in loaded.errors}
     for endorsements in loaded.sets:
+        chosen: Endorsements = endorsements
+        if isinstance(endorsements, SnpEndorsements):
+            chosen, left_out = choose_lists(endorsements, now)
+            broken |= {**left_out}
         try:
-            verified[endorsements] = known.get(endorsements) or verify_endorsements(endorsements, roots, now)
+            verified[chosen] = known.get(chosen) or verify_endorsements(chosen, roots, now)
         except ProxyAttestationError as error:
-            broken[endorsements] = str(error)
+            broken[chosen] = str(error)
     return verified, broken
