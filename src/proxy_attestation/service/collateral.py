@@ -199,7 +199,7 @@ def _verify(
         chosen: Endorsements = endorsements
         if isinstance(endorsements, SnpEndorsements):
             chosen, left_out = choose_lists(endorsements, now)
-            broken |= {**left_out}
+            broken.update(left_out.items())
         try:
             verified[chosen] = known.get(chosen) or verify_endorsements(chosen, roots, now)
         except ProxyAttestationError as error:
