@@ -20,8 +20,9 @@ from workload import Client, Workload, new_key, request_for
 from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.cache import Cache
 from proxy_attestation.errors import ProxyAttestationError
+from proxy_attestation_simulator.collateral import FMSPC
 from proxy_attestation_simulator.harness import RunningProxy, make_proxy
-from proxy_attestation_simulator.intel import FMSPC, Vendor
+from proxy_attestation_simulator.intel import Vendor
 
 pytestmark = pytest.mark.e2e
 

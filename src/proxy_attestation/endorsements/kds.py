@@ -135,10 +135,49 @@ async def fetch_amd(
         if name in held_files:
             files[name] = held_files[name]
         else:
-            query = {f"{component}SPL": f"{vcek.tcb[component]:02}" for component in TCB_PARTS if component in vcek.tcb}
-            url = f"{base}/vcek/v1/{target.product}/{vcek.hwid.hex()}"
-            files[name] = (await getter.get(url, limit=CERTIFICATE_MAX, query=query)).body
+            files[name] = await _get_vcek(getter, base, target.product, vcek)
     return check_amd(files, target, pins, now, held=held)
+
+
+async def _get_vcek(getter: Getter, base: str, product: str, vcek: VcekRequest) -> bytes:
+    query = {f"{part}SPL": f"{vcek.tcb[part]:02}" for part in TCB_PARTS if part in vcek.tcb}
+    url = f"{base}/vcek/v1/{product}/{vcek.hwid.hex()}"
+    return (await getter.get(url, limit=CERTIFICATE_MAX, query=query)).body
+
+
+async def fetch_vcek(
+    getter: Getter,
+    base: str,
+    product: str,
+    vcek: VcekRequest,
+    *,
+    held_files: Mapping[str, bytes],
+    pins: AmdPins,
+    now: datetime,
+) -> bytes:
+    """Fetch one VCEK and check it under the chain of a set that is held.
+
+    Args:
+        getter: how.
+        base: of KDS, without `/vcek/v1/...`.
+        product: one of `PRODUCTS`.
+        vcek: the chip and the TCB.
+        held_files: the set's files.
+        pins: the anchors.
+        now: aware, UTC.
+
+    Returns:
+        The VCEK, DER.
+
+    Raises:
+        UnavailableError: as `Getter.get`; `endorsements.source`, `endorsements.stale`.
+        RefusedError: `endorsements.rejected`.
+    """
+    pieces = _pieces(f"snp-{product.lower()}", product, "vcek", held_files)
+    check_chain(pieces, pins, now)
+    der = await _get_vcek(getter, base, product, vcek)
+    check_vcek(der, pieces, pins, vcek, now)
+    return der
 
 
 def check_amd(
@@ -162,15 +201,11 @@ def check_amd(
     chains: dict[str, ChainPieces] = {}
     for kind in target.kinds:
         # 2
-        chain_file, crl_file = _CHAIN_FILE.format(kind), _CRL_FILE.format(kind)
-        if chain_file not in files or crl_file not in files:
-            raise source(target.name, f"{chain_file} or {crl_file} is absent")
-        signer, root = _chain(target.name, files[chain_file])
+        chains[kind] = _pieces(target.name, target.product, kind, files)
         # 3
-        chains[kind] = ChainPieces(target.product, kind, signer, root, files[crl_file])
         found = check_chain(chains[kind], pins, now)
-        kept[chain_file] = files[chain_file]
-        kept[crl_file] = files[crl_file]
+        for file in (_CHAIN_FILE.format(kind), _CRL_FILE.format(kind)):
+            kept[file] = files[file]
         windows.append((found.valid_from, found.valid_until))
         ends.append(found.valid_until)
         numbers[f"{kind} crl issue date"] = found.floor.issue_date
@@ -186,6 +221,13 @@ def check_amd(
     # 5
     check_not_older(target.name, numbers, held)
     return FetchedSet(target.name, kept, numbers, half_life(windows), min(ends))
+
+
+def _pieces(name: str, product: str, kind: str, files: Mapping[str, bytes]) -> ChainPieces:
+    chain_file, crl_file = _CHAIN_FILE.format(kind), _CRL_FILE.format(kind)
+    if chain_file not in files or crl_file not in files:
+        raise source(name, f"{chain_file} or {crl_file} is absent")
+    return ChainPieces(product, kind, *_chain(name, files[chain_file]), files[crl_file])
 
 
 def _chain(name: str, pem: bytes) -> tuple[bytes, bytes]:

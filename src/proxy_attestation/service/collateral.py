@@ -49,13 +49,15 @@ class Loaded:
 
 
 def stamp(directory: Path) -> Stamp:
-    """Return what changes whenever a file below `directory` does: path, inode, size and time of each."""
+    """Return what changes whenever a file below `directory` does, hidden ones aside: path, inode, size and time."""
     found: list[tuple[str, int, int, int]] = []
     pending = [str(directory)]
     while pending and len(found) < FILES_MAX:
         try:
             with os.scandir(pending.pop()) as entries:
                 for entry in entries:
+                    if entry.name.startswith("."):
+                        continue  # how refreshing went, and what else is no set
                     if entry.is_dir():
                         pending.append(entry.path)
                     else:

@@ -15,7 +15,7 @@ A try that is refused after step 2 counts against its session; what is unavailab
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, NoReturn, Protocol
@@ -43,6 +43,7 @@ from proxy_attestation.service.answers import challenge_answer, root_answer, sig
 from proxy_attestation.service.challenge import new_challenge
 from proxy_attestation.service.limits import Tries
 from proxy_attestation.service.metrics import Metrics
+from proxy_attestation.service.platforms import Platforms
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
 
 NONCE_BYTES: Final = 32
@@ -95,6 +96,7 @@ class Core:
         clock: Callable[[], datetime],
         random: Callable[[int], bytes] = secrets.token_bytes,
         metrics: Metrics | None = None,
+        platforms: Platforms | None = None,
     ) -> None:
         self.serving: Serving | None = None
         self._authority = authority
@@ -102,6 +104,7 @@ class Core:
         self._random = random
         self._metrics = metrics or Metrics()
         self._tries = Tries()
+        self._platforms = platforms
 
     async def get_root_certificate(self, request: pb.GetRootCertificateRequest) -> pb.GetRootCertificateResponse:
         """Answer the root bundle.
@@ -175,7 +178,10 @@ class Core:
         if not wanted.is_in(token.tee, found.bound):
             raise RequestError(Code.BINDER_MISMATCH, "not the binder of this session, key and request")
         verify_csr(csr)  # 5
-        claims, floor = serving.appraiser.appraise(found, evidence.platform_certificates, now)  # 6
+        certificates: Sequence[bytes] = evidence.platform_certificates
+        if self._platforms is not None:
+            certificates = self._platforms.certificates(found, certificates)
+        claims, floor = serving.appraiser.appraise(found, certificates, now)  # 6
         # What was compared above is what the verified signature covers, and of the TEE that was asked for.
         if claims.tee is not request.tee:
             raise RequestError(Code.REQUEST_TEE, f"{claims.tee} evidence for a {request.tee} request")
@@ -193,6 +199,8 @@ class Core:
         )
         answer = signed_answer(await self._authority.issue(order))
         self._metrics.issued(str(request.tee), request.workload)
+        if self._platforms is not None:
+            self._platforms.seen(found, certificates)
         return answer
 
     def _require(self) -> Serving:

@@ -26,6 +26,7 @@ from proxy_attestation.authority.client import AuthorityClient
 from proxy_attestation.authority.keys import write_private
 from proxy_attestation.authority.messages import AuthorityInfo
 from proxy_attestation.codes import Code
+from proxy_attestation.endorsements.spool import SPOOLS
 from proxy_attestation.errors import ProxyAttestationError, UnavailableError, UsageError
 from proxy_attestation.formats.csr import spki_sha256
 from proxy_attestation.service.admin import Admin
@@ -134,7 +135,8 @@ class Supervisor:
         ports, metrics = self._directory / "ports.json", self._directory / "metrics"
         ports.unlink(missing_ok=True)
         remove_old(self._directory)
-        shutil.rmtree(metrics, ignore_errors=True)
+        for left in (metrics, *(self._directory / name for name in SPOOLS)):
+            shutil.rmtree(left, ignore_errors=True)
         metrics.mkdir(mode=0o700)
         admin = Admin(metrics, self._healthy)
         self._reserved = [reserve(self._config.grpc), reserve(self._config.connect)]

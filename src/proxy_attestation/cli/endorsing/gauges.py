@@ -12,13 +12,18 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from proxy_attestation.endorsements.cache import HeldSet
 from proxy_attestation.endorsements.durable import replace
+from proxy_attestation.endorsements.early import Early
 from proxy_attestation.endorsements.status import Status
 
 _PREFIX: Final = "proxy_attestation_endorsements_"
 
 
 def write_gauges(
-    path: Path, held: Mapping[str, HeldSet], statuses: Mapping[str, Status], due: Mapping[str, datetime]
+    path: Path,
+    held: Mapping[str, HeldSet],
+    statuses: Mapping[str, Status],
+    due: Mapping[str, datetime],
+    early: Mapping[str, Early],
 ) -> None:
     """Write the file, whole.
 
@@ -27,6 +32,7 @@ def write_gauges(
         held: the sets.
         statuses: how refreshing went.
         due: when each is refreshed next.
+        early: what the coming release would do.
 
     Raises:
         OSError: when it cannot be written.
@@ -43,6 +49,12 @@ def write_gauges(
         "last_error_timestamp_seconds", "When refreshing a set failed, and how; gone after it worked.", "code"
     )
     later = gauge("next_refresh_timestamp_seconds", "When a set is refreshed next.")
+    coming = gauge("early_evaluation_number", "Evaluation number of the coming TCB release.")
+    seen = gauge("early_platforms", "Platforms seen, by what the coming TCB release would do.", "verdict")
+    for name, outlook in early.items():
+        coming.labels(name).set(outlook.number)
+        seen.labels(name, "refused").set(outlook.refused)
+        seen.labels(name, "accepted").set(outlook.platforms - outlook.refused)
     for name, item in held.items():
         until.labels(name).set(item.valid_until.timestamp())
     for name, status in statuses.items():

@@ -11,6 +11,7 @@ Whatever fails, a vendor's service or our own disk, is logged and tried again; w
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Mapping
@@ -21,11 +22,16 @@ from typing import Final
 
 from proxy_attestation import hardening, log
 from proxy_attestation.authority.state import RUN
+from proxy_attestation.cli.endorsing.early_watch import EarlyWatch
 from proxy_attestation.cli.endorsing.gauges import write_gauges
 from proxy_attestation.cli.endorsing.options import NO_OPTIONS, Place, getter_of, place_of, sources_of, targets_of
 from proxy_attestation.cli.endorsing.report import times
+from proxy_attestation.cli.endorsing.vcek_watch import VcekWatch
+from proxy_attestation.endorsements.early import read_early
 from proxy_attestation.endorsements.http import utc_now
+from proxy_attestation.endorsements.kds import AmdTarget
 from proxy_attestation.endorsements.refresh import Outcome, Refresher, Target
+from proxy_attestation.endorsements.spool import SPOOLS, PlatformSpool, VcekSpool
 from proxy_attestation.errors import ProxyAttestationError
 from proxy_attestation.service.metrics import REFRESH_FILE
 
@@ -40,12 +46,12 @@ class Plan:
     Attributes:
         place: the directory, the anchors, where to ask.
         targets: what to keep fresh.
-        metrics: the file for the metrics.
+        run: STATE/run.
     """
 
     place: Place
     targets: tuple[Target, ...]
-    metrics: Path
+    run: Path
 
 
 def load_plan(state: Path, config_file: Path | None) -> Plan:
@@ -57,7 +63,7 @@ def load_plan(state: Path, config_file: Path | None) -> Plan:
     """
     place = place_of(state, (), config_file)
     targets = targets_of(place.config, None)
-    return Plan(place, targets, state / RUN / "metrics" / REFRESH_FILE)
+    return Plan(place, targets, state / RUN)
 
 
 async def keep_fresh(plan: Plan) -> None:
@@ -67,6 +73,7 @@ async def keep_fresh(plan: Plan) -> None:
         ConfigurationError: `configuration.malformed`, for a CA file without certificates.
         UsageError: for a source that is no URL.
     """
+    cache, place = plan.place.cache, plan.place
     due: dict[str, datetime] = {}
 
     def report(outcome: Outcome, again: datetime) -> None:
@@ -78,15 +85,33 @@ async def keep_fresh(plan: Plan) -> None:
         await asyncio.sleep(seconds)
         return False
 
-    async with getter_of(plan.place.config, NO_OPTIONS) as getter:
-        refresher = Refresher(plan.place.cache, sources_of(getter, plan.place, NO_OPTIONS))
-        _show(plan, due)
+    async def refresh(refresher: Refresher) -> None:
         while True:
             try:
                 await refresher.watch(plan.targets, wait, report)
             except ProxyAttestationError as error:
                 log.warning("endorsements not refreshed", code=str(error.code), problem=error.detail)
                 await asyncio.sleep(_TROUBLE_SECONDS)
+
+    async with getter_of(place.config, NO_OPTIONS) as getter:
+        sources = sources_of(getter, place, NO_OPTIONS)
+        platforms, vceks = PlatformSpool(plan.run), VcekSpool(plan.run, cache.directory)
+        amd = tuple(target for target in plan.targets if isinstance(target, AmdTarget))
+        early = EarlyWatch(cache, sources, place.roots, plan.targets, platforms, now=utc_now)
+        for name in SPOOLS:  # another configuration may have asked for more
+            shutil.rmtree(plan.run / name, ignore_errors=True)
+        try:
+            for target in amd:
+                vceks.open(target.product)
+            if early.wanted:
+                platforms.open()
+        except OSError as error:
+            log.warning("workers cannot ask for anything", problem=str(error))
+        _show(plan, due)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(refresh(Refresher(cache, sources)))
+            group.create_task(VcekWatch(cache, sources, amd, vceks, now=utc_now).run())
+            group.create_task(early.run(lambda _: _show(plan, due)))
 
 
 def _log(outcome: Outcome, again: datetime) -> None:
@@ -100,7 +125,9 @@ def _log(outcome: Outcome, again: datetime) -> None:
 def _show(plan: Plan, due: Mapping[str, datetime]) -> None:
     cache = plan.place.cache
     try:
-        write_gauges(plan.metrics, cache.held(), cache.statuses(), due)
+        write_gauges(
+            plan.run / "metrics" / REFRESH_FILE, cache.held(), cache.statuses(), due, read_early(cache.directory)
+        )
     except (OSError, ProxyAttestationError) as error:
         log.warning("metrics of endorsements not written", problem=str(error))
 
