@@ -14,7 +14,6 @@ from typing import Final
 
 from proxy_attestation import log
 from proxy_attestation.appraisal.endorsements import DcapEndorsements
-from proxy_attestation.appraisal.roots import Roots
 from proxy_attestation.endorsements.cache import Cache
 from proxy_attestation.endorsements.durable import read_bounded
 from proxy_attestation.endorsements.early import REFUSED_NAMED_MAX, Early, write_early
@@ -58,21 +57,20 @@ class _Coming:
 class EarlyWatch:
     """Judges platforms by what is coming.
 
-    Args of `__init__`: where sets are kept, where they come from, the anchors, what is kept fresh, what workers noted,
-    the time (aware, UTC).
+    Args of `__init__`: where sets are kept, where they come from, what is kept fresh, what workers noted, the time
+    (aware, UTC).
     """
 
     def __init__(
         self,
         cache: Cache,
         sources: Sources,
-        roots: Roots,
         targets: Sequence[Target],
         spool: PlatformSpool,
         *,
         now: Callable[[], datetime],
     ) -> None:
-        self._cache, self._sources, self._roots, self._spool, self._now = cache, sources, roots, spool, now
+        self._cache, self._sources, self._spool, self._now = cache, sources, spool, now
         standard = [one for one in targets if isinstance(one, IntelTarget) and one.release == "standard"]
         self._coming = {target: _Coming(now(), now()) for target in standard}
 
@@ -160,7 +158,7 @@ class EarlyWatch:
             platform = read_platform(path.name, data, Tee(target.tee))
             if (platform.fmspc, platform.ca) != (target.fmspc, target.ca):
                 return None
-            return judge(platform, pieces, self._roots, self._now())
+            return judge(platform, pieces, self._sources.roots, self._now())
         except (OSError, ProxyAttestationError):
             return None
 

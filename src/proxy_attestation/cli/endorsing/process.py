@@ -97,7 +97,7 @@ async def keep_fresh(plan: Plan) -> None:
         sources = sources_of(getter, place, NO_OPTIONS)
         platforms, vceks = PlatformSpool(plan.run), VcekSpool(plan.run, cache.directory)
         amd = tuple(target for target in plan.targets if isinstance(target, AmdTarget))
-        early = EarlyWatch(cache, sources, place.roots, plan.targets, platforms, now=utc_now)
+        early = EarlyWatch(cache, sources, plan.targets, platforms, now=utc_now)
         for name in SPOOLS:  # another configuration may have asked for more
             shutil.rmtree(plan.run / name, ignore_errors=True)
         try:
