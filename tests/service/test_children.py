@@ -193,8 +193,7 @@ def test_a_patient_keeper_tries_once_and_goes_on_for_ever(nursery: Nursery, monk
     async def test() -> None:
         keeper = Keeper("child", nursery.command, patient=True)
         await keeper.start()
-        assert len(nursery.started()) == 1
-        assert not keeper.running
+        assert (len(nursery.started()), keeper.running) == (1, False)
         watching = asyncio.ensure_future(keeper.watch())
         while len(nursery.started()) < children.FAILURES_MAX + 2:
             await asyncio.wait((watching,), timeout=0.01)
