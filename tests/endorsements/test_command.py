@@ -14,7 +14,6 @@ from urllib.parse import quote
 import pytest
 from command_inside import GOOD, MALFORMED, REFUSED, UNAVAILABLE, USAGE, call, call_json
 from command_line import PROGRAM
-from cryptography.hazmat.primitives.serialization import Encoding
 from fake_amd import FakeAmd
 from fake_vendors import FakeService, IntelAnswers, Reply, Serve
 
@@ -138,7 +137,7 @@ def test_amd(world: World, serve: Serve, tmp_path: Path) -> None:
     now = datetime.now(UTC)
     amd = FakeAmd(crl_issued=now - timedelta(days=1))
     kds = serve(amd)
-    (tmp_path / "ark.der").write_bytes(amd.ark.public_bytes(Encoding.DER))
+    (tmp_path / "ark.der").write_bytes(amd.ark)
     arguments = ["--tee", "snp", "--product", "Milan", "--vlek", "--kds", kds.url, "--roots", str(tmp_path / "ark.der")]
     (item,) = call_json("endorsements", "fetch", world.directory, *arguments)["sets"]
     assert (item["name"], item["result"], item["source"]) == ("snp-milan", "new", kds.url)

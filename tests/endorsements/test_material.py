@@ -289,7 +289,7 @@ def test_a_set_is_bounded(amd: AmdVendor) -> None:
     (made,) = snp_sets([*found, *pieces((SnpKind.ARK, ark))])
     # Twelve are left for a peer: eight beside its report, four in its table.
     assert made.certificates == (ark, *issuers[: SNP_CERTIFICATES_MAX - 12 - 1])
-    assert made.crls == tuple(crls[:SNP_CRLS_MAX])
+    assert made.crls == tuple(crls)  # `amd_lists` chooses among them
     assert read_amd_certificate(made.certificates[0]).common_name.endswith("ARK-Milan")
 
 

@@ -186,6 +186,43 @@ def test_a_child_that_cannot_be_restarted_is_given_up(nursery: Nursery) -> None:
     run(test())
 
 
+def test_a_patient_keeper_tries_once_and_goes_on_for_ever(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "PATIENT_SECONDS", 0.01)
+    nursery.order("fail 5")
+
+    async def test() -> None:
+        keeper = Keeper("child", nursery.command, patient=True)
+        await keeper.start()
+        assert (len(nursery.started()), keeper.running) == (1, False)
+        watching = asyncio.ensure_future(keeper.watch())
+        while len(nursery.started()) < children.FAILURES_MAX + 2:
+            await asyncio.wait((watching,), timeout=0.01)
+        nursery.order("serve")
+        while not keeper.running:
+            await asyncio.wait((watching,), timeout=0.01)
+        kill(keeper)
+        before = len(nursery.started())
+        while len(nursery.started()) == before or not keeper.running:
+            await asyncio.wait((watching,), timeout=0.01)
+        await keeper.stop()
+        await watching
+        assert nursery.ended == len(nursery.started())
+
+    run(test())
+
+
+@pytest.mark.parametrize("status", [2, 3, 4])
+def test_a_patient_keeper_too_is_not_started_with_what_cannot_be_used(nursery: Nursery, status: int) -> None:
+    nursery.order(f"fail {status}")
+
+    async def test() -> None:
+        with pytest.raises(ChildEndedError) as caught:
+            await Keeper("child", nursery.command, patient=True).start()
+        assert caught.value.status == status
+
+    run(test())
+
+
 def test_a_child_that_does_not_become_ready_in_time_is_killed(
     nursery: Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:

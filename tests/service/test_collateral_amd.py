@@ -12,6 +12,7 @@ import pytest
 from proxy_attestation.appraisal.endorsements import Floor, SnpEndorsements
 from proxy_attestation.appraisal.kinds import Endorsements, verify_endorsements
 from proxy_attestation.appraisal.roots import Roots
+from proxy_attestation.appraisal.snp_certificate import read_amd_certificate
 from proxy_attestation.appraisal.snp_collateral import SnpCollateral
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import (
@@ -128,6 +129,14 @@ def in_use(store: CollateralStore) -> dict[str, int]:
     }
 
 
+def x509_serial(der: bytes) -> int:
+    return read_amd_certificate(der).serial
+
+
+def unusable(caplog: pytest.LogCaptureFixture) -> int:
+    return sum(record.message == "collateral not usable" for record in caplog.records)
+
+
 def test_a_set_is_used_after_its_floor_was_raised(
     store: CollateralStore, update: Any, publish: Any, recorder: Recorder, clock: Any
 ) -> None:
@@ -192,6 +201,45 @@ def test_an_older_list_than_the_floor_is_not_used(store: CollateralStore, update
         assert in_use(store) == {}
         assert update({MILAN: own})
         assert in_use(store) == {"Milan": CRL_NUMBER}
+
+
+def test_an_expired_list_beside_a_good_one_is_left_out(
+    store: CollateralStore, update: Any, publish: Any, clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = publish("milan", number=CRL_NUMBER + 1, next_update=clock.now - DAY, last_update=clock.now - 2 * DAY)
+    (path / "list.crl").rename(path / "old.crl")
+    publish("milan")
+    update()
+    assert in_use(store) == {"Milan": CRL_NUMBER}
+    assert unusable(caplog) == 1
+    update()
+    assert unusable(caplog) == 1
+
+
+def test_a_list_that_expires_gives_way_to_the_others(
+    store: CollateralStore, update: Any, publish: Any, clock: Any
+) -> None:
+    path = publish("milan", next_update=clock.now + DAY)
+    (path / "list.crl").rename(path / "short.crl")
+    publish("milan", number=CRL_NUMBER + 1)
+    update()
+    assert store.in_use[MILAN].valid_until == clock.now + DAY
+    clock.advance(2 * DAY.total_seconds())
+    assert store.due()
+    assert update()
+    assert in_use(store) == {"Milan": CRL_NUMBER + 1}
+    assert store.in_use[MILAN].valid_until > clock.now
+
+
+def test_what_either_of_two_lists_revokes_is_revoked(
+    store: CollateralStore, update: Any, publish: Any, amd: AmdVendor
+) -> None:
+    serial = x509_serial(amd.authority("Milan", "ask"))
+    path = publish("milan", revoked=(serial,))
+    (path / "list.crl").rename(path / "older.crl")
+    publish("milan", number=CRL_NUMBER + 1)
+    update()
+    assert in_use(store) == {}
 
 
 def test_the_floor_of_another_line_does_not_count(store: CollateralStore, update: Any, publish: Any) -> None:

@@ -40,10 +40,18 @@ def test_the_file_and_then_the_flags(tmp_path: Path) -> None:
     assert (bounds.in_flight, bounds.peer_in_flight, bounds.peer_rate, bounds.peer_burst) == (10, 5, 7, 14)
 
 
+def test_the_table_of_endorsements_is_only_seen(tmp_path: Path) -> None:
+    assert load(tmp_path).endorsements is False
+    assert load(tmp_path, "[endorsements]\n").endorsements is False
+    assert load(tmp_path, "[endorsements]\nother = 1\n").endorsements is True
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "unknown = 1",
+        "endorsements = true",
+        "[[endorsements]]\nother = 1",
         "grpc = 7443",
         'grpc = "localhost:1"',
         "workers = 0",

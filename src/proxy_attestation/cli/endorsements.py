@@ -26,6 +26,7 @@ from proxy_attestation.cli.endorsing.options import (
 from proxy_attestation.cli.endorsing.pck import pck_command
 from proxy_attestation.cli.endorsing.report import outcome_lines, outcome_to_json, status_lines, status_to_json, times
 from proxy_attestation.cli.output import json_option, print_json
+from proxy_attestation.endorsements.early import read_early
 from proxy_attestation.endorsements.http import utc_now
 from proxy_attestation.endorsements.refresh import Outcome, Refresher, Target
 
@@ -128,7 +129,8 @@ def status(place: Path, *, as_json: bool) -> int:
 
     \b
     JSON: {"sets": [{"name", "state": "fresh" | "due" | "expired" | "missing", "valid_until", "refresh_at", "numbers",
-           "source", "last_success", "last_error": {"at", "code", "detail", "failures"} | null}]}
+           "source", "last_success", "last_error": {"at", "code", "detail", "failures"} | null,
+           "early": {"at", "evaluation_number", "platforms", "refused", "named": [...]} | null}]}
 
     \b
     Exit status:
@@ -137,7 +139,7 @@ def status(place: Path, *, as_json: bool) -> int:
       5   at least one set is expired or missing, or the directory cannot be read
     """
     cache = place_of(place, ()).cache
-    items = status_to_json(cache.held(), cache.statuses(), utc_now())
+    items = status_to_json(cache.held(), cache.statuses(), read_early(cache.directory), utc_now())
     if as_json:
         print_json({"sets": items})
     else:

@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 
 from proxy_attestation import log
+from proxy_attestation.cli.endorsing.names import CONFIG, REFRESH_MODULE, SERVE_CONFIG
 from proxy_attestation.cli.output import json_option, print_json
 from proxy_attestation.service.config import DEFAULTS, load_config
-from proxy_attestation.service.supervisor import Started, Supervisor
+from proxy_attestation.service.supervisor import Refresh, Started, Supervisor
 
 
 @click.command("serve")
@@ -25,16 +26,26 @@ from proxy_attestation.service.supervisor import Started, Supervisor
 @click.option(
     "--peer-rate", type=int, metavar="N", help=f"Calls a second a peer and worker.  [default: {DEFAULTS['peer_rate']}]"
 )
+@click.option(
+    "--endorsements",
+    "refresh_file",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What to keep fresh, and where to ask.  [default: STATE/endorsements.toml]",
+)
 @json_option
-def command(state: Path, as_json: bool, **flags: object) -> int:
+def command(state: Path, *, refresh_file: Path | None, as_json: bool, **flags: object) -> int:
     """Run the proxy of an authority that `init` made in STATE.
 
     The first lines say what is served and what is dangerous about it; then `ready`. The log goes to standard error,
     one JSON object a line. Port 0 lets the system choose; STATE/run/ports.json says what it chose.
 
     \b
-    Keys of STATE/serve.toml are the options' names with an underscore; options win.
-    SIGTERM drains and ends; SIGHUP reads policy and endorsements again;
+    Keys of STATE/serve.toml are the options' names with an underscore; options win. A table [endorsements] there,
+    STATE/endorsements.toml or --endorsements has `serve` keep vendors' collateral fresh, as `endorsements watch` does.
+
+    \b
+    SIGTERM drains and ends; SIGHUP reads policy, endorsements and what to keep fresh again;
     SIGUSR1 replaces the TLS certificate and the workers, one by one.
 
     \b
@@ -43,7 +54,17 @@ def command(state: Path, as_json: bool, **flags: object) -> int:
     """
     config = load_config(state, flags)
     log.configure("supervisor")
-    return asyncio.run(Supervisor(state.resolve(), config, _printer(as_json)).run())
+    state = state.resolve()
+    refresh = _refresh(state, refresh_file, in_serve_toml=config.endorsements)
+    return asyncio.run(Supervisor(state, config, _printer(as_json), refresh).run())
+
+
+def _refresh(state: Path, file: Path | None, *, in_serve_toml: bool) -> Refresh | None:
+    """Return what keeps collateral fresh. It reads its own configuration: this process loads no HTTP client for it."""
+    if file is not None:
+        return Refresh(str(file), (REFRESH_MODULE, str(state), str(file.resolve())))
+    path = state / SERVE_CONFIG if in_serve_toml else state / CONFIG
+    return Refresh(str(path), (REFRESH_MODULE, str(state))) if in_serve_toml or path.exists() else None
 
 
 def _printer(as_json: bool) -> Callable[[Started], None]:
@@ -65,6 +86,7 @@ def _print_json(started: Started) -> None:
             "connect": str(started.connect),
             "admin": str(started.admin),
             "workers": started.workers,
+            "endorsements": started.endorsements or None,
         }
     )
 
@@ -78,6 +100,8 @@ def _print_lines(started: Started) -> None:
     click.echo(f"Connect        https://{started.connect}")
     click.echo(f"admin          http://{started.admin}")
     click.echo(f"workers        {started.workers}")
+    kept = f"kept fresh, as {started.endorsements} says" if started.endorsements else "not refreshed: none configured"
+    click.echo(f"endorsements   {kept}")
     for warning in warnings(started):
         click.echo(f"WARNING        {warning}")
     click.echo("ready")

@@ -1,49 +1,29 @@
-"""What AMD's endorsements are checked for before they are kept: a chain with its revocation list, and a VCEK.
+"""What AMD's endorsements are checked for before they are kept: by the walk's own functions, at the vendor's door.
 
-Source: AMD document 57230, "VCEK Certificate and KDS Interface Specification", chapters 3 and 4.
+`appraisal.snp_collateral` verifies a chain with its list, `appraisal.snp` a VCEK, as workers and authority do again
+with what is kept. Here is only what a source can get wrong beside that: to send something else than was asked for.
 """
 
 import hashlib
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeAlias
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat import asn1
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.hashes import SHA384
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.utils import CryptographyDeprecationWarning
-
-from proxy_attestation.appraisal.roots import AMD_ARKS
-from proxy_attestation.endorsements.detect import common_name
-from proxy_attestation.endorsements.fetched import (
-    Window,
-    rejected,
-    source,
-    stale,
-)
+from proxy_attestation.appraisal.endorsements import SnpEndorsements
+from proxy_attestation.appraisal.roots import AMD_ARKS, Roots
+from proxy_attestation.appraisal.snp import appraise_vek
+from proxy_attestation.appraisal.snp_certificate import read_amd_certificate
+from proxy_attestation.appraisal.snp_collateral import SnpCollateral, verify_snp_collateral
+from proxy_attestation.endorsements.detect_snp import SnpKind, detect_snp
+from proxy_attestation.endorsements.fetched import rejected, source, translated
+from proxy_attestation.errors import ProxyAttestationError
+from proxy_attestation.formats.snp_report import Product
 
 HWID_LENGTH: Final = 64
 TURIN_HWID_LENGTH: Final = 8
-_OID: Final = "1.3.6.1.4.1.3704.1"
-SPL_OIDS: Final = {"fmc": ".3.9", "bl": ".3.1", "tee": ".3.2", "snp": ".3.3", "ucode": ".3.8"}
-"""By the name of a TCB component; in the order of KDS's query."""
-_HWID_OID: Final = f"{_OID}.4"
-_PARSE_ERRORS: Final = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    InvalidSignature,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.ExtensionNotFound,
-    x509.UnsupportedGeneralNameType,
-)
-
+TCB_PARTS: Final = ("fmc", "bl", "tee", "snp", "ucode")
+"""The names of TCB components, in the order of KDS's query; `fmc` is Turin's alone."""
 
 AmdPins: TypeAlias = Mapping[str, frozenset[bytes]]
 """By product: SPKI SHA-256 of the ARKs that count, 32 bytes each."""
@@ -52,7 +32,7 @@ AMD_PINS: Final[AmdPins] = {str(product): pins for product, pins in AMD_ARKS.ite
 
 @dataclass(frozen=True, slots=True)
 class ChainPieces:
-    """What `ChainCheck` is given.
+    """A chain and its list, as a source gave them.
 
     Attributes:
         product: one of `PRODUCTS`.
@@ -70,25 +50,6 @@ class ChainPieces:
 
 
 @dataclass(frozen=True, slots=True)
-class ChainFacts:
-    """What a check found.
-
-    Attributes:
-        crl_number: of the CRL, or None where it has none.
-        crl_window: from the CRL's this update to its next.
-        valid_until: the earliest end of either certificate and of the CRL, UTC.
-    """
-
-    crl_number: int | None
-    crl_window: Window
-    valid_until: datetime
-
-
-ChainCheck: TypeAlias = Callable[[ChainPieces, AmdPins, datetime], ChainFacts]
-"""Verifies a chain and its CRL to a pinned ARK. Raises RefusedError or UnavailableError, `endorsements.*`."""
-
-
-@dataclass(frozen=True, slots=True)
 class VcekRequest:
     """A chip at one TCB.
 
@@ -103,97 +64,68 @@ class VcekRequest:
     @property
     def file_name(self) -> str:
         """The file of this VCEK. The chip's id is only in it as a digest."""
-        label = self.hwid + bytes(self.tcb.get(name, 0) for name in SPL_OIDS)
+        label = self.hwid + bytes(self.tcb.get(name, 0) for name in TCB_PARTS)
         return f"vcek-{hashlib.sha256(label).hexdigest()[:32]}.der"
 
 
-def check_chain(pieces: ChainPieces, pins: AmdPins, now: datetime) -> ChainFacts:
-    """Verify a chain and its CRL: what the walk for SEV-SNP evidence does again with each report's chain.
+def check_chain(pieces: ChainPieces, pins: AmdPins, now: datetime) -> SnpCollateral:
+    """Verify a chain and its list.
 
     Raises:
         UnavailableError: `endorsements.source`, `endorsements.stale`.
         RefusedError: `endorsements.rejected`.
     """
     name = f"{pieces.kind} chain of {pieces.product}"
-    root, signer = _certificate(name, pieces.root), _certificate(name, pieces.signer)
+    _check_kind(name, pieces.root, SnpKind.ARK)
+    _check_kind(name, pieces.signer, SnpKind.ISSUER)
+    _check_kind(name, pieces.crl, SnpKind.CRL)
+    expected = ("SEV-VLEK-" if pieces.kind == "vlek" else "SEV-") + pieces.product
     try:
-        spki = root.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        if hashlib.sha256(spki).digest() not in pins.get(pieces.product, frozenset()):
-            raise rejected(name, "its root is not the pinned ARK of this product")
-        expected = ("SEV-VLEK-" if pieces.kind == "vlek" else "SEV-") + pieces.product
-        if common_name(signer.subject) != expected:
-            raise rejected(name, f"a chain of {common_name(signer.subject)!r}; {expected!r} was asked for")
-        for child in (root, signer):
-            if not isinstance(child.signature_hash_algorithm, SHA384):
-                raise rejected(name, "a certificate that is not signed with SHA-384")
-            child.verify_directly_issued_by(root)
-        key = root.public_key()
-        crl = x509.load_der_x509_crl(pieces.crl)
-        if not isinstance(key, rsa.RSAPublicKey) or crl.issuer != root.subject or not crl.is_signature_valid(key):
-            raise rejected(name, "the ARK did not sign the CRL")
-        if any(entry.serial_number == signer.serial_number for entry in crl):
-            raise rejected(name, f"{expected} is revoked")
-        number = next((x.value.crl_number for x in crl.extensions if isinstance(x.value, x509.CRLNumber)), None)
-        window = crl.last_update_utc, crl.next_update_utc
-        lives = [(item.not_valid_before_utc, item.not_valid_after_utc) for item in (root, signer)]
-    except InvalidSignature as error:
-        raise rejected(name, "the ARK did not sign it") from error
-    except _PARSE_ERRORS as error:
-        raise source(name, f"no chain or CRL that can be read: {error}") from error
-    start, end = window
-    if end is None:
-        raise source(name, "a CRL without next update")
-    for begins, ends in (*lives, (start, end)):
-        if not begins <= now <= ends:
-            raise stale(name, f"a piece holds from {begins} to {ends}")
-    return ChainFacts(number, (start, end), min(end, *(ends for _, ends in lives)))
+        found = verify_snp_collateral(
+            SnpEndorsements((pieces.root, pieces.signer), (pieces.crl,)), _roots(pieces.product, pins), now
+        )
+        signer = read_amd_certificate(pieces.signer).common_name
+    except ProxyAttestationError as error:
+        raise translated(name, error) from error
+    if not signer.endswith(expected):
+        raise rejected(name, f"a chain of {signer!r}; {expected!r} was asked for")
+    return found
 
 
-def check_vcek(name: str, der: bytes, signer: bytes, wanted: VcekRequest | None, now: datetime) -> None:
-    """Check that a VCEK is signed by the ASK, holds now, and is for the chip and TCB that were asked for.
+def check_vcek(der: bytes, pieces: ChainPieces, pins: AmdPins, wanted: VcekRequest | None, now: datetime) -> None:
+    """Verify a VCEK under a chain that was verified, and that it is for the chip and the TCB that were asked for.
 
     Raises:
         UnavailableError: `endorsements.source`, `endorsements.stale`.
         RefusedError: `endorsements.rejected`.
     """
-    certificate = _certificate(name, der)
+    name = f"VCEK of {pieces.product}"
+    _check_kind(name, der, SnpKind.VEK)
+    chain = SnpEndorsements((der, pieces.signer, pieces.root), ())
     try:
-        key = certificate.public_key()
-        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
-            raise rejected(name, "a VCEK whose key is not P-384")
-        certificate.verify_directly_issued_by(_certificate(name, signer))
-        values = {
-            item.oid.dotted_string: item.value.value
-            for item in certificate.extensions
-            if isinstance(item.value, x509.UnrecognizedExtension)
-        }
-        tcb = {part: asn1.decode_der(int, values[_OID + oid]) for part, oid in SPL_OIDS.items() if _OID + oid in values}
-        hwid = values[_HWID_OID]
-        begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    except InvalidSignature as error:
-        raise rejected(name, "the ASK did not sign the VCEK") from error
-    except (*_PARSE_ERRORS, KeyError) as error:
-        raise source(name, f"no VCEK that can be read: {error}") from error
-    if not begins <= now <= ends:
-        raise stale(name, f"the VCEK holds from {begins} to {ends}")
+        found, _ = appraise_vek(chain, _roots(pieces.product, pins).amd, now, crl_required=False)
+    except ProxyAttestationError as error:
+        raise translated(name, error) from error
+    if found.hw_id is None:
+        raise rejected(name, "a VLEK")
     if wanted is None:
         return
-    if len(hwid) == HWID_LENGTH + 2 and hwid[:2] == bytes((4, HWID_LENGTH)):  # a DER OCTET STRING around it
-        hwid = hwid[2:]
-    if hwid.rstrip(b"\0") != wanted.hwid.rstrip(b"\0") or len(hwid) < len(wanted.hwid):
+    if found.hw_id.ljust(HWID_LENGTH, b"\0") != wanted.hwid.ljust(HWID_LENGTH, b"\0"):
         raise rejected(name, "a VCEK of another chip")
-    if any(tcb.get(part) != number for part, number in wanted.tcb.items()):
-        raise rejected(name, f"a VCEK for the TCB {tcb}")
+    if any(found.spls.get(f"{part}SPL") != number for part, number in wanted.tcb.items()):
+        raise rejected(name, f"a VCEK for the TCB {dict(found.spls)}")
 
 
-def _certificate(name: str, der: bytes) -> x509.Certificate:
-    """Read a certificate, by name allowing what `cryptography` warns of: AMD's VCEKs have the serial number 0."""
+def _roots(product: str, pins: AmdPins) -> Roots:
+    return Roots(frozenset(), {Product(product): pins.get(product, frozenset())})
+
+
+def _check_kind(name: str, data: bytes, wanted: SnpKind) -> None:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)
-            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-            certificate = x509.load_der_x509_certificate(der)
-            _ = certificate.subject, certificate.issuer
-    except (*_PARSE_ERRORS, UserWarning) as error:
-        raise source(name, "not a certificate") from error
-    return certificate
+        pieces = detect_snp(data, name)
+    except ProxyAttestationError as error:
+        raise source(name, error.detail) from error
+    if pieces is None:
+        raise source(name, f"the {wanted} was expected")
+    if [piece.kind for piece in pieces] != [wanted]:
+        raise rejected(name, f"{pieces[0].kind} in the place of the {wanted}")

@@ -26,7 +26,6 @@ from proxy_attestation.formats.bounds import (
     COLLATERAL_DOCUMENT_MAX,
     PLATFORM_CERTIFICATES_MAX,
     SNP_CERTIFICATES_MAX,
-    SNP_CRLS_MAX,
 )
 from proxy_attestation.formats.snp_certificates import decode_certificate_table, looks_like_certificate_table
 from proxy_attestation.formats.snp_report import Product, SnpReport
@@ -144,7 +143,10 @@ def snp_endorsements(pieces: Sequence[SnpPiece], report: SnpReport | None = None
 
 
 def snp_sets(pieces: Sequence[SnpPiece]) -> tuple[SnpEndorsements, ...]:
-    """Put pieces together as the sets that a proxy keeps: for each ARK its issuers and lists. Nothing is verified."""
+    """Put pieces together as the sets that a proxy keeps: for each ARK its issuers and lists. Nothing is verified.
+
+    All of an ARK's lists are there, however many: `amd_lists.choose_lists` leaves out what does not count.
+    """
     named = [(piece, *_names(piece.data)) for piece in pieces]
     sets = []
     for ark in dict.fromkeys(piece.data for piece in pieces if piece.kind is SnpKind.ARK):
@@ -152,7 +154,7 @@ def snp_sets(pieces: Sequence[SnpPiece]) -> tuple[SnpEndorsements, ...]:
         own = [(piece.kind, piece.data) for piece, _, issuer in named if issuer == subject]
         issuers = dict.fromkeys(data for kind, data in own if kind is SnpKind.ISSUER)
         crls = dict.fromkeys(data for kind, data in own if kind is SnpKind.CRL)
-        sets.append(SnpEndorsements((ark, *issuers)[:_STORED_MAX], tuple(crls)[:SNP_CRLS_MAX]))
+        sets.append(SnpEndorsements((ark, *issuers)[:_STORED_MAX], tuple(crls)))
     return tuple(sets)
 
 

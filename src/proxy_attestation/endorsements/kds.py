@@ -5,7 +5,7 @@ and the VCEKs of chips that were named. Checked in this order; nothing is used b
 
  1  each answer is 200, within size and time                                                 (`http.Getter`)
  2  chains are PEM with the signing key first and the root second; CRLs and VCEKs are DER
- 3  chain and CRL verify to a pinned ARK at `now`                                            (`ChainCheck`)
+ 3  chain and CRL verify to a pinned ARK at `now`                                            (`amd_checks`)
  4  a VCEK is signed by the ASK and is for the chip and the TCB that were asked for
  5  no CRL goes back                                                                         (`fetched.check_not_older`)
 
@@ -23,10 +23,9 @@ from typing import Final
 from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.amd_checks import (
     HWID_LENGTH,
-    SPL_OIDS,
+    TCB_PARTS,
     TURIN_HWID_LENGTH,
     AmdPins,
-    ChainCheck,
     ChainPieces,
     VcekRequest,
     check_chain,
@@ -91,9 +90,9 @@ def parse_vcek(text: str, product: str) -> VcekRequest:
         raise ValueError(f"a chip id of {length} bytes in hex was expected before the colon")
     pairs = [item.partition("=") for item in components.split(",")]
     tcb = {name: int(number) for name, _, number in pairs if re.fullmatch(r"[0-9]{1,3}", number)}
-    wanted = {name for name in SPL_OIDS if turin or name != "fmc"}
+    wanted = {name for name in TCB_PARTS if turin or name != "fmc"}
     if len(pairs) != len(wanted) or set(tcb) != wanted or max(tcb.values()) > 0xFF:
-        raise ValueError(f"after the colon {', '.join(f'{name}=N' for name in SPL_OIDS if name in wanted)}; N to 255")
+        raise ValueError(f"after the colon {', '.join(f'{name}=N' for name in TCB_PARTS if name in wanted)}; N to 255")
     if not any(bytes.fromhex(hwid)):
         raise ValueError("a chip id of zeros names no chip: the platform masks it")
     return VcekRequest(bytes.fromhex(hwid), tcb)
@@ -108,7 +107,6 @@ async def fetch_amd(
     *,
     held: Mapping[str, int],
     held_files: Mapping[str, bytes],
-    check: ChainCheck | None = None,
 ) -> FetchedSet:
     """Fetch and check a product's set.
 
@@ -120,7 +118,6 @@ async def fetch_amd(
         now: aware, UTC.
         held: the numbers of the set that the cache has; none go back.
         held_files: the files of that set, for VCEKs that need not be asked for again.
-        check: verifies chains; `check_chain` by default.
 
     Raises:
         UnavailableError: as `Getter.get`; `endorsements.source`, `endorsements.stale`.
@@ -138,10 +135,49 @@ async def fetch_amd(
         if name in held_files:
             files[name] = held_files[name]
         else:
-            query = {f"{component}SPL": f"{vcek.tcb[component]:02}" for component in SPL_OIDS if component in vcek.tcb}
-            url = f"{base}/vcek/v1/{target.product}/{vcek.hwid.hex()}"
-            files[name] = (await getter.get(url, limit=CERTIFICATE_MAX, query=query)).body
-    return check_amd(files, target, pins, now, held=held, check=check)
+            files[name] = await _get_vcek(getter, base, target.product, vcek)
+    return check_amd(files, target, pins, now, held=held)
+
+
+async def _get_vcek(getter: Getter, base: str, product: str, vcek: VcekRequest) -> bytes:
+    query = {f"{part}SPL": f"{vcek.tcb[part]:02}" for part in TCB_PARTS if part in vcek.tcb}
+    url = f"{base}/vcek/v1/{product}/{vcek.hwid.hex()}"
+    return (await getter.get(url, limit=CERTIFICATE_MAX, query=query)).body
+
+
+async def fetch_vcek(
+    getter: Getter,
+    base: str,
+    product: str,
+    vcek: VcekRequest,
+    *,
+    held_files: Mapping[str, bytes],
+    pins: AmdPins,
+    now: datetime,
+) -> bytes:
+    """Fetch one VCEK and check it under the chain of a set that is held.
+
+    Args:
+        getter: how.
+        base: of KDS, without `/vcek/v1/...`.
+        product: one of `PRODUCTS`.
+        vcek: the chip and the TCB.
+        held_files: the set's files.
+        pins: the anchors.
+        now: aware, UTC.
+
+    Returns:
+        The VCEK, DER.
+
+    Raises:
+        UnavailableError: as `Getter.get`; `endorsements.source`, `endorsements.stale`.
+        RefusedError: `endorsements.rejected`.
+    """
+    pieces = _pieces(f"snp-{product.lower()}", product, "vcek", held_files)
+    check_chain(pieces, pins, now)
+    der = await _get_vcek(getter, base, product, vcek)
+    check_vcek(der, pieces, pins, vcek, now)
+    return der
 
 
 def check_amd(
@@ -151,7 +187,6 @@ def check_amd(
     now: datetime,
     *,
     held: Mapping[str, int],
-    check: ChainCheck | None = None,
 ) -> FetchedSet:
     """Check a set that was fetched or imported: steps 2 to 5. Pure.
 
@@ -159,39 +194,40 @@ def check_amd(
         UnavailableError: `endorsements.source`, `endorsements.stale`.
         RefusedError: `endorsements.rejected`.
     """
-    checked = check if check is not None else check_chain
     kept: dict[str, bytes] = {}
     numbers: dict[str, int] = {}
     windows: list[Window] = []
     ends: list[datetime] = []
-    signers: dict[str, bytes] = {}
+    chains: dict[str, ChainPieces] = {}
     for kind in target.kinds:
         # 2
-        chain_file, crl_file = _CHAIN_FILE.format(kind), _CRL_FILE.format(kind)
-        if chain_file not in files or crl_file not in files:
-            raise source(target.name, f"{chain_file} or {crl_file} is absent")
-        signer, root = _chain(target.name, files[chain_file])
+        chains[kind] = _pieces(target.name, target.product, kind, files)
         # 3
-        facts = checked(ChainPieces(target.product, kind, signer, root, files[crl_file]), pins, now)
-        kept[chain_file] = files[chain_file]
-        kept[crl_file] = files[crl_file]
-        signers[kind] = signer
-        windows.append(facts.crl_window)
-        ends.append(facts.valid_until)
-        numbers[f"{kind} crl issue date"] = int(facts.crl_window[0].timestamp())
-        if facts.crl_number is not None:
-            numbers[f"{kind} crl number"] = facts.crl_number
+        found = check_chain(chains[kind], pins, now)
+        for file in (_CHAIN_FILE.format(kind), _CRL_FILE.format(kind)):
+            kept[file] = files[file]
+        windows.append((found.valid_from, found.valid_until))
+        ends.append(found.valid_until)
+        numbers[f"{kind} crl issue date"] = found.floor.issue_date
+        numbers[f"{kind} crl number"] = found.floor.pck_crl_number
     # 4
     wanted = {vcek.file_name: vcek for vcek in target.vceks}
     names = [name for name in files if _VCEK_FILE.fullmatch(name)]
     if len(names) > VCEKS_MAX or not wanted.keys() <= set(names):
         raise source(target.name, f"a VCEK is absent, or there are more than {VCEKS_MAX}")
     for name in names:
-        check_vcek(target.name, files[name], signers["vcek"], wanted.get(name), now)
+        check_vcek(files[name], chains["vcek"], pins, wanted.get(name), now)
         kept[name] = files[name]
     # 5
     check_not_older(target.name, numbers, held)
     return FetchedSet(target.name, kept, numbers, half_life(windows), min(ends))
+
+
+def _pieces(name: str, product: str, kind: str, files: Mapping[str, bytes]) -> ChainPieces:
+    chain_file, crl_file = _CHAIN_FILE.format(kind), _CRL_FILE.format(kind)
+    if chain_file not in files or crl_file not in files:
+        raise source(name, f"{chain_file} or {crl_file} is absent")
+    return ChainPieces(product, kind, *_chain(name, files[chain_file]), files[crl_file])
 
 
 def _chain(name: str, pem: bytes) -> tuple[bytes, bytes]:

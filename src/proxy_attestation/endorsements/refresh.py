@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
 from proxy_attestation.appraisal.roots import Roots
-from proxy_attestation.endorsements.amd_checks import AmdPins, ChainCheck
+from proxy_attestation.endorsements.amd_checks import AmdPins
 from proxy_attestation.endorsements.cache import Cache, HeldSet
 from proxy_attestation.endorsements.fetched import FetchedSet
 from proxy_attestation.endorsements.http import Getter, utc_now
@@ -39,7 +39,6 @@ class Sources:
         kds: base URL.
         roots: Intel's anchors.
         pins: AMD's anchors.
-        chain_check: verifies AMD's chains; None: `kds.check_chain`.
     """
 
     getter: Getter
@@ -47,7 +46,6 @@ class Sources:
     roots: Roots
     pins: AmdPins
     kds: str = KDS_BASE
-    chain_check: ChainCheck | None = None
 
     def of(self, target: Target) -> str:
         """Return the base URL that a target is asked for at."""
@@ -71,7 +69,6 @@ class Sources:
             now,
             held=numbers,
             held_files=files,
-            check=self.chain_check,
         )
 
 

@@ -25,6 +25,8 @@ BACKOFF_SECONDS: Final = (0.05, 5.0)
 """The first and the longest wait before a restart; doubled at each start that fails."""
 FAILURES_MAX: Final = 10
 """Starts in a row that may fail before the supervisor gives up."""
+PATIENT_SECONDS: Final = 60.0
+"""The longest wait before a patient keeper's next start, and how long a child lives that is no failure."""
 HOPELESS: Final = frozenset({2, 3, 4})
 """Exit statuses of a first start that a restart will not mend: usage, refused, malformed."""
 
@@ -139,13 +141,15 @@ class Child:
 class Keeper:
     """Keeps one child running until it is told to stop.
 
-    Args of `__init__`: its name in the log; what gives the command of each start.
+    Args of `__init__`: its name in the log; what gives the command of each start; whether it is patient: never gives
+    up, and waits longer and longer whatever way a child fails, because nobody depends on it at once.
     """
 
-    def __init__(self, name: str, command: Callable[[], Command]) -> None:
+    def __init__(self, name: str, command: Callable[[], Command], *, patient: bool = False) -> None:
         self.name = name
         self.child: Child | None = None
         self._command = command
+        self._patient = patient
         self._stopping = False
         self._replacing = asyncio.Lock()
 
@@ -157,12 +161,14 @@ class Keeper:
     async def start(self, *, first: bool = True) -> None:
         """Start the child; tried again, with longer and longer waits, while that fails.
 
+        A patient keeper tries once, and leaves the rest to `watch`.
+
         Raises:
             ChildEndedError: when it is the first start and hopeless (`HOPELESS`); the child has said why.
             InternalError: when it cannot be started.
         """
         wait, longest = BACKOFF_SECONDS
-        for _ in range(FAILURES_MAX):
+        for _ in range(1 if self._patient else FAILURES_MAX):
             if self._stopping:
                 return
             try:
@@ -171,6 +177,8 @@ class Keeper:
                 log.warning("did not start", child=self.name, problem=str(error))
                 if first and getattr(error, "status", None) in HOPELESS:
                     raise
+                if self._patient:
+                    return
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, longest)
             else:
@@ -181,8 +189,10 @@ class Keeper:
         """Restart the child whenever it dies.
 
         Raises:
-            InternalError: when it cannot be started any more.
+            InternalError: when it cannot be started any more, and the keeper is not patient.
         """
+        if self._patient:
+            await self._watch_patiently()
         while not self._stopping and (child := self.child) is not None:
             status = await child.wait()
             if child is not self.child or self._stopping:
@@ -192,6 +202,24 @@ class Keeper:
             async with self._replacing:
                 if child is self.child:
                     await self.start(first=False)
+
+    async def _watch_patiently(self) -> None:
+        """Restart the child whenever it dies or does not start, after waits that double while it does not live long."""
+        loop = asyncio.get_running_loop()
+        wait = first = BACKOFF_SECONDS[0]
+        while True:
+            if (child := self.child) is not None:
+                since = loop.time()
+                status = await child.wait()
+                if not self._stopping:
+                    log.warning("died", child=self.name, child_pid=child.process.pid, status=status)
+                self.child = None
+                wait = first if loop.time() - since >= PATIENT_SECONDS else wait
+            if self._stopping:
+                return
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, PATIENT_SECONDS)
+            await self.start(first=False)
 
     async def replace(self) -> None:
         """Start a successor, and when it is ready let the child drain and end.

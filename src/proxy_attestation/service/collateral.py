@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from proxy_attestation import log
-from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.appraisal.endorsements import Floor, SnpEndorsements
 from proxy_attestation.appraisal.kinds import Collateral, Endorsements, verify_endorsements
 from proxy_attestation.appraisal.roots import Roots
 from proxy_attestation.codes import Code
+from proxy_attestation.endorsements.amd_lists import choose_lists
 from proxy_attestation.endorsements.detect_snp import snp_sets
 from proxy_attestation.endorsements.load import load_material
 from proxy_attestation.errors import ProxyAttestationError, UnavailableError
@@ -48,13 +49,15 @@ class Loaded:
 
 
 def stamp(directory: Path) -> Stamp:
-    """Return what changes whenever a file below `directory` does: path, inode, size and time of each."""
+    """Return what changes whenever a file below `directory` does, hidden ones aside: path, inode, size and time."""
     found: list[tuple[str, int, int, int]] = []
     pending = [str(directory)]
     while pending and len(found) < FILES_MAX:
         try:
             with os.scandir(pending.pop()) as entries:
                 for entry in entries:
+                    if entry.name.startswith("."):
+                        continue  # how refreshing went, and what else is no set
                     if entry.is_dir():
                         pending.append(entry.path)
                     else:
@@ -151,6 +154,10 @@ class CollateralStore:
             self._stamp = before
         self._verified, broken = await asyncio.to_thread(_verify, self._loaded, self._verified, roots, now)
         chosen = choose(self._verified.values(), floors, now)
+        for one in self._verified.values():
+            key = one.tee, one.platform
+            if key not in chosen and one.below(floors.get(key, Floor())):
+                broken[one.digest] = f"{one.tee} {one.platform.hex()}: below the floor"
         documents = {collateral.digest: endorsements for endorsements, collateral in self._verified.items()}
         usable: dict[Key, Collateral] = {}
         for key, collateral in chosen.items():
@@ -191,8 +198,12 @@ def _verify(
     verified: dict[Endorsements, Collateral] = {}
     broken: dict[object, str] = {path: f"{path.name}: {error}" for path, error in loaded.errors}
     for endorsements in loaded.sets:
+        chosen: Endorsements = endorsements
+        if isinstance(endorsements, SnpEndorsements):
+            chosen, left_out = choose_lists(endorsements, now)
+            broken.update(left_out.items())
         try:
-            verified[endorsements] = known.get(endorsements) or verify_endorsements(endorsements, roots, now)
+            verified[chosen] = known.get(chosen) or verify_endorsements(chosen, roots, now)
         except ProxyAttestationError as error:
-            broken[endorsements] = str(error)
+            broken[chosen] = str(error)
     return verified, broken

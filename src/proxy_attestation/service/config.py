@@ -39,6 +39,7 @@ class ServeConfig(NamedTuple):
         tls_name: DNS names and IP addresses of the proxy's own TLS certificate, beside the addresses listened on.
         in_flight: calls at once, a worker.
         peer_rate: calls a second that one peer may make, a worker.
+        endorsements: whether there is a table of this name; what is in it the process that refreshes them reads.
     """
 
     grpc: Address
@@ -48,6 +49,7 @@ class ServeConfig(NamedTuple):
     tls_name: tuple[str, ...]
     in_flight: int
     peer_rate: int
+    endorsements: bool = False
 
     @property
     def bounds(self) -> Bounds:
@@ -138,6 +140,12 @@ def _number(maximum: int) -> Callable[[Any], int]:
     return read
 
 
+def _table(value: Any) -> bool:
+    if not isinstance(value, dict):
+        raise ValueError("a table")  # noqa: TRY004 - a value of the file, like any other
+    return bool(value)
+
+
 def _names(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) and name for name in value):
         raise ValueError("a list of names")
@@ -154,9 +162,10 @@ _KEYS: Final[Mapping[str, tuple[Any, Callable[[Any], Any]]]] = {
     "tls_name": ((), _names),
     "in_flight": (Bounds().in_flight, _number(IN_FLIGHT_MAX)),
     "peer_rate": (Bounds().peer_rate, _number(PEER_RATE_MAX)),
+    "endorsements": ({}, _table),
 }
 DEFAULTS: Final = {key: default for key, (default, _) in _KEYS.items()}
-"""Every key of serve.toml, which are the flags' names with an underscore."""
+"""Every key of serve.toml, which are the flags' names with an underscore, but for the table `endorsements`."""
 
 
 def _checked(values: Mapping[str, Any]) -> dict[str, Any]:

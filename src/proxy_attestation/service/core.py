@@ -43,6 +43,7 @@ from proxy_attestation.service.answers import challenge_answer, root_answer, sig
 from proxy_attestation.service.challenge import new_challenge, read_tpm_identity
 from proxy_attestation.service.limits import Tries
 from proxy_attestation.service.metrics import Metrics
+from proxy_attestation.service.platforms import Platforms
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
 
 NONCE_BYTES: Final = 32
@@ -95,6 +96,7 @@ class Core:
         clock: Callable[[], datetime],
         random: Callable[[int], bytes] = secrets.token_bytes,
         metrics: Metrics | None = None,
+        platforms: Platforms | None = None,
     ) -> None:
         self.serving: Serving | None = None
         self._authority = authority
@@ -102,6 +104,7 @@ class Core:
         self._random = random
         self._metrics = metrics or Metrics()
         self._tries = Tries()
+        self._platforms = platforms
 
     async def get_root_certificate(self, request: pb.GetRootCertificateRequest) -> pb.GetRootCertificateResponse:
         """Answer the root bundle.
@@ -183,7 +186,10 @@ class Core:
         verify_csr(csr)  # 5
         log = next((part.content for part in message.parts if part.name == _EVENT_LOG), None)
         beside = Beside(event_log=log, activation=token.activation, spki=csr.spki)
-        claims, floor = serving.appraiser.appraise(found, evidence.platform_certificates, now, beside)  # 6
+        certificates = evidence.platform_certificates
+        if self._platforms is not None:
+            certificates = self._platforms.certificates(found, certificates)
+        claims, floor = serving.appraiser.appraise(found, certificates, now, beside)  # 6
         # What was compared above is what the verified signature covers, and of the TEE that was asked for.
         if claims.tee is not request.tee:
             raise RequestError(Code.REQUEST_TEE, f"{claims.tee} evidence for a {request.tee} request")
@@ -201,6 +207,8 @@ class Core:
         )
         answer = signed_answer(await self._authority.issue(order))
         self._metrics.issued(str(request.tee), request.workload)
+        if self._platforms is not None:
+            self._platforms.seen(found, certificates)
         return answer
 
     def _require(self) -> Serving:

@@ -5,6 +5,7 @@ supervisor gives no two living workers one slot: a restarted worker goes on coun
 the number of files stays bounded.
 """
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -19,6 +20,9 @@ _COLLATERAL: Final = (
     ("sets", "Collateral sets in use."),
 )
 _M = TypeVar("_M", Counter, Gauge, Histogram)
+REFRESH_FILE: Final = "endorsements.prom"
+"""In the directory of the metrics: the text of the process that keeps collateral fresh."""
+_REFRESH_FILE_MAX: Final = 256 * 1024
 
 
 class Metrics:
@@ -81,7 +85,10 @@ class PrometheusMetrics(Metrics):
 
 
 def exposition(directory: Path) -> bytes:
-    """Return what all workers counted, in the text format of Prometheus."""
+    """Return what all workers counted, and how refreshing collateral goes, in the text format of Prometheus."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=str(directory))  # type: ignore[no-untyped-call] # as published
-    return generate_latest(registry)
+    text = generate_latest(registry)
+    with contextlib.suppress(OSError), (directory / REFRESH_FILE).open("rb") as file:
+        text += file.read(_REFRESH_FILE_MAX)
+    return text

@@ -1,7 +1,8 @@
-"""`serve`: one authority process, workers, their restarts, the proxy's TLS certificate, signals.
+"""`serve`: one authority process, workers, what keeps collateral fresh, their restarts, the TLS certificate, signals.
 
 Signals: SIGTERM and SIGINT drain and exit with 0. SIGHUP: the authority reads its policy again, the workers look into
-STATE/endorsements. SIGUSR1: a new TLS certificate now, and workers replaced one by one.
+STATE/endorsements, and what keeps that fresh reads its configuration again. SIGUSR1: a new TLS certificate now, and
+workers replaced one by one.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple, TypeVar
@@ -25,6 +26,7 @@ from proxy_attestation.authority.client import AuthorityClient
 from proxy_attestation.authority.keys import write_private
 from proxy_attestation.authority.messages import AuthorityInfo
 from proxy_attestation.codes import Code
+from proxy_attestation.endorsements.spool import SPOOLS
 from proxy_attestation.errors import ProxyAttestationError, UnavailableError, UsageError
 from proxy_attestation.formats.csr import spki_sha256
 from proxy_attestation.service.admin import Admin
@@ -50,6 +52,7 @@ class Started(NamedTuple):
         connect: likewise.
         admin: likewise.
         workers: how many.
+        endorsements: where it is written what keeps collateral fresh; empty where nothing does.
     """
 
     info: AuthorityInfo
@@ -57,6 +60,7 @@ class Started(NamedTuple):
     connect: Address
     admin: Address
     workers: int
+    endorsements: str = ""
 
     @property
     def root_pin(self) -> bytes:
@@ -65,16 +69,42 @@ class Started(NamedTuple):
         return spki_sha256(root.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
-class Supervisor:
-    """Runs one proxy. Args of `__init__`: the state directory, the configuration, what to call when it serves."""
+class Refresh(NamedTuple):
+    """What keeps collateral fresh: a process of its own, since it faces the network and holds no key.
 
-    def __init__(self, state: Path, config: ServeConfig, started: Callable[[Started], None]) -> None:
+    Attributes:
+        where: its configuration, for people.
+        arguments: after `python -P -m`: module first. The module is none of this package's: nothing here fetches.
+    """
+
+    where: str
+    arguments: Sequence[str]
+
+
+class Supervisor:
+    """Runs one proxy.
+
+    Args of `__init__`: the state directory, the configuration, what to call when it serves, what keeps collateral
+    fresh or None.
+    """
+
+    def __init__(
+        self,
+        state: Path,
+        config: ServeConfig,
+        started: Callable[[Started], None],
+        refresh: Refresh | None = None,
+    ) -> None:
         self._state = state
         self._directory = state / "run"
         self._config = config
         self._started = started
         self._names = config.certificate_names()
         self._authority = Keeper("authority", self._authority_command)
+        self._refresh = refresh
+        self._refreshers = (
+            [] if refresh is None else [Keeper("endorsements", lambda: Command(refresh.arguments), patient=True)]
+        )
         self._asked: tuple[Child, AuthorityClient] | None = None
         self._workers: list[Keeper] = []
         self._slots = set(range(config.workers + 1))
@@ -105,7 +135,8 @@ class Supervisor:
         ports, metrics = self._directory / "ports.json", self._directory / "metrics"
         ports.unlink(missing_ok=True)
         remove_old(self._directory)
-        shutil.rmtree(metrics, ignore_errors=True)
+        for left in (metrics, *(self._directory / name for name in SPOOLS)):
+            shutil.rmtree(left, ignore_errors=True)
         metrics.mkdir(mode=0o700)
         admin = Admin(metrics, self._healthy)
         self._reserved = [reserve(self._config.grpc), reserve(self._config.connect)]
@@ -118,7 +149,7 @@ class Supervisor:
             return 0
         finally:
             # Drain the workers, then end the authority, which they need until then.
-            await asyncio.gather(*(worker.stop() for worker in self._workers))
+            await asyncio.gather(*(keeper.stop() for keeper in (*self._workers, *self._refreshers)))
             await self._authority.stop()
             log.info("stopped")
             await admin.stop()
@@ -135,12 +166,14 @@ class Supervisor:
         info = await self._ask(AuthorityClient.hello)
         self._tls = await self._new_tls()
         self._workers = [Keeper(f"worker-{n + 1}", self._worker_command) for n in range(self._config.workers)]
-        await asyncio.gather(*(worker.start() for worker in self._workers))
+        await asyncio.gather(*(keeper.start() for keeper in (*self._workers, *self._refreshers)))
         grpc, connect = (reservation.address for reservation in self._reserved)
         chosen = {"grpc": grpc.port, "connect": connect.port, "admin": admin.port, "pid": os.getpid()}
         write_private(ports, json.dumps(chosen).encode() + b"\n")
-        self._started(Started(info, grpc, connect, admin, self._config.workers))
-        await _until_first(self._keep_tls(), *(worker.watch() for worker in self._workers))
+        where = "" if self._refresh is None else self._refresh.where
+        self._started(Started(info, grpc, connect, admin, self._config.workers, where))
+        watched = (*self._workers, *self._refreshers)
+        await _until_first(self._keep_tls(), *(keeper.watch() for keeper in watched))
 
     async def _keep_tls(self) -> None:
         """Replace the TLS certificate at 2/3 of its life, or when asked to; the workers then, one by one."""
@@ -198,7 +231,7 @@ class Supervisor:
 
     def _reload(self) -> None:
         log.info("reloading")
-        for keeper in (self._authority, *self._workers):
+        for keeper in (self._authority, *self._workers, *self._refreshers):
             if keeper.child is not None:
                 keeper.child.signal(signal.SIGHUP)
 

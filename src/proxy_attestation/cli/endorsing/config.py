@@ -18,16 +18,20 @@ For instance::
     product = "Milan"
     vlek = true
 
-Strict: an unknown key, or a value of another type, refuses the file. Relative paths are relative to it.
+Strict: an unknown key, or a value of another type, refuses the file. Relative paths are relative to it. The same may
+stand in STATE/serve.toml, in a table `[endorsements]` with `[[endorsements.platform]]`; not in both.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from proxy_attestation.cli.endorsing.names import CONFIG, SERVE_CONFIG, TABLE
+from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.kds import PRODUCTS, VCEKS_MAX, AmdTarget, parse_vcek
 from proxy_attestation.endorsements.pcs import CAS, UPDATES, IntelTarget
 from proxy_attestation.endorsements.refresh import Target
+from proxy_attestation.errors import ConfigurationError
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.loader.config_table import Table, parse_toml, read_file
 
@@ -80,7 +84,32 @@ def parse_config(content: bytes, base: Path) -> EndorsementsConfig:
     Raises:
         ConfigurationError: `configuration.malformed`.
     """
+    return _config(parse_toml(content), base)
+
+
+def state_config(state: Path) -> EndorsementsConfig:
+    """Read what STATE says: endorsements.toml, or the table of serve.toml; nothing where there is neither.
+
+    Raises:
+        ConfigurationError: `configuration.malformed`; both are there.
+    """
+    own, shared = state / CONFIG, state / SERVE_CONFIG
+    table = read_file(shared, _serve_table) if shared.exists() else NOTHING
+    if not own.exists():
+        return table
+    if table != NOTHING:
+        raise ConfigurationError(
+            Code.CONFIGURATION_MALFORMED, f"{own}: there is a table [{TABLE}] in {SERVE_CONFIG} too; remove one of them"
+        )
+    return load_config(own)
+
+
+def _serve_table(content: bytes, base: Path) -> EndorsementsConfig:
     top = parse_toml(content)
+    return _config(top.table(TABLE), base) if TABLE in top else NOTHING
+
+
+def _config(top: Table, base: Path) -> EndorsementsConfig:
     named = {key: top.optional(key, str, f'"https://{key}.example.org"') for key in SOURCES}
     ca_file = top.optional("ca_file", str, '"pccs.pem"')
     timeout = top.duration("timeout", '"60s"', 1, TIMEOUT_MAX, default=0)

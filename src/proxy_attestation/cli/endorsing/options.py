@@ -18,7 +18,9 @@ from proxy_attestation.cli.endorsing.config import (
     EndorsementsConfig,
     load_config,
     parse_fmspc,
+    state_config,
 )
+from proxy_attestation.cli.endorsing.names import CONFIG
 from proxy_attestation.cli.evidence_file import read_input
 from proxy_attestation.endorsements.amd_checks import AMD_PINS, AmdPins
 from proxy_attestation.endorsements.cache import Cache
@@ -30,7 +32,6 @@ from proxy_attestation.endorsements.refresh import Sources, Target
 from proxy_attestation.errors import ProxyAttestationError, UsageError
 from proxy_attestation.formats.tee import Tee
 
-CONFIG: Final = "endorsements.toml"
 FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 PLACE: Final = click.Path(file_okay=False, path_type=Path)
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -71,13 +72,26 @@ class Place:
         cache: STATE/endorsements, or the directory itself.
         roots: Intel's anchors.
         pins: AMD's anchors.
-        config: STATE/endorsements.toml where it is there, or what --config names, or nothing.
+        config: what --config names; else STATE/endorsements.toml, or the table of STATE/serve.toml, or nothing.
     """
 
     cache: Cache
     roots: Roots
     pins: AmdPins
     config: EndorsementsConfig
+
+
+NO_OPTIONS: Final = SourceOptions(
+    config_file=None,
+    pcs=None,
+    pccs=None,
+    kds=None,
+    root_crl=None,
+    ca_file=None,
+    proxy=None,
+    timeout=None,
+    attempts=None,
+)
 
 
 def roots_option(function: _F) -> _F:
@@ -164,9 +178,8 @@ def place_of(path: Path, roots: tuple[Path, ...], config_file: Path | None = Non
         raise UsageError("--roots does not go with a STATE: its anchors are those that `init` was given")
     settings = decode_settings(read_input(str(settings_file), SETTINGS_MAX))
     pins = dict.fromkeys(PRODUCTS, settings.anchors) if settings.simulated else AMD_PINS
-    default = path / CONFIG
-    found = config_file if config_file is not None else default if default.exists() else None
-    return Place(Cache(path / ENDORSEMENTS), settings.roots, pins, NOTHING if found is None else load_config(found))
+    config = state_config(path) if config_file is None else load_config(config_file)
+    return Place(Cache(path / ENDORSEMENTS), settings.roots, pins, config)
 
 
 def anchors(roots: tuple[Path, ...]) -> tuple[Roots, AmdPins]:
@@ -221,13 +234,13 @@ def sources_of(getter: Getter, place: Place, options: SourceOptions) -> Sources:
     return Sources(getter, intel, place.roots, place.pins, urls.get("kds", KDS_BASE))
 
 
-def targets_of(config: EndorsementsConfig, options: TargetOptions) -> tuple[Target, ...]:
+def targets_of(config: EndorsementsConfig, options: TargetOptions | None) -> tuple[Target, ...]:
     """Return what to fetch: what the options name or, without any, what the file does.
 
     Raises:
         UsageError: for options that do not go together, or nothing at all.
     """
-    if not any(options.values()):
+    if options is None or not any(options.values()):
         if not config.targets:
             raise UsageError(f"nothing to fetch: --tee with --fmspc or --product, or [[platform]] in {CONFIG}")
         return config.targets

@@ -6,6 +6,7 @@ from typing import Any
 
 from proxy_attestation.cli.output import error_to_json
 from proxy_attestation.endorsements.cache import HeldSet
+from proxy_attestation.endorsements.early import Early
 from proxy_attestation.endorsements.refresh import Outcome
 from proxy_attestation.endorsements.status import Status
 
@@ -37,9 +38,27 @@ def outcome_lines(outcome: Outcome) -> list[str]:
     return [f"{outcome.name}  {result}, until {times(outcome.fetched.valid_until)}"]
 
 
-def status_to_json(held: Mapping[str, HeldSet], statuses: Mapping[str, Status], now: datetime) -> list[dict[str, Any]]:
+def status_to_json(
+    held: Mapping[str, HeldSet], statuses: Mapping[str, Status], early: Mapping[str, Early], now: datetime
+) -> list[dict[str, Any]]:
     """Return every set and every name that was ever asked for, sorted, as JSON objects."""
-    return [_item(name, held.get(name), statuses.get(name, Status()), now) for name in sorted({*held, *statuses})]
+    return [
+        {
+            **_item(name, held.get(name), statuses.get(name, Status()), now),
+            "early": _early_to_json(early[name]) if name in early else None,
+        }
+        for name in sorted({*held, *statuses})
+    ]
+
+
+def _early_to_json(early: Early) -> dict[str, object]:
+    return {
+        "at": times(early.at),
+        "evaluation_number": early.number,
+        "platforms": early.platforms,
+        "refused": early.refused,
+        "named": list(early.named),
+    }
 
 
 def _item(name: str, item: HeldSet | None, status: Status, now: datetime) -> dict[str, Any]:
@@ -76,6 +95,13 @@ def status_lines(items: list[dict[str, Any]]) -> list[str]:
         until = f", until {item['valid_until']}" if item["valid_until"] else ""
         lines.append(f"{item['name']}  {item['state']}{until}")
         lines += [f"    {name:<22} {number}" for name, number in item["numbers"].items()]
+        if item["early"]:
+            early = item["early"]
+            verdict = f"WOULD REFUSE {early['refused']}" if early["refused"] else "would refuse none"
+            lines.append(
+                f"    coming TCB release     {early['evaluation_number']}: {verdict} of {early['platforms']} seen"
+            )
+            lines += [f"        PCK certificate     {name}" for name in early["named"]]
         if item["last_success"]:
             lines.append(f"    last success           {item['last_success']} from {item['source']}")
         if item["last_error"]:
