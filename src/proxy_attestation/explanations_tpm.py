@@ -97,7 +97,7 @@ _TPM: Final[dict[Code, tuple[str, str]]] = {
     ),
     Code.TPM_ROOT: (
         "The certificate chain of the TPM's key ends in a root that is not pinned.",
-        "Compare the root with the TPM vendor's publication, and pin its SPKI SHA-256 (policy `ek_roots`).",
+        "Compare the root with the TPM vendor's publication, and pin its SPKI SHA-256 (policy `ek_root`).",
     ),
     Code.TPM_EXPIRED: (
         "A certificate of the TPM's key, or of its issuers, is not valid at this time.",

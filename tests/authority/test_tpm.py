@@ -39,7 +39,7 @@ def text(registers: Mapping[int, bytes] = REGISTERS, *, version: int = 1, roots:
     listed = ", ".join(f'"{root.hex()}"' for root in roots)
     return (
         f'version = {version}\ntrust_domain = "example.org"\n[[workload]]\nname = "machine"\ntee = "tpm"\n'
-        f"ek_roots = [{listed}]\n{pins}\nowner = {{ shared = true }}\n"
+        f"ek_root = [{listed}]\n{pins}\nowner = {{ shared = true }}\n"
     )
 
 

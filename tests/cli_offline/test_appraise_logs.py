@@ -124,7 +124,7 @@ def test_event_rules_of_an_entry(bench: Bench, cmdline: str, code: str | None) -
 VALUES_TPM = BOOT.registers()
 MACHINE = f"""
 tee = "tpm"
-ek_roots = ["{TPM.pin.hex()}"]
+ek_root = ["{TPM.pin.hex()}"]
 """ + "\n".join(f'pcr{index} = ["{VALUES_TPM[index].hex()}"]' for index in (0, 4, 7))
 
 

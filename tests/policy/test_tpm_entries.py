@@ -32,7 +32,7 @@ VALUES = BOOT.registers()
 GOOD: dict[str, str | None] = {
     "name": '"app"',
     "tee": '"tpm"',
-    "ek_roots": f'["{VENDOR.pin.hex()}"]',
+    "ek_root": f'["{VENDOR.pin.hex()}"]',
     **{f"pcr{index}": f'["{VALUES[index].hex()}"]' for index in (0, 4, 7)},
     "owner": "{ shared = true }",
 }
@@ -85,7 +85,7 @@ def test_the_machine_that_the_entry_means(log: bool) -> None:
 
 @pytest.mark.parametrize(
     "missing",
-    [("ek_roots",), ("pcr0",), ("pcr4", "pcr7")],
+    [("ek_root",), ("pcr0",), ("pcr4", "pcr7")],
 )
 def test_below_the_minimum(missing: tuple[str, ...]) -> None:
     without: dict[str, Any] = dict.fromkeys(missing, None)
@@ -95,7 +95,7 @@ def test_below_the_minimum(missing: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("kept", ["pcr4", "pcr7", "pcr11"])
 def test_one_of_three_registers_says_what_was_started(kept: str) -> None:
     entry: dict[str, Any] = dict.fromkeys(("pcr4", "pcr7"), None) | {kept: f'["{"11" * 32}"]'}
-    assert policy(**entry).workloads["app"].pins.keys() == {"ek_roots", "pcr0", kept}
+    assert policy(**entry).workloads["app"].pins.keys() == {"ek_root", "pcr0", kept}
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_one_of_three_registers_says_what_was_started(kept: str) -> None:
         {"pcr0": f'["{"11" * 20}"]'},
         {"pcr0": f'["{"11" * 33}"]'},
         {"pcr0": "[]"},
-        {"ek_roots": f'["{"00" * 32}"]'},
-        {"ek_roots": f'["{"11" * 48}"]'},
+        {"ek_root": f'["{"00" * 32}"]'},
+        {"ek_root": f'["{"11" * 48}"]'},
         {"mr_td": f'["{"11" * 48}"]'},
         {"tcb": '["UpToDate"]'},
         {"key_origins": '["tee"]'},
@@ -133,7 +133,7 @@ def test_longer_registers_are_those_of_other_banks() -> None:
 @pytest.mark.parametrize(
     ("key", "code"),
     [
-        ("ek_roots", Code.POLICY_SIGNER),
+        ("ek_root", Code.POLICY_SIGNER),
         ("pcr0", Code.POLICY_MEASUREMENT),
         ("pcr4", Code.POLICY_MEASUREMENT),
         ("pcr7", Code.POLICY_MEASUREMENT),
@@ -275,7 +275,7 @@ min_tcb_microcode = 219
 
 
 def on_azure(below: str = BELOW, danger: str = "", **changes: str | None) -> str:
-    without: dict[str, Any] = {"ek_roots": None} | changes
+    without: dict[str, Any] = {"ek_root": None} | changes
     return text(danger=danger, **without) + below
 
 
@@ -358,7 +358,7 @@ def test_the_td_below(status: str, advisories: tuple[str, ...], wanted: list[Cod
         on_azure(f'{BELOW}surprise = "x"'),
         on_azure(f'{BELOW}tcb = ["UpToDate"]'),
         on_azure(f'{BELOW}dns = ["app.example.org"]'),
-        on_azure().replace('tee = "tpm"', f'tee = "tpm"\nek_roots = ["{"11" * 32}"]'),
+        on_azure().replace('tee = "tpm"', f'tee = "tpm"\nek_root = ["{"11" * 32}"]'),
         on_azure(pcr0=None),
     ],
 )

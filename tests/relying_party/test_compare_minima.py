@@ -167,3 +167,33 @@ def test_a_key_twice() -> None:
     changes: dict[str, Any] = {"least": (("min_guest_svn", 1), ("min_guest_svn", 2))}
     with pytest.raises(ConfigurationError):
         replace(expects(), **changes)
+
+
+# TPM registers: values of three lengths, and only those that the proxy's entry speaks of are in a leaf.
+
+
+def of_tpm(**fields: object) -> Expectation:
+    return Expectation(trust_domain="example.org", tee=Tee.TPM, **fields)  # type: ignore[arg-type] # by name
+
+
+@pytest.mark.parametrize("size", [32, 48, 64])
+def test_registers_of_each_bank(size: int) -> None:
+    expected = of_tpm(measurements=(("pcr4", (b"\x04" * size,)), ("ek_root", (b"\xe0" * 32,))))
+    assert expected.names_code
+
+
+@pytest.mark.parametrize(
+    "measurements",
+    [
+        (("pcr0", (b"\x01" * 32,)),),
+        (("pcr4", (b"\x01" * 20,)),),
+        (("pcr4", (bytes(32),)),),
+        (("pcr16", (b"\x01" * 32,)),),
+        (("ek_root", (b"\x01" * 48,)), ("pcr4", (b"\x01" * 32,))),
+        (("ek_root", (b"\x01" * 32,)),),
+    ],
+)
+def test_registers_that_name_no_code(measurements: tuple[tuple[str, tuple[bytes, ...]], ...]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        of_tpm(measurements=measurements)
+    assert caught.value.code is Code.CONFIGURATION_MALFORMED

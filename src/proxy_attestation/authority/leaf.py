@@ -29,7 +29,7 @@ from proxy_attestation.errors import FormatError, UnavailableError
 from proxy_attestation.formats.csr import spki_sha256
 from proxy_attestation.formats.ear import AFFIRMING, CONTRAINDICATED, WARNING, LeafClaims, encode_extension
 from proxy_attestation.formats.ledger_entry import EntryKind, LedgerEntry, encode_entry, names_digest
-from proxy_attestation.formats.pins import EK_ROOTS, PINS, UP_TO_DATE, Claim, PinKey
+from proxy_attestation.formats.pins import EK_ROOT, PINS, UP_TO_DATE, Claim, PinKey
 from proxy_attestation.formats.request import Request
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.model import Workload
@@ -83,7 +83,7 @@ def body_measurements(claims: Claims, workload: Workload | None = None) -> tuple
     """
     keys = _MEASURED[claims.tee]
     if claims.tee is Tee.TPM and workload is not None:
-        spoken_of = {*workload.pins, *(rule.register for rule in workload.events), EK_ROOTS}
+        spoken_of = {*workload.pins, *(rule.register for rule in workload.events), EK_ROOT}
         keys = tuple([key for key in keys if key.name in spoken_of])
     found = [(key, claim_of(claims.body, key.claim)) for key in keys]
     return tuple([(key.claim, _as_bytes(value, key.size)) for key, value in found if value is not None])

@@ -64,7 +64,6 @@ class PinKey:
         absent: what an entry demands that does not have the key; None where that is nothing.
         missing: what the claim counts as where the evidence does not have it; None agrees with nothing.
         lengths: further lengths that a value may have, in bytes.
-        of: the claim's name where it is not the key's, without a `min_`.
     """
 
     name: str
@@ -75,12 +74,11 @@ class PinKey:
     absent: PinValue | None = None
     missing: Claim | None = None
     lengths: tuple[int, ...] = ()
-    of: str = ""
 
     @property
     def claim(self) -> str:
         """The claim's name in the vendor's vocabulary."""
-        return self.of or self.name.removeprefix("min_")
+        return self.name.removeprefix("min_")
 
     @property
     def mask(self) -> str:
@@ -165,11 +163,11 @@ role and instance), PCR8 who signed the image. A register that is zero was never
 
 _CONFIGURATION_REGISTERS: Final = (1, 3, 5, 6)
 _RESETTABLE: Final = (16, 23)
-EK_ROOTS: Final = "ek_roots"
+EK_ROOT: Final = "ek_root"
 HARDWARE: Final = "hardware"
 """Who vouches for a TPM's attestation key: CAs, or the TEE that a vTPM runs in, a table of its own in an entry."""
 _TPM: Final = (
-    PinKey(EK_ROOTS, PinKind.ANY_OF, 32, Code.POLICY_SIGNER, zero=False, of="ek_root"),
+    PinKey(EK_ROOT, PinKind.ANY_OF, 32, Code.POLICY_SIGNER, zero=False),
     *(
         PinKey(
             f"pcr{index}",
@@ -183,7 +181,7 @@ _TPM: Final = (
         if index not in _RESETTABLE
     ),
 )
-"""TCG PC Client Platform Firmware Profile, section 3.3.4: PCR usage. `ek_roots` are CAs of EKs or AKs, by the SHA-256
+"""TCG PC Client Platform Firmware Profile, section 3.3.4: PCR usage. `ek_root` are CAs of EKs or AKs, by the SHA-256
 of their SubjectPublicKeyInfo; no vendor is pinned for TPMs. A value has 32, 48 or 64 bytes, by the hash of its bank;
 SHA-1 pins nothing. Registers 1, 3, 5 and 6 hold configuration; 16 and 23 any program may reset, so they are no keys."""
 
@@ -217,7 +215,7 @@ MINIMUM: Final[Mapping[Tee, tuple[tuple[str, ...], ...]]] = {
         ),
     ),
     Tee.NITRO: (("pcr0", "pcr1", "pcr2"),),
-    Tee.TPM: tuple((by, "pcr0", register) for by in (EK_ROOTS, HARDWARE) for register in ("pcr4", "pcr7", "pcr11")),
+    Tee.TPM: tuple((by, "pcr0", register) for by in (EK_ROOT, HARDWARE) for register in ("pcr4", "pcr7", "pcr11")),
 }
 """The forms of minimum pins: an entry pins every key of one.
 

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Final
 
 from proxy_attestation.appraisal.claims import HARDWARE as HARDWARE_TEES
-from proxy_attestation.formats.pins import EK_ROOTS, HARDWARE, pin_key_names
+from proxy_attestation.formats.pins import EK_ROOT, HARDWARE, pin_key_names
 from proxy_attestation.formats.request import KeyOrigin, is_workload_name
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.application import ReadFile, read_application
@@ -112,9 +112,9 @@ def _hardware(reader: TableReader, tee: Tee) -> Hardware | None:
     table = reader.child(HARDWARE, f"{reader.title} {HARDWARE}")
     if table is None:
         return None
-    if tee is not Tee.TPM or reader.has(EK_ROOTS):
-        fix = f"write {EK_ROOTS} or {HARDWARE}; two entries where machines of both kinds run it"
-        reader.note(HARDWARE, f"{HARDWARE} in an entry that is no TPM's, or has {EK_ROOTS}", fix)
+    if tee is not Tee.TPM or reader.has(EK_ROOT):
+        fix = f"write {EK_ROOT} or {HARDWARE}; two entries where machines of both kinds run it"
+        reader.note(HARDWARE, f"{HARDWARE} in an entry that is no TPM's, or has {EK_ROOT}", fix)
         return None
     kinds = " or ".join(f'"{kind}"' for kind in HARDWARE_TEES)
     below = table.value(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from proxy_attestation.errors import Mismatch
-from proxy_attestation.formats.pins import EK_ROOTS, Pins
+from proxy_attestation.formats.pins import EK_ROOT, Pins
 from proxy_attestation.formats.request import ApplicationKind, KeyOrigin, Names
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.events import EventRule
@@ -93,7 +93,7 @@ class Policy:
     def tpm_roots(self) -> frozenset[bytes]:
         """The CAs of TPMs that entries name, SHA-256 of their SubjectPublicKeyInfo."""
         of_tpm = [entry.pins for entry in self.workloads.values() if entry.tee is Tee.TPM]
-        values = [pins.get(EK_ROOTS, ()) for pins in of_tpm]
+        values = [pins.get(EK_ROOT, ()) for pins in of_tpm]
         return frozenset(pin for pins in values if isinstance(pins, tuple) for pin in pins if isinstance(pin, bytes))
 
 

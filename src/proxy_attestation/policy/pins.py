@@ -8,7 +8,7 @@ from proxy_attestation.appraisal.claims import Body, claim_of
 from proxy_attestation.errors import Mismatch
 from proxy_attestation.formats.bounds import PIN_VALUES_MAX, REGISTERS_ROOM
 from proxy_attestation.formats.pins import (
-    EK_ROOTS,
+    EK_ROOT,
     MINIMUM,
     PINS,
     Claim,
@@ -49,7 +49,7 @@ def parse_pins(tee: Tee, reader: TableReader, ruled: frozenset[str] = frozenset(
 def _check_room(tee: Tee, values: Mapping[str, PinValue | None], ruled: frozenset[str], reader: TableReader) -> None:
     """A leaf carries the registers of a TPM that its entry speaks of, and no more than it has room for."""
     if tee is Tee.TPM:
-        pinned = {name: value for name, value in values.items() if name != EK_ROOTS and isinstance(value, tuple)}
+        pinned = {name: value for name, value in values.items() if name != EK_ROOT and isinstance(value, tuple)}
         lengths = [len(value) for name in pinned for value in pinned[name][:1] if isinstance(value, bytes)]
         total = sum(lengths) + _RULED * len(ruled - {name for name, value in pinned.items() if value})
         if total > REGISTERS_ROOM:

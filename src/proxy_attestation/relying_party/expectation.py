@@ -56,6 +56,8 @@ HARDWARE_ORIGINS: Final = (KeyOrigin.TEE, KeyOrigin.TPM)
 
 _NO_NAMES: Final = Names()
 _CODE_IDENTITY: Final = frozenset({"mr_enclave", "mr_td", "measurement", "pcr0"})
+_MACHINE_IDENTITY: Final = frozenset({"pcr4", "pcr11"})
+"""What a TPM's machine started; PCR 0 is its firmware alone."""
 # SPIFFE ID specification, section 2.1: trust domain names are lower case letters, digits, dots, dashes, underscores.
 _TRUST_DOMAIN: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,253}[a-z0-9])?\Z")
 
@@ -147,10 +149,12 @@ class Expectation:
         if sgx_only and self.tee is not Tee.SGX:
             raise _malformed("mr_signer, isv_prod_id and min_isv_svn are of SGX only")
         known = MEASUREMENTS[self.tee] if self.tee is not None else {}
+        keys = PINS[self.tee] if self.tee is not None else {}
         for name, values in self.measurements:
             if name not in known:
                 raise _malformed(f"{name}: not a field of {self.tee}")
-            _values(name, values, known[name], zero=name not in _CODE_IDENTITY)
+            key = keys[name]
+            _values(name, values, key.size, zero=key.zero, others=key.lengths)
         known = MASKED[self.tee] if self.tee is not None else {}
         for name, value, mask in self.masked:
             if name not in known:
@@ -195,14 +199,15 @@ class Expectation:
     @property
     def names_code(self) -> bool:
         """Whether a measurement is named that tells one program from another."""
-        return bool(self.mr_signer) or not _CODE_IDENTITY.isdisjoint(name for name, _ in self.measurements)
+        identity = _MACHINE_IDENTITY if self.tee is Tee.TPM else _CODE_IDENTITY
+        return bool(self.mr_signer) or not identity.isdisjoint(name for name, _ in self.measurements)
 
 
-def _values(field: str, values: tuple[bytes, ...], length: int, *, zero: bool) -> None:
+def _values(field: str, values: tuple[bytes, ...], length: int, *, zero: bool, others: tuple[int, ...] = ()) -> None:
     if not values:
         raise _malformed(f"{field}: an empty list")
     for value in values:
-        if len(value) != length:
+        if len(value) not in (length, *others):
             raise _malformed(f"{field}: {len(value)} bytes, {length} were expected")
         if not zero and not any(value):
             raise _malformed(f"{field}: all zero names no code")
