@@ -28,6 +28,9 @@ RECORD = cbor2.loads(MADE.evidence)
 VALUES = {"sha256": {str(index): value.hex() for index, value in BOOT.registers().items()}}
 
 
+PRINTED = b"  sha1:\n  sha256:\n    0 : 0x" + b"AB" * 32 + b"\r\n\n    17: 0x" + b"cd" * 32 + b"\n"
+
+
 def tools_values(count: int = 1, size: int = 32, lists: int = 1) -> bytes:
     """The file of `tpm2_quote -o`: register 16 of one bank."""
     selection = struct.pack("<HB4sx", 0x000B, 3, b"\0\0\x01\0").ljust(128, b"\0")
@@ -56,6 +59,12 @@ def pem(label: str, der: bytes) -> bytes:
         (tools_values(), TpmKind.PCR_VALUES),
         (MADE.event_log, TpmKind.EVENT_LOG),
         (b"HCLA", TpmKind.HCL_REPORT),
+        (b"remark\n" + pem("PUBLIC KEY", MADE.ak_spki), TpmKind.AK_KEY),
+        (json.dumps({"SHA256": {"0": "0x" + "ab" * 32}}).encode(), TpmKind.PCR_VALUES),
+        (PRINTED, TpmKind.PCR_VALUES),
+        (RECORD[2].hex().encode(), TpmKind.SIGNATURE),
+        (encodebytes(RECORD[3]), TpmKind.AK_PUBLIC),
+        (MADE.event_log.hex().upper().encode() + b"\n", TpmKind.EVENT_LOG),
     ],
 )
 def test_pieces_are_told_apart(data: bytes, kind: TpmKind) -> None:
@@ -108,6 +117,27 @@ def test_values_of_the_tools_are_by_register() -> None:
     piece = detect_tpm(tools_values())
     assert piece is not None
     assert piece.banks == {"sha256": {16: b"v" * 32}}
+
+
+def test_printed_values_are_by_bank_and_register() -> None:
+    piece = detect_tpm(PRINTED)
+    assert piece is not None
+    assert piece.banks == {"sha1": {}, "sha256": {0: b"\xab" * 32, 17: b"\xcd" * 32}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PRINTED + b"what",
+        PRINTED.replace(b"sha256", b"md5"),
+        PRINTED.replace(b"17", b"32"),
+        PRINTED.replace(b"AB", b"A"),
+        b" 0 : 0x" + b"AB" * 32,
+        b"sha256:\n",
+    ],
+)
+def test_other_text_is_no_printed_value(text: bytes) -> None:
+    assert detect_tpm(text) is None
 
 
 def test_the_pieces_make_evidence() -> None:

@@ -171,6 +171,7 @@ def test_intel(name: str, runs: Callable[[str], Run]) -> None:
     accepted(case, variations)
 
 
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")  # zero, as AMD's leaves have it, when the test reads them
 @pytest.mark.parametrize("name", ["snp-vcek", "snp-vlek"])
 def test_amd(name: str, runs: Callable[[str], Run]) -> None:
     case = runs(name)
@@ -193,7 +194,7 @@ def test_amd(name: str, runs: Callable[[str], Run]) -> None:
         "all in DER": [vek, issuer, ark],
         "all in one": [text + chain],
         "in a table": [table],
-        "with a revoked-nothing order": [chain, vek],
+        "the chain first": [chain, vek],
         "as Azure's host serves it": [json.dumps(thim).encode()],
         "everything twice": [vek, vek, chain, chain],
         "the leaf in base64": [b64encode(vek), chain],
