@@ -173,7 +173,8 @@ class Attempt:
 
     @property
     def request(self) -> bytes:
-        runtime = RuntimeClaims(ApplicationKind.NONE, None, KeyOrigin.TEE)
+        origin = KeyOrigin.TPM if isinstance(self.platform, TpmMachine) else KeyOrigin.TEE
+        runtime = RuntimeClaims(ApplicationKind.NONE, None, origin)
         return encode_request(Request(self.workload, self.request_tee or self.tee, self.names, 3600, runtime))
 
     @property
@@ -198,7 +199,8 @@ class Attempt:
         """Return evidence over the report data, and the certificates that come with it."""
         binding, options = self.binding, cast("dict[str, Any]", self.quote_options)
         if isinstance(self.platform, TpmMachine):
-            tpm = self.platform.attest(self.report_data(binding.digest))
+            changed = replace(self.platform, recipe=replace(self.platform.recipe, **options))
+            tpm = changed.attest(self.report_data(binding.digest))
             return tpm.evidence, tpm.certificates
         data = self.report_data(binding.report_data)
         if isinstance(self.platform, Enclave):

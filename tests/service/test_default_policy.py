@@ -6,7 +6,7 @@ and in each row one thing is wrong with it, with its collateral or with the cloc
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -35,12 +35,14 @@ from proxy_attestation_simulator.files import write, write_endorsements
 from proxy_attestation_simulator.intel import Vendor
 from proxy_attestation_simulator.pins import policy_lines
 from proxy_attestation_simulator.platform import Platform
+from proxy_attestation_simulator.tpm import LeafRecipe
+from proxy_attestation_simulator.tpm_machine import TpmMachine
 
-TEES: Final = (Tee.SGX, Tee.TDX, Tee.SNP, Tee.NITRO)
+TEES: Final = tuple(Tee)
 LATER: Final = timedelta(minutes=10)
 BINDERS: Final[Mapping[str, Callable[[bytes], bytes]]] = {
     "zero binder": lambda data: bytes(len(data)),
-    "short binder": lambda data: data[:32] + bytes(len(data) - 32),
+    "short binder": lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2),
 }
 
 
@@ -76,6 +78,12 @@ NOT_THERE: Final = {
     (Tee.NITRO, "unknown status"): "documents hold no TCB",
     (Tee.NITRO, "unknown product"): "documents name no product",
     (Tee.NITRO, "older than the floor"): "nothing is fetched for Nitro that could be old",
+    (Tee.TPM, "debug"): "a TPM has no such mode",
+    (Tee.TPM, "revoked"): "no lists are read: makers of TPMs publish few",
+    (Tee.TPM, "out of date"): "quotes hold no TCB",
+    (Tee.TPM, "unknown status"): "quotes hold no TCB",
+    (Tee.TPM, "unknown product"): "the CA of its EK says whose it is, and an entry names the CA",
+    (Tee.TPM, "older than the floor"): "nothing is fetched for TPMs that could be old",
 }
 """Conditions that a TEE cannot be in, and why."""
 
@@ -117,6 +125,9 @@ ROWS: Final = (
     Row(Tee.NITRO, "expired", Code.NITRO_EXPIRED, {"fault": "expired"}),
     # A document has no version; what its version 1 does not have is refused.
     Row(Tee.NITRO, "unknown version", Code.NITRO_MALFORMED, {"fault": "unknown-key"}),
+    Row(Tee.TPM, "expired", Code.TPM_EXPIRED, {"certificate": LeafRecipe(days=0)}),
+    # A quote has no version; what is no quote is refused.
+    Row(Tee.TPM, "unknown version", Code.TPM_ATTEST_TYPE, {"quote_type": 0x801A}),
     *(Row(tee, condition, Code.BINDER_MISMATCH) for tee in TEES for condition in BINDERS),
     *(Row(tee, "clock before the floor", Code.AUTHORITY_CLOCK) for tee in TEES),
 )
@@ -175,7 +186,7 @@ class Proxy:
             for name, der in zip(("ask", "ark", "crl"), (*made.certificates[1:], *made.crls), strict=True):
                 write(self.directory / "set" / f"{name}.der", der)
         info = self.port.issuer.hello()
-        roots = same_for_all(self.anchors)
+        roots = replace(same_for_all(self.anchors), tpm=frozenset(info.tpm_roots))
         floors = {(tee, platform): floor for tee, platform, floor in info.floors}
         asyncio.run(self.store.update(roots, floors))
         self.core.serving = Serving(self.port.issuer.hello(), Appraiser(roots, self.store.in_use))
@@ -196,6 +207,10 @@ def pins(machine: Any, tee: Tee) -> str:
         return policy_lines(tee, {"measurement": snp_claims(report).measurement.hex()})
     if isinstance(machine, Enclave):
         return policy_lines(tee, {f"pcr{index}": machine.pcrs[index].hex() for index in range(3)})
+    if isinstance(machine, TpmMachine):
+        registers = machine.recipe.log.registers()
+        lines = [f'pcr{index} = ["{registers[index].hex()}"]' for index in (0, 4, 7)]
+        return "\n".join(['tee = "tpm"', f'ek_root = ["{machine.vendor.pin.hex()}"]', *lines, ""])
     names = ("mr_enclave", "mr_td", "rtmr0", "rtmr1", "rtmr2", "mr_config_id", "td_attributes", "xfam")
     body = machine.body
     return policy_lines(tee, {name: getattr(body, name).hex() for name in names if hasattr(body, name)})
