@@ -218,6 +218,21 @@ def test_the_loop_goes_on_over_failures(with_refresher: With, clock: Clock, inte
     ]
 
 
+def test_the_loop_says_what_it_plans(with_refresher: With, clock: Clock) -> None:
+    plans: list[dict[str, datetime]] = []
+
+    async def stop(_seconds: float) -> bool:
+        return True
+
+    async def watch(refresher: Refresher) -> None:
+        await refresher.watch([SGX], stop, lambda _outcome, _next: None, lambda first: plans.append(dict(first)))
+
+    with_refresher(watch)
+    with_refresher(watch)
+    assert plans[0] == {SGX.name: clock.now()}
+    assert plans[1][SGX.name] > clock.now()
+
+
 def test_a_loop_that_starts_again_does_not_ask_again(with_refresher: With, clock: Clock, pcs: FakeService) -> None:
     refresh(with_refresher, SGX)
     asked = len(pcs.requests)

@@ -95,11 +95,10 @@ def test_platforms_are_noted_bounded_and_forgotten(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(spool, "PLATFORMS_MAX", 2)
     platforms = PlatformSpool(tmp_path)
     names = [f"sgx-{n:032x}.pem" for n in range(3)]
-    platforms.note(names[0], b"pem")
+    assert not platforms.note(names[0], b"pem")
     assert platforms.seen(0.0) == []
     platforms.open()
-    for name in names:
-        platforms.note(name, b"pem")
+    assert [platforms.note(name, b"pem") for name in names] == [True, True, False]
     assert [path.name for path in platforms.seen(0.0)] == names[:2]
     os.utime(tmp_path / "platforms" / names[0], (1, 1))
     assert [path.name for path in platforms.seen(2.0)] == names[1:2]

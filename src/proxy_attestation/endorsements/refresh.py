@@ -138,6 +138,7 @@ class Refresher:
         targets: Sequence[Target],
         wait: Callable[[float], Awaitable[bool]],
         report: Callable[[Outcome, datetime], None],
+        planned: Callable[[Mapping[str, datetime]], None] = lambda _: None,
     ) -> None:
         """Refresh each target whenever it is due, until told to stop.
 
@@ -145,8 +146,10 @@ class Refresher:
             targets: what to keep fresh.
             wait: waits for so many seconds, at most 60; returns whether to stop.
             report: called after each refresh, with the time of the next.
+            planned: called once at the beginning with the time of each target's first.
         """
         due = {target.name: self._due(target.name, self._cache.held(), self._cache.statuses()) for target in targets}
+        planned(due)
         while True:
             for target in targets:
                 if due[target.name] > self._now():

@@ -126,14 +126,19 @@ class PlatformSpool:
         """
         self._directory.mkdir(mode=0o700, exist_ok=True)
 
-    def note(self, name: str, pem: bytes) -> None:
-        """Note a platform, or that it is still there; nothing where nobody looks, or there are too many."""
+    def note(self, name: str, pem: bytes) -> bool:
+        """Note a platform, or that it is still there; return False where nobody looks, or there are too many."""
         path = self._directory / name
-        with suppress(OSError):
+        try:
             if path.exists():
                 os.utime(path)
-            elif sum(1 for _ in self._directory.iterdir()) < PLATFORMS_MAX:
-                _write(path, pem)
+                return True
+            if sum(1 for _ in self._directory.iterdir()) >= PLATFORMS_MAX:
+                return False
+            _write(path, pem)
+        except OSError:
+            return False
+        return True
 
     def seen(self, since: float) -> list[Path]:
         """Return the files of those that were noted since then (seconds since the epoch), sorted; forget the others."""

@@ -77,7 +77,7 @@ class Platforms:
         now = self._clock()
         if now - self._noted.get(name, float("-inf")) < _NOTE_SECONDS:
             return
-        if len(self._noted) >= _NOTED_MAX:
-            self._noted.clear()
-        self._noted[name] = now
-        self._platforms.note(name, "".join(map(ssl.DER_cert_to_PEM_cert, chain)).encode())
+        if self._platforms.note(name, "".join(map(ssl.DER_cert_to_PEM_cert, chain)).encode()):
+            if len(self._noted) >= _NOTED_MAX:
+                self._noted.clear()
+            self._noted[name] = now

@@ -112,8 +112,9 @@ class EarlyWatch:
                 continue
             early = self._judge(target, coming, coming.pieces, paths)
             if early != coming.said:
+                if _news(early) != (None if coming.said is None else _news(coming.said)):
+                    _say(target.name, early)
                 coming.said, changed = early, True
-                _say(target.name, early)
         if not changed:
             return None
         found = {target.name: coming.said for target, coming in self._coming.items() if coming.said is not None}
@@ -161,6 +162,11 @@ class EarlyWatch:
             return judge(platform, pieces, self._sources.roots, self._now())
         except (OSError, ProxyAttestationError):
             return None
+
+
+def _news(early: Early) -> tuple[object, ...]:
+    """Return what is worth a line of the log: one more platform that it would accept is not."""
+    return early.at, early.number, early.refused, early.named
 
 
 def _say(name: str, early: Early) -> None:

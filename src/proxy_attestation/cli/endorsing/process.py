@@ -31,7 +31,7 @@ from proxy_attestation.endorsements.early import read_early
 from proxy_attestation.endorsements.http import utc_now
 from proxy_attestation.endorsements.kds import AmdTarget
 from proxy_attestation.endorsements.refresh import Outcome, Refresher, Target
-from proxy_attestation.endorsements.spool import SPOOLS, PlatformSpool, VcekSpool
+from proxy_attestation.endorsements.spool import SPOOLS, WANTED, PlatformSpool, VcekSpool
 from proxy_attestation.errors import ProxyAttestationError
 from proxy_attestation.service.metrics import REFRESH_FILE
 
@@ -81,6 +81,10 @@ async def keep_fresh(plan: Plan) -> None:
         _log(outcome, again)
         _show(plan, due)
 
+    def planned(first: Mapping[str, datetime]) -> None:
+        due.update(first)
+        _show(plan, due)
+
     async def wait(seconds: float) -> bool:
         await asyncio.sleep(seconds)
         return False
@@ -88,7 +92,7 @@ async def keep_fresh(plan: Plan) -> None:
     async def refresh(refresher: Refresher) -> None:
         while True:
             try:
-                await refresher.watch(plan.targets, wait, report)
+                await refresher.watch(plan.targets, wait, report, planned)
             except ProxyAttestationError as error:
                 log.warning("endorsements not refreshed", code=str(error.code), problem=error.detail)
                 await asyncio.sleep(_TROUBLE_SECONDS)
@@ -98,7 +102,8 @@ async def keep_fresh(plan: Plan) -> None:
         platforms, vceks = PlatformSpool(plan.run), VcekSpool(plan.run, cache.directory)
         amd = tuple(target for target in plan.targets if isinstance(target, AmdTarget))
         early = EarlyWatch(cache, sources, plan.targets, platforms, now=utc_now)
-        for name in SPOOLS:  # another configuration may have asked for more
+        # Another configuration may have asked for more; platforms that were noted are not noted again at once.
+        for name in (WANTED,) if early.wanted else SPOOLS:
             shutil.rmtree(plan.run / name, ignore_errors=True)
         try:
             for target in amd:
@@ -107,7 +112,6 @@ async def keep_fresh(plan: Plan) -> None:
                 platforms.open()
         except OSError as error:
             log.warning("workers cannot ask for anything", problem=str(error))
-        _show(plan, due)
         async with asyncio.TaskGroup() as group:
             group.create_task(refresh(Refresher(cache, sources)))
             group.create_task(VcekWatch(cache, sources, amd, vceks, now=utc_now).run())
