@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from proxy_attestation.attester.model import Asked, InMemory
 from proxy_attestation.errors import ProxyAttestationError
 from proxy_attestation.formats.binder import Binding, bind
 from proxy_attestation.formats.csr import ID_PE_CMW, decode_csr, spki_of, verify_csr
@@ -153,9 +154,8 @@ class Authority:
         )
 
 
-class Attester:
+class Attester(InMemory):
     tee: Final = Tee.SGX
-    key_origin: Final = KeyOrigin.TEE
 
     def __init__(self) -> None:
         self.seen: list[bytes] = []
@@ -196,8 +196,8 @@ class Proxy:
             deployment_statement=b"", evidence=b"",
         )  # fmt: skip
 
-    async def get_challenge(self, tee: Tee) -> v1.GetChallengeResponse:
-        assert tee is Tee.SGX
+    async def get_challenge(self, tee: Tee, asked: Asked) -> v1.GetChallengeResponse:
+        assert (tee, asked) == (Tee.SGX, Asked())
         values = {
             "session_id": b"s" * 16,
             "session_token": b"token",

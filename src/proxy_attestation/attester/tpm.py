@@ -4,7 +4,8 @@ How a workload is enrolled:
 
   1  ask for a challenge with `certificates[0]` (the EK's) and `ak_public`
   2  `activate` the blob that comes instead of a nonce: what is inside is the nonce
-  3  `make_key`: the subject's key, made in the TPM; the certification request is signed with `sign`
+  3  `make_key`: the subject's key, made in the TPM; the certification request is signed with `sign`, and TLS is
+     given `key_pem`
   4  `attest` with SHA-256 of the binder: quote and certification, both with it as qualifying data
 
 The AK is a primary key of the endorsement hierarchy: the same at each start, and with the reset and restart counts as
@@ -15,7 +16,6 @@ The TSS writes its own messages to standard error: `TSS2_LOG=all+none` in the en
 import hashlib
 import importlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -23,18 +23,22 @@ from proxy_attestation.attester.model import unavailable
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError
 from proxy_attestation.formats.binary import Reader
-from proxy_attestation.formats.bounds import EVENT_LOG_MAX
 from proxy_attestation.formats.tpm import decode_attest, decode_public, decode_signature, spki_of
 from proxy_attestation.formats.tpm_codes import ST_QUOTE
 from proxy_attestation.formats.tpm_evidence import Parts, encode_tpm
 
 DEVICE: Final = "device:/dev/tpmrm0"
 """The kernel's resource manager, as a TCTI."""
-EVENT_LOG: Final = Path("/sys/kernel/security/tpm0/binary_bios_measurements")
 EK_KINDS: Final = ("EK-RSA2048", "EK-ECC256", "EK-HIGH-ECC384")
 """Templates of the TCG EK Credential Profile, in the order in which they are looked for."""
 QUALIFYING_BYTES: Final = 32
-_RESIDENT: Final = "FIXEDTPM FIXEDPARENT SENSITIVEDATAORIGIN USERWITHAUTH SIGN_ENCRYPT"
+_OWN: Final = "FIXEDTPM FIXEDPARENT SENSITIVEDATAORIGIN USERWITHAUTH"
+# Attributes beside those, and the kind of key.
+_AK: Final = ("SIGN_ENCRYPT RESTRICTED", "ecc256:ecdsa-sha256:null")
+_KEY: Final = ("SIGN_ENCRYPT", "ecc256:null:null")
+# The parent that OpenSSL's provider makes for a key whose parent is the owner hierarchy: with any other template the
+# key could be loaded here and not there.
+_PARENT: Final = ("NODA RESTRICTED DECRYPT", "ecc:aes128cfb")
 _TRIES: Final = 3
 _BLOB_MAX: Final = 1024
 
@@ -60,15 +64,14 @@ class TpmDevice:
         try:
             self._tss: Any = importlib.import_module("tpm2_pytss")
             self._utils: Any = importlib.import_module("tpm2_pytss.utils")
+            self._tsskey: Any = importlib.import_module("tpm2_pytss.tsskey")
         except (ImportError, NotImplementedError) as error:
             raise unavailable(f"the TSS's binding is absent (install the extra `tpm`): {error}") from error
         self._key: Any = None
         try:
             self._esys: Any = self._tss.ESAPI(tcti)
             certificate, self._ek_template = self._endorsement_key(ek_kinds)
-            self._ak, self._ak_area = self._primary(
-                self._tss.ESYS_TR.ENDORSEMENT, self._template("RESTRICTED", "ecdsa")
-            )
+            self._ak, self._ak_area = self._primary(self._tss.ESYS_TR.ENDORSEMENT, self._template(*_AK))
         except self._tss.TSS2_Exception as error:
             raise unavailable(f"the TPM does not answer as it should: {error}") from error
         self.certificates: Final = (certificate,)
@@ -140,16 +143,22 @@ class TpmDevice:
             if self._key is not None:
                 self._esys.flush_context(self._key)
                 self._key = None
-            parent, _ = self._primary(self._tss.ESYS_TR.OWNER, "ecc")
+            parent, _ = self._primary(self._tss.ESYS_TR.OWNER, self._template(*_PARENT))
             try:
-                private, public, *_ = self._esys.create(parent, None, self._template("", "null"))
+                private, public, *_ = self._esys.create(parent, None, self._template(*_KEY))
                 self._key = self._esys.load(parent, private, public)
             finally:
                 self._esys.flush_context(parent)
         except self._tss.TSS2_Exception as error:
             raise unavailable(f"the TPM makes no key: {error}") from error
         self._key_area = public
+        self._key_private = private
         return spki_of(decode_public(bytes(public.publicArea.marshal())).key)
+
+    def key_pem(self) -> bytes:
+        """Return the subject's key as only this TPM can load it again: `TSS2 PRIVATE KEY`, in the owner hierarchy."""
+        owner = self._tss.TPM2_RH.OWNER
+        return bytes(self._tsskey.TSSPrivKey(self._key_private, self._key_area, True, owner).to_pem())
 
     def sign(self, data: bytes) -> bytes:
         """Sign with the subject's key: ECDSA with SHA-256, DER.
@@ -230,27 +239,8 @@ class TpmDevice:
         handle, public, *_ = self._esys.create_primary(None, template, hierarchy)
         return handle, public
 
-    def _template(self, attribute: str, scheme: str) -> Any:
+    def _template(self, attributes: str, kind: str) -> Any:
         bits = self._tss.TPMA_OBJECT(0)
-        for name in [*_RESIDENT.split(), *attribute.split()]:
+        for name in [*_OWN.split(), *attributes.split()]:
             bits |= getattr(self._tss.TPMA_OBJECT, name)
-        text = "ecc256:ecdsa-sha256:null" if scheme == "ecdsa" else "ecc256:null:null"
-        return self._tss.TPM2B_PUBLIC.parse(text, objectAttributes=bits)
-
-
-def read_event_log(path: Path = EVENT_LOG) -> bytes | None:
-    """Return the firmware's event log; None where the kernel has none.
-
-    Raises:
-        UnavailableError: `attester.unavailable`, where it is there and cannot be read, or is too large.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(EVENT_LOG_MAX + 1)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise unavailable(f"{path}: {error.strerror}") from error
-    if len(data) > EVENT_LOG_MAX:
-        raise unavailable(f"{path} is larger than {EVENT_LOG_MAX} bytes")
-    return data
+        return self._tss.TPM2B_PUBLIC.parse(kind, objectAttributes=bits)

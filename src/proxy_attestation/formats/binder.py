@@ -61,6 +61,8 @@ class Binding:
         """Return what the slots of a TEE's evidence hold."""
         if tee is Tee.NITRO:
             return self.nonce, self.spki, self.report_data
+        if tee is Tee.TPM:
+            return self.digest, self.digest
         return (self.report_data,)
 
     def is_in(self, tee: Tee, bound: Sequence[bytes]) -> bool:

@@ -14,6 +14,7 @@ class Tee(StrEnum):
     TDX = "tdx"
     SNP = "snp"
     NITRO = "nitro"
+    TPM = "tpm"
 
 
 DCAP: Final = (Tee.SGX, Tee.TDX)

@@ -45,14 +45,16 @@ class GetRootCertificateResponse(_message.Message):
     def __init__(self, bundle: _Optional[_Union[RootBundle, _Mapping]] = ..., policy_digest: _Optional[bytes] = ..., ledger_key: _Optional[bytes] = ..., key_origin: _Optional[str] = ..., deployment_statement: _Optional[bytes] = ..., evidence: _Optional[bytes] = ..., trust_domain: _Optional[str] = ..., simulated: _Optional[bool] = ..., dangers: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetChallengeRequest(_message.Message):
-    __slots__ = ("tee", "ek_certificate", "ak_public")
+    __slots__ = ("tee", "ek_certificate", "ak_public", "ek_issuers")
     TEE_FIELD_NUMBER: _ClassVar[int]
     EK_CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     AK_PUBLIC_FIELD_NUMBER: _ClassVar[int]
+    EK_ISSUERS_FIELD_NUMBER: _ClassVar[int]
     tee: str
     ek_certificate: bytes
     ak_public: bytes
-    def __init__(self, tee: _Optional[str] = ..., ek_certificate: _Optional[bytes] = ..., ak_public: _Optional[bytes] = ...) -> None: ...
+    ek_issuers: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, tee: _Optional[str] = ..., ek_certificate: _Optional[bytes] = ..., ak_public: _Optional[bytes] = ..., ek_issuers: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class GetChallengeResponse(_message.Message):
     __slots__ = ("session_id", "session_token", "nonce", "ca_id", "expires_at", "credential_blob")
