@@ -150,6 +150,7 @@ class Code(StrEnum):
     # Measured-boot logs of TDs, and TPM 2.0 quotes with theirs (appraisal/event_log.py, appraisal/tpm.py).
     TDX_EVENT_LOG_MALFORMED = "tdx.event_log_malformed"
     TDX_EVENT_LOG = "tdx.event_log"
+    TDX_EVENT_UNKNOWN = "tdx.event_unknown"
     TPM_MALFORMED = "tpm.malformed"
     TPM_ATTEST_TYPE = "tpm.attest_type"
     TPM_ALGORITHM = "tpm.algorithm"
@@ -192,6 +193,7 @@ class Code(StrEnum):
     POLICY_SVN = "policy.svn"
     POLICY_ATTRIBUTES = "policy.attributes"
     POLICY_CONFIG = "policy.config"
+    POLICY_EVENT = "policy.event"
     POLICY_ADVISORY = "policy.advisory"
     POLICY_APPLICATION = "policy.application"
     POLICY_KEY_ORIGIN = "policy.key_origin"

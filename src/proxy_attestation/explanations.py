@@ -117,6 +117,10 @@ _OTHER: Final[dict[Code, tuple[str, str]]] = {
         "The configuration id, owner or configuration version of the TEE is not the one demanded.",
         "Start the workload with the listed configuration; a value that no entry names must be zero.",
     ),
+    Code.POLICY_EVENT: (
+        "What was measured into a register is not what the policy entry's event rules name, or no event log came.",
+        "Send the event log beside the evidence; compare its events with the rules, and add a rule after review.",
+    ),
     Code.POLICY_ADVISORY: (
         "A security advisory applies to the platform that the policy entry does not list.",
         "Update the platform, or list the advisory in the entry after reading what it means.",

@@ -13,6 +13,11 @@ _REPLAY: Final = (
     "Send the log of the same boot as the {tee} quote, read after the quote was made; nothing may be left out.",
 )
 
+_UNKNOWN: Final = (
+    "A register that the entry pins holds a {tee} event of a type that is not known, so it cannot be judged.",
+    "Find out what extends the register of the {tee}, and name the event's type in an event rule after review.",
+)
+
 _TPM: Final[dict[Code, tuple[str, str]]] = {
     Code.TPM_MALFORMED: (
         "A structure of the TPM evidence breaks its format: a length, a count or a reserved bit is wrong.",
@@ -126,10 +131,6 @@ _TPM: Final[dict[Code, tuple[str, str]]] = {
         "The hardware layer below the Azure vTPM is absent, of another kind, or not the paravisor's.",
         "Send the TD quote or the SNP report's certificates too; a vTPM counts only with the hardware below it.",
     ),
-    Code.TPM_EVENT_UNKNOWN: (
-        "A pinned PCR holds an event of a type that is not known, so what was measured cannot be judged.",
-        "Pin the PCR's value instead of its events, or find out what extends it.",
-    ),
     Code.TPM_SOFTWARE_KEY: (
         "The attestation key did not certify the subject's key, so it may be a key in software.",
         "Create the key in the TPM and certify it, or allow software keys (`[danger]`) where you accept the risk.",
@@ -141,8 +142,8 @@ TPM: Final[dict[Code, Explanation]] = {
     **{
         code: Explanation(*(line.format(tee=tee) for line in lines))
         for tee, pairs in {
-            "TPM": {Code.TPM_EVENT_LOG_MALFORMED: _LOG, Code.TPM_EVENT_LOG: _REPLAY},
-            "TDX": {Code.TDX_EVENT_LOG_MALFORMED: _LOG, Code.TDX_EVENT_LOG: _REPLAY},
+            "TPM": {Code.TPM_EVENT_LOG_MALFORMED: _LOG, Code.TPM_EVENT_LOG: _REPLAY, Code.TPM_EVENT_UNKNOWN: _UNKNOWN},
+            "TDX": {Code.TDX_EVENT_LOG_MALFORMED: _LOG, Code.TDX_EVENT_LOG: _REPLAY, Code.TDX_EVENT_UNKNOWN: _UNKNOWN},
         }.items()
         for code, lines in pairs.items()
     },

@@ -34,12 +34,13 @@ from proxy_attestation.errors import AppraisalError, FormatError, ProxyAttestati
 from proxy_attestation.formats import cbor
 from proxy_attestation.formats.bounds import PLATFORM_CERTIFICATES_MAX, SNP_CRLS_MAX
 from proxy_attestation.formats.snp_report import Product
-from proxy_attestation.formats.tee import Tee
+from proxy_attestation.formats.tee import DCAP, WITH_COLLATERAL, Tee
 from proxy_attestation_simulator.amd import TABLE_GUIDS, AmdVendor, certificate_table
 from proxy_attestation_simulator.amd_certificates import revocation_list
 from proxy_attestation_simulator.aws import Aws, Enclave
 from proxy_attestation_simulator.intel import Vendor
 from proxy_attestation_simulator.recipes import Crl
+from proxy_attestation_simulator.tpm import TpmRecipe, TpmVendor, ak_certificate_recipe, make
 
 REPORT_DATA = bytes(range(64))
 NONCE, KEY = b"n" * 32, b"k" * 91
@@ -74,8 +75,12 @@ def kinds(
     *, vendor: Vendor, amd: AmdVendor, ark_pins: ArkPins, enclave: Enclave, now: datetime,
     endorsements: Callable[..., DcapEndorsements],
 ) -> Kinds:  # fmt: skip
-    roots = Roots(frozenset({vendor.root_pin}), ark_pins, frozenset({enclave.vendor.root_pin}))
+    pins = frozenset({enclave.vendor.root_pin}), frozenset({TpmVendor.create(now).pin})
+    roots = Roots(frozenset({vendor.root_pin}), ark_pins, *pins)
     guest = amd.platform("Milan").evidence(REPORT_DATA)
+    # Vouched for by a certificate of its AK: an activation belongs to a session (tests/service/test_core_tpm.py).
+    tpm = make(TpmVendor.create(now), ak_certificate_recipe(TpmRecipe(extra_data=REPORT_DATA)))
+    of = {Tee.SNP: guest.certificates, Tee.TPM: tpm.certificates}
     sets: list[Endorsements] = [endorsements("sgx"), endorsements("tdx")]
     for line in ("Milan", "Genoa"):
         made = amd.platform(line).evidence(REPORT_DATA)
@@ -88,8 +93,9 @@ def kinds(
             Tee.TDX: vendor.platform("tdx").quote(REPORT_DATA),
             Tee.SNP: guest.report,
             Tee.NITRO: enclave.document(nonce=NONCE, public_key=KEY, user_data=REPORT_DATA),
+            Tee.TPM: tpm.evidence,
         },
-        certificates={tee: guest.certificates if tee is Tee.SNP else () for tee in Tee},
+        certificates={tee: of.get(tee, ()) for tee in Tee},
         collateral={(one.tee, one.platform): one for one in verified},
     )
 
@@ -110,7 +116,8 @@ def only(collateral: Mapping[Key, Collateral], *left_out: Key) -> dict[Key, Coll
 def test_each_kind_has_its_decoder_and_says_its_kind(tee: Tee, kinds: Kinds) -> None:
     parsed = decode_evidence_of(tee, kinds.evidence[tee])
     assert tee_of(parsed) is tee
-    assert parsed.bound == ((NONCE, KEY, REPORT_DATA) if tee is Tee.NITRO else (REPORT_DATA,))
+    bound = {Tee.NITRO: (NONCE, KEY, REPORT_DATA), Tee.TPM: (REPORT_DATA, REPORT_DATA)}
+    assert parsed.bound == bound.get(tee, (REPORT_DATA,))
 
 
 @pytest.mark.parametrize("other", list(Tee))
@@ -137,6 +144,11 @@ def test_any_bytes_are_read_or_refused(tee: Tee, kinds: Kinds, data: bytes, flip
 
 
 def test_a_body_before_appraisal_is_the_one_after_it(tee: Tee, kinds: Kinds, now: datetime) -> None:
+    if tee is Tee.TPM:
+        with pytest.raises(FormatError) as caught:
+            body_of(decode_evidence_of(tee, kinds.evidence[tee]))
+        assert caught.value.code is Code.EVIDENCE_UNKNOWN
+        return
     before = body_of(decode_evidence_of(tee, kinds.evidence[tee]))
     assert before == kinds.appraise(tee, now)[0].body
     assert before.tee is tee
@@ -162,11 +174,12 @@ def test_genuine_evidence_gives_claims_and_its_floor(tee: Tee, kinds: Kinds, now
     platform = platform_of(claims)
     assert claims.tee is claims.body.tee is tee
     assert not claims.debug
-    assert (claims.tcb is None) is (tee in (Tee.SNP, Tee.NITRO))
+    assert (claims.tcb is None) is (tee not in DCAP)
     assert claims.anchor in kinds.roots.of(tee)
     assert claims.valid_until > now
-    assert claims.instance_id is not None
-    if tee is Tee.NITRO:
+    # An AK's certificate names no machine, as an EK does.
+    assert (claims.instance_id is None) is (tee is Tee.TPM)
+    if tee not in WITH_COLLATERAL:
         assert (platform, floor) == (None, None)
         return
     assert platform is not None

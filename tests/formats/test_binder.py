@@ -38,6 +38,7 @@ SLOTS = {
     Tee.TDX: ("report_data",),
     Tee.SNP: ("report_data",),
     Tee.NITRO: ("nonce", "spki", "report_data"),
+    Tee.TPM: ("digest",),
 }
 
 
@@ -54,6 +55,8 @@ def test_evidence_is_bound_by_exactly_these_values(tee: Tee) -> None:
     assert binding.is_in(tee, good)
     assert not binding.is_in(tee, ())
     assert not binding.is_in(tee, (*good, b""))
+    assert binding.is_in(tee, good * 2) is (tee is Tee.TPM)  # a quote and a certification say the same
+    assert not binding.is_in(tee, good * 3)
     assert not binding.is_in(tee, good[:-1])
     for place, value in enumerate(good):
         for wrong in (b"", bytes(len(value)), value[:-1], value + b"\0", bytes([value[0] ^ 1]) + value[1:]):

@@ -1,65 +1,20 @@
 """MakeCredential against a TPM's half of it, done here; the real TPM is in tests/attester/test_tpm_swtpm.py."""
 
 import hashlib
-import hmac
 
 import pytest
-from cryptography.hazmat.decrepit.ciphers.modes import CFB
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import AppraisalError
-from proxy_attestation.formats.binary import Reader
 from proxy_attestation.formats.tpm_credential import RANDOM_BYTES, kdf_a, kdf_e, make_credential
+from proxy_attestation_simulator.tpm_machine import kdf_a as plain_kdf_a
+from proxy_attestation_simulator.tpm_machine import open_credential
 
 NAME = b"\0\x0b" + bytes(range(32))
 SECRET = b"n" * 32
 RANDOM = bytes(range(RANDOM_BYTES))
 EK = ec.derive_private_key(11, ec.SECP256R1())
-
-
-def plain_kdf_a(name: str, key: bytes, label: bytes, context: bytes, bits: int) -> bytes:
-    """As part 1, section 11.4.10.2 writes it."""
-    result, counter = b"", 0
-    while len(result) < bits // 8:
-        counter += 1
-        message = counter.to_bytes(4, "big") + label + b"\0" + context + bits.to_bytes(4, "big")
-        result += hmac.digest(key, message, name)
-    return result[: bits // 8]
-
-
-def opened(ek: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, blob: bytes, name: bytes) -> bytes | None:
-    """Return the secret, as TPM2_ActivateCredential does; None where the integrity is another."""
-    reader = Reader(blob, Code.INTERNAL)
-    identity, encrypted = reader.sized(1024), reader.sized(1024)
-    reader.end()
-    large = isinstance(ek, ec.EllipticCurvePrivateKey) and ek.key_size == 384
-    digest, aes_bits = ("sha384", 256) if large else ("sha256", 128)
-    size = hashlib.new(digest).digest_size
-    if isinstance(ek, rsa.RSAPrivateKey):
-        oaep = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), b"IDENTITY\0")
-        seed = ek.decrypt(encrypted, oaep)
-    else:
-        point = Reader(encrypted, Code.INTERNAL)
-        x, y = point.sized(66), point.sized(66)
-        ephemeral = ec.EllipticCurvePublicNumbers(int.from_bytes(x), int.from_bytes(y), ek.curve).public_key()
-        own = ek.public_key().public_numbers().x.to_bytes(len(x), "big")
-        z = ek.exchange(ec.ECDH(), ephemeral)
-        seed = hashlib.new(digest, b"\0\0\0\x01" + z + b"IDENTITY\0" + x + own).digest()
-    parts = Reader(identity, Code.INTERNAL)
-    integrity = parts.sized(64)
-    hidden = parts.take(parts.rest)
-    if hmac.digest(plain_kdf_a(digest, seed, b"INTEGRITY", b"", 8 * size), hidden + name, digest) != integrity:
-        return None
-    key = plain_kdf_a(digest, seed, b"STORAGE", name, aes_bits)
-    decryptor = Cipher(AES(key), CFB(bytes(16))).decryptor()
-    inner = Reader(decryptor.update(hidden) + decryptor.finalize(), Code.INTERNAL)
-    secret = inner.sized(32)
-    inner.end()
-    return secret
 
 
 @pytest.mark.parametrize("kind", ["rsa", "p256", "p384"])
@@ -71,8 +26,8 @@ def test_the_tpm_beside_the_named_object_opens_it(kind: str) -> None:
     }
     ek = made[kind]
     blob = make_credential(ek.public_key(), NAME, SECRET, RANDOM)
-    assert opened(ek, blob, NAME) == SECRET
-    assert opened(ek, blob, b"\0\x0b" + bytes(32)) is None
+    assert open_credential(ek, blob, NAME) == SECRET
+    assert open_credential(ek, blob, b"\0\x0b" + bytes(32)) is None
     assert SECRET not in blob
 
 

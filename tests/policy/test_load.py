@@ -36,7 +36,7 @@ ENTRY_REFUSALS: list[tuple[str, dict[str, str | None], str]] = [
     # the tee
     ("sgx", {"tee": None}, HEADER),
     ("sgx", {"tee": '"SGX"'}, "tee"),
-    ("sgx", {"tee": '"tpm"'}, "tee"),
+    ("sgx", {"tee": '"cca"'}, "tee"),
     ("sgx", {"tee": '["sgx"]'}, "tee"),
     # keys
     ("sgx", {"mrenclave": f'["{H32}"]'}, "mrenclave"),

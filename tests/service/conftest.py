@@ -56,9 +56,12 @@ from proxy_attestation_simulator.aws import Aws, Enclave
 from proxy_attestation_simulator.harness import RunningProxy, running_proxy
 from proxy_attestation_simulator.intel import Vendor
 from proxy_attestation_simulator.platform import Platform
+from proxy_attestation_simulator.tpm import TpmVendor
+from proxy_attestation_simulator.tpm_machine import TpmMachine
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
-Machine: TypeAlias = Platform | AmdPlatform | Enclave
+Machine: TypeAlias = Platform | AmdPlatform | Enclave | TpmMachine
+TPM_VENDOR = TpmVendor.create(NOW)
 
 
 @dataclass
@@ -193,7 +196,11 @@ class Attempt:
 
     def attested(self) -> tuple[bytes, tuple[bytes, ...]]:
         """Return evidence over the report data, and the certificates that come with it."""
-        data, options = self.report_data(self.binder), cast("dict[str, Any]", self.quote_options)
+        binding, options = self.binding, cast("dict[str, Any]", self.quote_options)
+        if isinstance(self.platform, TpmMachine):
+            tpm = self.platform.attest(self.report_data(binding.digest))
+            return tpm.evidence, tpm.certificates
+        data = self.report_data(binding.report_data)
         if isinstance(self.platform, Enclave):
             slots: dict[str, Any] = {"nonce": self.session.nonce, "public_key": spki_of(self.key.public_key())}
             return self.platform.document(user_data=data, now=NOW, **slots, **options), ()
@@ -232,6 +239,7 @@ def machines(vendor: Vendor) -> Mapping[Tee, Machine]:
         Tee.TDX: vendor.platform("tdx"),
         Tee.SNP: amd.platform("Milan"),
         Tee.NITRO: aws.enclave(),
+        Tee.TPM: TpmMachine(TPM_VENDOR),
     }
 
 
@@ -249,6 +257,7 @@ def info(vendor: Vendor) -> AuthorityInfo:
         simulated=True,
         key_origin="file",
         anchors=(vendor.root_pin,),
+        tpm_roots=(TPM_VENDOR.pin,),
         token_keys=(TokenKey(b"\0\0\0\1", b"k" * 32, int(NOW.timestamp()) + 86_400),),
         ca_id=b"\x0c" * 32,
         bundle_sequence=1,
@@ -270,7 +279,8 @@ def appraiser(vendor: Vendor, machines: Mapping[Tee, Machine]) -> Callable[[], A
     guest, enclave = machines[Tee.SNP], machines[Tee.NITRO]
     assert isinstance(guest, AmdPlatform)
     assert isinstance(enclave, Enclave)
-    roots = same_for_all({vendor.root_pin, guest.vendor.ark_pin("Milan"), enclave.vendor.root_pin})
+    vendors = same_for_all({vendor.root_pin, guest.vendor.ark_pin("Milan"), enclave.vendor.root_pin})
+    roots = replace(vendors, tpm=frozenset({TPM_VENDOR.pin}))
     made = guest.evidence(bytes(64), now=NOW)
     given: list[Endorsements] = [DcapEndorsements(**vendor.endorsements(tee, NOW)) for tee in ("sgx", "tdx")]
     given.append(SnpEndorsements(made.certificates[1:], made.crls))
@@ -295,8 +305,17 @@ def attempt(core: Core, machines: Mapping[Tee, Machine]) -> Callable[..., "Attem
     """Return what asks for a challenge and prepares an attempt under it."""
 
     def prepare(tee: Tee = Tee.SGX, **changes: object) -> Attempt:
-        session = asyncio.run(core.get_challenge(pb.GetChallengeRequest(tee=str(tee))))
-        return replace(Attempt(session, machines[tee], tee), **changes)  # type: ignore[arg-type] # by name
+        asked, machine = pb.GetChallengeRequest(tee=str(tee)), machines[tee]
+        if not isinstance(machine, TpmMachine):
+            session = asyncio.run(core.get_challenge(asked))
+            return replace(Attempt(session, machine, tee), **changes)  # type: ignore[arg-type] # by name
+        asked.ek_certificate, *issuers = machine.certificates
+        asked.ek_issuers.extend(issuers)
+        asked.ak_public = machine.ak_public
+        session = asyncio.run(core.get_challenge(asked))
+        # As if the nonce had come in clear: what the machine found in the credential.
+        session.nonce = machine.activate(session.credential_blob) or b""
+        return replace(Attempt(session, machine, tee, key=machine.key), **changes)  # type: ignore[arg-type] # by name
 
     return prepare
 

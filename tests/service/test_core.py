@@ -17,9 +17,10 @@ from proxy_attestation.errors import (
 from proxy_attestation.formats import cbor
 from proxy_attestation.formats.bounds import REQUEST_MAX
 from proxy_attestation.formats.csr import build_csr, spki_of
-from proxy_attestation.formats.tee import DCAP, Tee
+from proxy_attestation.formats.tee import DCAP, WITH_COLLATERAL, Tee
 from proxy_attestation.service.core import Core
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
+from proxy_attestation_simulator.tpm_structures import LogEvent, LogRecipe
 
 Prepare = Callable[..., Any]
 P256, P384 = ec.SECP256R1(), ec.SECP384R1()
@@ -80,9 +81,9 @@ def test_genuine_evidence_gets_a_certificate(core: Core, authority: Any, attempt
     assert order.request == one.request
     assert order.spki == spki_of(one.key.public_key())
     assert order.claims.tee is tee
-    assert order.claims.bound == one.binding.slots(tee)
+    assert order.claims.bound == one.binding.slots(tee) * (2 if tee is Tee.TPM else 1)
     assert order.policy_digest == b"\x0d" * 32
-    assert (order.collateral_floor is None) is (tee is Tee.NITRO)
+    assert (order.collateral_floor is None) is (tee not in WITH_COLLATERAL)
     if tee in DCAP:
         assert order.collateral_floor.evaluation_number == 17
     assert list(answer.chain) == [b"leaf", authority.info.issuing[0]]
@@ -131,9 +132,21 @@ def test_platform_certificates_may_stand_beside_the_evidence(core: Core, authori
     assert len(authority.orders) == 1
 
 
-def test_an_event_log_that_the_evidence_names_is_accepted(core: Core, authority: Any, attempt: Prepare) -> None:
-    sign(core, attempt(Tee.TDX, event_log=b"log").message())
-    assert len(authority.orders) == 1
+def test_an_event_log_is_replayed_into_the_registers(core: Core, authority: Any, attempt: Prepare) -> None:
+    log = LogRecipe((LogEvent(3, 0x80000003, b"a path", b"the kernel"), LogEvent(4, 0x0D, b"measured")), ("sha384",))
+    registers = log.registers("sha384")
+    options = {f"rtmr{index}": registers[index + 1] for index in (2, 3)}
+    sign(core, attempt(Tee.TDX, event_log=log.encode(), quote_options=options).message())
+    found = {layer.name(Tee.TDX): layer.measured for layer in authority.orders[0].claims.layers}
+    assert found == {"rtmr2": (), "rtmr3": (("EV_IPL", b"measured"),)}
+
+
+def test_long_data_of_an_event_stays_in_the_worker(core: Core, authority: Any, attempt: Prepare) -> None:
+    log = LogRecipe((LogEvent(4, 0x0D, bytes(1024)), LogEvent(4, 0x0D, bytes(1025))), ("sha384",))
+    options = {"rtmr3": log.registers("sha384")[4]}
+    sign(core, attempt(Tee.TDX, event_log=log.encode(), quote_options=options).message())
+    (layer,) = authority.orders[0].claims.layers
+    assert [event.data for event in layer.events] == [bytes(1024), None]
 
 
 def test_the_owner_s_proof_goes_to_the_authority(core: Core, authority: Any, attempt: Prepare) -> None:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Annotated, ClassVar, Final, TypeAlias
 
+from proxy_attestation.appraisal.layers import LAYERS_MAX, Layer
 from proxy_attestation.appraisal.nitro_claims import NitroClaims, nitro_to_json
 from proxy_attestation.appraisal.snp_claims import SnpClaims, snp_to_json
+from proxy_attestation.appraisal.tpm_body import TpmBody, tpm_body_to_json
 from proxy_attestation.formats.arrays import Chosen, Size, exactly
 from proxy_attestation.formats.bounds import ADVISORIES_MAX
 from proxy_attestation.formats.pins import Claim
@@ -111,12 +113,13 @@ class TdxClaims:
 
 
 DcapBody: TypeAlias = SgxClaims | TdxClaims
-Body: TypeAlias = DcapBody | SnpClaims | NitroClaims
+Body: TypeAlias = DcapBody | SnpClaims | NitroClaims | TpmBody
 BODIES: Final[Mapping[Tee, type[Body]]] = {
     Tee.SGX: SgxClaims,
     Tee.TDX: TdxClaims,
     Tee.SNP: SnpClaims,
     Tee.NITRO: NitroClaims,
+    Tee.TPM: TpmBody,
 }
 """What a TEE measures, by its kind."""
 
@@ -156,7 +159,8 @@ class Claims:
         tee: the kind of TEE.
         body: what the TEE measured.
         bound: what the attester had attested of its own choice, which the caller's binder must equal
-            (`formats.binder`): for SGX and TDX the 64 bytes of report data; for Nitro nonce, public key and user data.
+            (`formats.binder`): for SGX and TDX the 64 bytes of report data; for Nitro nonce, public key and user data;
+            for a TPM the qualifying data of the quote and, where it came, of the key's certification.
         debug: whether the TEE can be debugged.
         tcb: the platform's state, or None for a TEE whose vendor has no status words.
         instance_id: identifies the machine (PPID and platform instance id, hashed; 32 bytes), or None where masked.
@@ -164,6 +168,7 @@ class Claims:
         anchor: SHA-256 of the SPKI of the vendor root that everything chains to, 32 bytes.
         evidence_sha256: 32 bytes.
         valid_until: the earliest end of the collateral that this rests on, UTC.
+        layers: the registers that an event log was replayed into; empty where none came.
     """
 
     tee: Tee
@@ -175,10 +180,13 @@ class Claims:
     anchor: Annotated[bytes, exactly(32)]
     evidence_sha256: Annotated[bytes, exactly(32)]
     valid_until: datetime
+    layers: Annotated[tuple[Layer, ...], Size(0, LAYERS_MAX)] = ()
 
 
 def body_to_json(body: Body) -> dict[str, object]:
     """Return a body by the vendor's field names: bytes in hex (memory order), numbers and booleans as they are."""
+    if isinstance(body, TpmBody):
+        return tpm_body_to_json(body)
     if isinstance(body, NitroClaims):
         return nitro_to_json(body) | {name: value.hex() for name, value in body.measurements.items()}
     if isinstance(body, SnpClaims):

@@ -13,13 +13,13 @@ events is nothing that a log says something about.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from proxy_attestation.appraisal.claims import TdxClaims
+from proxy_attestation.appraisal.layers import Layer, MeasuredEvent
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import AppraisalError, FormatError
-from proxy_attestation.formats.event_log import EV_NO_ACTION, EVENT_TYPES, EventLog, decode_event_log
+from proxy_attestation.formats.event_log import EV_NO_ACTION, EventLog, decode_event_log
 from proxy_attestation.formats.tpm_codes import HASH_SIZES
 
 TPM_REGISTERS: Final = range(24)
@@ -28,48 +28,6 @@ TDX_REGISTERS: Final = range(1, 5)
 _LOCALITY: Final = b"StartupLocality\0"
 _DYNAMIC: Final = range(17, 23)
 _DATA_COUNTS: Final = ("sha256", "sha384", "sha512")
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredEvent:
-    """One event of a replayed register.
-
-    Attributes:
-        type: u32.
-        name: of the type, or None where the profile has none.
-        digest: what was extended.
-        data: what was measured, or None where the digest does not cover the log's data.
-    """
-
-    type: int
-    name: str | None
-    digest: bytes
-    data: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """A register, and the events that lead to its signed value.
-
-    Attributes:
-        register: as the log counts.
-        value: the signed value.
-        events: in order.
-    """
-
-    register: int
-    value: bytes
-    events: tuple[MeasuredEvent, ...]
-
-    @property
-    def unknown(self) -> tuple[MeasuredEvent, ...]:
-        """The events of no known type."""
-        return tuple(event for event in self.events if event.name is None)
-
-    @property
-    def measured(self) -> tuple[tuple[str, bytes], ...]:
-        """(type, data) of the events whose digest covers the data: the only ones to take claims from."""
-        return tuple((event.name, event.data) for event in self.events if event.name and event.data is not None)
 
 
 def replay_td(event_log: bytes, body: TdxClaims) -> tuple[Layer, ...]:
@@ -125,7 +83,7 @@ def replay(
             value = b"\xff" * size if dynamic else bytes(size - 1) + tail
         values[index] = hashlib.new(alg, value + digest).digest()
         covered = alg in _DATA_COUNTS and hashlib.new(alg, event.data).digest() == digest
-        measured = MeasuredEvent(event.type, EVENT_TYPES.get(event.type), digest, event.data if covered else None)
+        measured = MeasuredEvent(event.type, digest, event.data if covered else None)
         events.setdefault(index, []).append(measured)
     # 3
     for index in sorted(events.keys() & signed.keys()):

@@ -29,16 +29,20 @@ class Roots:
         intel: of roots that may sign SGX and TDX platforms.
         amd: of roots (ARKs) that may sign chips, by processor line.
         aws: of roots that may sign Nitro modules.
+        tpm: of CAs that may vouch for the EKs or AKs of TPMs: those that the policy's entries name, and no vendor's.
     """
 
     intel: frozenset[bytes]
     amd: Mapping[Product, frozenset[bytes]] = field(default_factory=dict)
     aws: frozenset[bytes] = frozenset()
+    tpm: frozenset[bytes] = frozenset()
 
     def of(self, tee: Tee) -> frozenset[bytes]:
         """Return the anchors that evidence of a TEE may lead to."""
         if tee is Tee.SNP:
             return frozenset().union(*self.amd.values())
+        if tee is Tee.TPM:
+            return self.tpm
         return self.intel if tee in DCAP else self.aws
 
 
@@ -48,7 +52,7 @@ def every_pin(roots: Roots) -> frozenset[bytes]:
 
 
 def same_for_all(anchors: Iterable[bytes]) -> Roots:
-    """Return anchors that may sign any kind of platform: a run's own, or those of a simulated vendor."""
+    """Return anchors that may sign any kind of platform but TPMs: a run's own, or those of a simulated vendor."""
     pins = frozenset(anchors)
     return Roots(pins, dict.fromkeys(Product, pins), pins)
 

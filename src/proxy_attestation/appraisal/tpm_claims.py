@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from proxy_attestation.appraisal.event_log import Layer
+from proxy_attestation.appraisal.layers import Layer
 from proxy_attestation.formats.azure_hcl import HclReport
 from proxy_attestation.formats.tpm import PcrSelection, Public
 from proxy_attestation.formats.tpm_codes import ObjectAttribute

@@ -7,7 +7,8 @@ from typing import Final
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 
-from proxy_attestation.appraisal.event_log import Layer, replay
+from proxy_attestation.appraisal.event_log import replay
+from proxy_attestation.appraisal.layers import Layer
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import AppraisalError
 from proxy_attestation.formats.event_log import decode_event_log

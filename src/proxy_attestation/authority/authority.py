@@ -6,6 +6,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -43,7 +44,7 @@ class Authority:
     Attributes:
         settings: what it is.
         ledger: where everything stands.
-        roots: what evidence may chain to.
+        roots: what evidence may chain to: the vendors of settings, and the CAs of TPMs that the policy names.
         root: its root.
         policy: in force.
         policy_digest: 32 bytes, over policy, roots, floors and our version.
@@ -71,7 +72,7 @@ class Authority:
             UnavailableError: `authority.clock`, when the clock lies before what the ledger has seen.
         """
         self.settings = settings
-        self.roots: Final = settings.roots
+        self.roots = settings.roots
         self.ledger = ledger
         self._keys = keys
         self._clock = clock
@@ -125,7 +126,8 @@ class Authority:
             trust_domain=self.settings.trust_domain,
             simulated=self.settings.simulated,
             key_origin=self.settings.key_origin,
-            anchors=tuple(sorted(every_pin(self.roots))),
+            anchors=tuple(sorted(every_pin(self.settings.roots))),
+            tpm_roots=tuple(sorted(self.roots.tpm)),
             token_keys=self.token_keys,
             ca_id=self.active.ca.ca_id,
             # Rises with each new CA and with each that has expired.
@@ -243,9 +245,11 @@ class Authority:
             self.ledger.set_meta(_POLICY_SOFTWARE, __version__.encode())
             self._record_policy(digest)
         self.policy, self.policy_digest = policy, digest
+        self.roots = replace(self.settings.roots, tpm=policy.tpm_roots)
 
     def _digest(self, policy: Policy, recorded: dict[tuple[Tee, bytes], Floor]) -> bytes:
-        return policy_digest(policy, self.roots, recorded, __version__)
+        roots = replace(self.settings.roots, tpm=policy.tpm_roots)
+        return policy_digest(policy, roots, recorded, __version__)
 
     def _record_policy(self, digest: bytes) -> None:
         """Append the digest that is in force from now on, unless it was before, inside a transaction."""

@@ -210,8 +210,8 @@ class Issuer:
         if left < minimum:
             raise UnavailableError(Code.AUTHORITY_LIFETIME, f"{left} s would be left, at least {minimum} are demanded")
         # 9. Bytes.
-        owner = "" if decision.workload is None else str(decision.workload.owner)
-        said = leaf_claims(claims, request, expected, what, owner=owner, ledger=settings.ledger_origin)
+        entry, ledger = decision.workload, settings.ledger_origin
+        said = leaf_claims(claims, request, expected, what, workload=entry, ledger=ledger)
         claims_set = encode_claims_set(said)
         row = new[token.session_id] = self._row(
             EntryKind.LEAF,

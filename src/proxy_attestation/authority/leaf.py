@@ -9,7 +9,7 @@ instance-identity      0    2: the evidence chains to the platform's own PCK
 configuration          1    2 as the policy pins it; 96 when the TEE can be debugged
 executables            2    3: what was launched is approved; nothing says what it loaded later
 hardware               4    2 when the TCB is UpToDate; 32 for any other status that the policy accepts
-runtime-opaque         5    2: encrypted memory; 96 when the TEE can be debugged
+runtime-opaque         5    2: encrypted memory; 96 when the TEE can be debugged; absent for a TPM
 =====================  ===  ================================================================================
 
 The status is the tier of the worst of them.
@@ -29,9 +29,10 @@ from proxy_attestation.errors import FormatError, UnavailableError
 from proxy_attestation.formats.csr import spki_sha256
 from proxy_attestation.formats.ear import AFFIRMING, CONTRAINDICATED, WARNING, LeafClaims, encode_extension
 from proxy_attestation.formats.ledger_entry import EntryKind, LedgerEntry, encode_entry, names_digest
-from proxy_attestation.formats.pins import PINS, UP_TO_DATE, Claim, PinKey
+from proxy_attestation.formats.pins import EK_ROOTS, PINS, UP_TO_DATE, Claim, PinKey
 from proxy_attestation.formats.request import Request
 from proxy_attestation.formats.tee import Tee
+from proxy_attestation.policy.model import Workload
 
 _APPROVED_AT_BOOT: Final = 3
 # A leaf says everything of the body that an entry or a relying party can pin, sorted by name; these three stand beside
@@ -59,7 +60,8 @@ def trust_vector(claims: Claims) -> tuple[tuple[int, int], ...]:
     """Return the AR4SI vector of accepted claims: (key, value), sorted by key."""
     opaque = CONTRAINDICATED if claims.debug else AFFIRMING
     hardware = AFFIRMING if claims.tcb is None or claims.tcb.status == UP_TO_DATE else WARNING
-    return ((0, AFFIRMING), (1, opaque), (2, _APPROVED_AT_BOOT), (4, hardware), (5, opaque))
+    vector = ((0, AFFIRMING), (1, opaque), (2, _APPROVED_AT_BOOT), (4, hardware), (5, opaque))
+    return vector[:-1] if claims.tee is Tee.TPM else vector
 
 
 def tier(vector: tuple[tuple[int, int], ...]) -> int:
@@ -70,13 +72,19 @@ def tier(vector: tuple[tuple[int, int], ...]) -> int:
     return WARNING if worst < CONTRAINDICATED else CONTRAINDICATED
 
 
-def body_measurements(claims: Claims) -> tuple[tuple[str, bytes], ...]:
+def body_measurements(claims: Claims, workload: Workload | None = None) -> tuple[tuple[str, bytes], ...]:
     """Return what the leaf says of the TEE's body: (vendor field name, value), sorted by name.
+
+    Of a TPM's registers, those that the entry speaks of: a leaf has no room for all, and nobody judged the others.
 
     Numbers are big-endian, words ASCII. What a body does not have (`mr_service_td` in TDX 1.0, a register of zero) is
     left out.
     """
-    found = [(key, claim_of(claims.body, key.claim)) for key in _MEASURED[claims.tee]]
+    keys = _MEASURED[claims.tee]
+    if claims.tee is Tee.TPM and workload is not None:
+        spoken_of = {*workload.pins, *(rule.register for rule in workload.events), EK_ROOTS}
+        keys = tuple([key for key in keys if key.name in spoken_of])
+    found = [(key, claim_of(claims.body, key.claim)) for key in keys]
     return tuple([(key.claim, _as_bytes(value, key.size)) for key, value in found if value is not None])
 
 
@@ -93,7 +101,13 @@ def code_measurements(claims: Claims) -> tuple[bytes, ...]:
 
 
 def leaf_claims(
-    claims: Claims, request: Request, expected: Expected, what: ExpectedClaims, *, owner: str, ledger: str
+    claims: Claims,
+    request: Request,
+    expected: Expected,
+    what: ExpectedClaims,
+    *,
+    workload: Workload | None,
+    ledger: str,
 ) -> LeafClaims:
     """Put together what the proxy vouches for in one leaf.
 
@@ -102,7 +116,7 @@ def leaf_claims(
         request: whose key origin the entry accepts.
         expected: the leaf as it was decided.
         what: its claims as they were decided.
-        owner: the kind of owner of the names.
+        workload: the entry that decided, or None.
         ledger: the ledger's origin.
     """
     vector, tcb, body = trust_vector(claims), claims.tcb, claims.body
@@ -118,7 +132,7 @@ def leaf_claims(
         spki=expected.spki,
         anchor=claims.anchor,
         key_origin=request.runtime.key_origin,
-        measurements=body_measurements(claims),
+        measurements=body_measurements(claims, workload),
         signer=getattr(body, "mr_signer", None),
         product_id=getattr(body, "isv_prod_id", None),
         svn=getattr(body, "isv_svn", None),
@@ -128,7 +142,7 @@ def leaf_claims(
         tcb_evaluation_number=None if tcb is None else tcb.evaluation_number,
         advisories=() if tcb is None else tcb.advisories,
         application_sha256=what.application_sha256,
-        owner=owner,
+        owner="" if workload is None else str(workload.owner),
         evidence_sha256=claims.evidence_sha256,
         ledger_origin=ledger,
         simulated=what.simulated,

@@ -13,7 +13,7 @@ from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor, Sn
 from proxy_attestation.appraisal.kinds import Endorsements
 from proxy_attestation.authority.wire import MALFORMED
 from proxy_attestation.formats.arrays import Array, Chosen, Size, exactly
-from proxy_attestation.formats.bounds import CERTIFICATE_MAX, CLAIMS_MAX, REQUEST_MAX, TIME_MAX
+from proxy_attestation.formats.bounds import CERTIFICATE_MAX, CLAIMS_MAX, REQUEST_MAX, TIME_MAX, TPM_ROOTS_MAX
 from proxy_attestation.formats.tee import Tee
 
 _T = TypeVar("_T")
@@ -62,6 +62,7 @@ class AuthorityInfo:
         simulated: whether the authority was made for simulated evidence.
         key_origin: `file`.
         anchors: SPKI SHA-256 of the accepted vendor roots, 32 bytes each.
+        tpm_roots: likewise, of the CAs of TPMs that the policy names.
         token_keys: the newest first.
         ca_id: SHA-256 of the active issuing CA's SPKI, 32 bytes.
         bundle_sequence: the root bundle's number.
@@ -77,6 +78,7 @@ class AuthorityInfo:
     simulated: bool
     key_origin: Annotated[str, Size(1, 16)]
     anchors: Annotated[tuple[Digest, ...], Size(0, 256)]
+    tpm_roots: Annotated[tuple[Digest, ...], Size(0, TPM_ROOTS_MAX)]
     token_keys: Annotated[tuple[TokenKey, ...], Size(0, 16)]
     ca_id: Digest
     bundle_sequence: Count
@@ -102,7 +104,7 @@ class IssueOrder:
         owner_proof: its bytes, or empty.
     """
 
-    token: Annotated[bytes, Size(0, 188)]
+    token: Annotated[bytes, Size(0, 192)]
     request: Annotated[bytes, Size(0, REQUEST_MAX)]
     spki: Spki
     claims: Claims

@@ -9,6 +9,7 @@ from proxy_attestation.authority.check import is_permitted_dns
 from proxy_attestation.authority.profile import ca_name
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, FormatError, UsageError
+from proxy_attestation.formats.bounds import TPM_ROOTS_MAX
 from proxy_attestation.formats.request import Names, is_dns_name, names_from
 from proxy_attestation.policy.model import Policy
 from proxy_attestation.policy.names import is_trust_domain, spiffe_id
@@ -85,6 +86,8 @@ class Settings:
         """
         if policy.trust_domain != self.trust_domain:
             _malformed(f"trust_domain is {policy.trust_domain!r}; this authority's is {self.trust_domain!r}")
+        if len(policy.tpm_roots) > TPM_ROOTS_MAX:
+            _malformed(f"{len(policy.tpm_roots)} CAs of TPMs, at most {TPM_ROOTS_MAX} allowed")
         for workload in policy.workloads.values():
             for name in workload.names.dns:
                 if not is_permitted_dns(name, self.dns):

@@ -3,6 +3,9 @@ r"""Session tokens: a challenge that costs the proxy no storage (docs/protocol.m
 ``body = 01 || key id (4) || session id (16) || ca id (32) || expiry (u64, seconds) || tee (1)``, all big-endian;
 ``token = body || HMAC-SHA256(key, "proxy-attestation/token/v1\0" || body)``, 94 bytes. The nonce is never in it:
 ``nonce = HMAC-SHA256(key, "proxy-attestation/nonce/v1\0" || body)``. Pure functions; the keys are the authority's.
+
+For a TPM whose AK is to be activated, the body goes on with ``AK's name (34, 50 or 66) || SHA-256(EK's SPKI) (32)``:
+the credential that holds the nonce was made for that AK beside that EK, and for no other.
 """
 
 import hmac
@@ -12,6 +15,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
+from proxy_attestation.appraisal.tpm import Activation
 from proxy_attestation.authority.messages import TokenKey
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import InternalError, RequestError, UnavailableError
@@ -20,13 +24,18 @@ from proxy_attestation.formats.tee import Tee
 CHALLENGE_LIFETIME: Final = 120
 """Seconds that a challenge lives at most."""
 TOKEN_LENGTH: Final = 94
+_NAME_LENGTHS: Final = (34, 50, 66)
+"""Of a TPM object's name, by SHA-256, SHA-384 or SHA-512: two bytes and the hash. SHA-1 names nothing."""
+_EK_LENGTH: Final = 32
+TOKEN_LENGTH_MAX: Final = TOKEN_LENGTH + _NAME_LENGTHS[-1] + _EK_LENGTH
 
 _VERSION: Final = b"\x01"
 _MAC_LABEL: Final = b"proxy-attestation/token/v1\0"
 _NONCE_LABEL: Final = b"proxy-attestation/nonce/v1\0"
-_TEE_CODES: Final = {Tee.SGX: 1, Tee.TDX: 2, Tee.SNP: 3, Tee.NITRO: 4}
+_TEE_CODES: Final = {Tee.SGX: 1, Tee.TDX: 2, Tee.SNP: 3, Tee.NITRO: 4, Tee.TPM: 5}
 _TEES: Final = {code: tee for tee, code in _TEE_CODES.items()}
-_BODY_LENGTH: Final = TOKEN_LENGTH - 32
+_MAC_LENGTH: Final = 32
+_BODY_LENGTH: Final = TOKEN_LENGTH - _MAC_LENGTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,7 @@ class Token:
         ca_id: 32 bytes, SHA-256 of the issuing CA's SPKI.
         tee: the kind of evidence that the challenge was asked for.
         expires_at: seconds since the epoch.
+        activation: for whom the nonce was put into a credential, or None where it was handed out in clear.
     """
 
     session_id: bytes
@@ -46,9 +56,18 @@ class Token:
     ca_id: bytes
     tee: Tee
     expires_at: int
+    activation: Activation | None = None
 
 
-def make_token(key: TokenKey, *, session_id: bytes, tee: Tee, ca_id: bytes, expires_at: int) -> bytes:
+def make_token(
+    key: TokenKey,
+    *,
+    session_id: bytes,
+    tee: Tee,
+    ca_id: bytes,
+    expires_at: int,
+    activation: Activation | None = None,
+) -> bytes:
     """Make a token.
 
     Args:
@@ -57,9 +76,10 @@ def make_token(key: TokenKey, *, session_id: bytes, tee: Tee, ca_id: bytes, expi
         tee: the kind of evidence that the challenge is for.
         ca_id: 32 bytes, SHA-256 of the active issuing CA's SPKI.
         expires_at: seconds since the epoch, at most `CHALLENGE_LIFETIME` ahead.
+        activation: for a TPM, whose credential holds the nonce; or None.
 
     Returns:
-        94 bytes; `token_nonce` gives the nonce that goes with them.
+        94 bytes, 160 to 192 with an activation; `token_nonce` gives the nonce that goes with them.
 
     Raises:
         UnavailableError: `authority.unavailable`, when the key is retired before the token would expire: the caller
@@ -69,14 +89,17 @@ def make_token(key: TokenKey, *, session_id: bytes, tee: Tee, ca_id: bytes, expi
     if expires_at > key.not_after:
         raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, "the token key is too old")
     body = _VERSION + key.key_id + session_id + ca_id + expires_at.to_bytes(8, "big") + bytes((_TEE_CODES[tee],))
-    if (len(key.key_id), len(session_id), len(ca_id)) != (4, 16, 32):
+    more = b"" if activation is None else activation.ak_name + activation.ek_spki_sha256
+    lengths = (len(key.key_id), len(session_id), len(ca_id))
+    if lengths != (4, 16, 32) or (activation is not None and len(more) - _EK_LENGTH not in _NAME_LENGTHS):
         raise InternalError("a part of a session token has the wrong length")
+    body += more
     return body + _mac(key, _MAC_LABEL, body)
 
 
 def token_nonce(key: TokenKey, token: bytes) -> bytes:
     """Return the 32 bytes of nonce that belong to a token made with `key`."""
-    return _mac(key, _NONCE_LABEL, token[:_BODY_LENGTH])
+    return _mac(key, _NONCE_LABEL, token[:-_MAC_LENGTH])
 
 
 def open_token(keys: Sequence[TokenKey], token: bytes, now: datetime) -> Token:
@@ -91,9 +114,9 @@ def open_token(keys: Sequence[TokenKey], token: bytes, now: datetime) -> Token:
         RequestError: `challenge.invalid` for anything that was not made with one of the keys, or that would live
             longer than a challenge may; `challenge.expired`.
     """
-    if len(token) != TOKEN_LENGTH or token[:1] != _VERSION:
+    if not TOKEN_LENGTH <= len(token) <= TOKEN_LENGTH_MAX or token[:1] != _VERSION:
         raise RequestError(Code.CHALLENGE_INVALID, "not a session token")
-    body, mac = token[:_BODY_LENGTH], token[_BODY_LENGTH:]
+    body, mac = token[:-_MAC_LENGTH], token[-_MAC_LENGTH:]
     key = next((candidate for candidate in keys if candidate.key_id == body[1:5]), None)
     if key is None or not hmac.compare_digest(mac, _mac(key, _MAC_LABEL, body)):
         raise RequestError(Code.CHALLENGE_INVALID, "made by somebody else, or with a retired key")
@@ -105,7 +128,9 @@ def open_token(keys: Sequence[TokenKey], token: bytes, now: datetime) -> Token:
         raise RequestError(Code.CHALLENGE_INVALID, "a token that should not have been made")
     if expires_at <= seconds:
         raise RequestError(Code.CHALLENGE_EXPIRED, f"expired at {expires_at}")
-    return Token(body[5:21], token_nonce(key, token), body[21:53], tee, expires_at)
+    nonce = token_nonce(key, token)
+    activation = Activation(body[_BODY_LENGTH:-_EK_LENGTH], body[-_EK_LENGTH:]) if len(body) > _BODY_LENGTH else None
+    return Token(body[5:21], nonce, body[21:53], tee, expires_at, activation)
 
 
 def _mac(key: TokenKey, label: bytes, body: bytes) -> bytes:

@@ -12,7 +12,7 @@ from typing import Final
 from cryptography import x509
 
 from proxy_attestation.appraisal.endorsements import DcapEndorsements
-from proxy_attestation.appraisal.kinds import Parsed, decode_evidence_of, tee_of
+from proxy_attestation.appraisal.kinds import Parsed, ParsedOrTpm, decode_evidence_of, tee_of
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError, UsageError
 from proxy_attestation.formats import pem
@@ -24,6 +24,7 @@ from proxy_attestation.formats.pck import SGX_EXTENSION, decode_pck_extension
 from proxy_attestation.formats.ra_tls import EmbeddedEvidence, decode_ra_tls
 from proxy_attestation.formats.snp_report import decode_snp_report, looks_like_snp_report
 from proxy_attestation.formats.tee import Tee
+from proxy_attestation.formats.tpm_evidence import TpmEvidence
 
 _HEX: Final = re.compile(r"(?:[0-9A-Fa-f]{2})+")
 _CBOR_ARRAY_OF_3: Final = b"\x83"
@@ -120,13 +121,20 @@ def _embedded(data: bytes) -> tuple[Given, ...]:
 
 
 def _decode(piece: EmbeddedEvidence) -> Parsed:
-    return (
-        decode_quote(piece.evidence) if piece.kind == "quote" else decode_evidence_of(Tee(piece.kind), piece.evidence)
-    )
+    if piece.kind == "quote":
+        return decode_quote(piece.evidence)
+    return _without_tpm(decode_evidence_of(Tee(piece.kind), piece.evidence))
+
+
+def _without_tpm(evidence: ParsedOrTpm) -> Parsed:
+    """Refuse a TPM's evidence, which `tpm_verdict` reads by itself."""
+    if isinstance(evidence, TpmEvidence):
+        raise FormatError(Code.EVIDENCE_UNKNOWN, "a TPM's evidence in a place where it is not expected")
+    return evidence
 
 
 def _recorded(record: Evidence) -> Given:
-    evidence = decode_evidence_of(record.tee, record.evidence)
+    evidence = _without_tpm(decode_evidence_of(record.tee, record.evidence))
     if tee_of(evidence) is not record.tee:
         raise FormatError(Code.EVIDENCE_MALFORMED, f"a record for {record.tee} around evidence of {tee_of(evidence)}")
     return Given(evidence, record.platform_certificates)

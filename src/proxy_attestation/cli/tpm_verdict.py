@@ -17,6 +17,7 @@ from cryptography import x509
 from proxy_attestation.appraisal.azure import HardwareLayer, tdx_layer
 from proxy_attestation.appraisal.claims import Claims
 from proxy_attestation.appraisal.dcap import appraise
+from proxy_attestation.appraisal.kinds import tpm_result_claims
 from proxy_attestation.appraisal.roots import VENDOR_ROOTS
 from proxy_attestation.appraisal.snp import appraise_snp
 from proxy_attestation.appraisal.tpm import TpmEndorsements, appraise_tpm
@@ -24,14 +25,15 @@ from proxy_attestation.appraisal.tpm_chain import Purpose, TpmRoots, read_tpm_ce
 from proxy_attestation.appraisal.tpm_claims import tpm_to_json
 from proxy_attestation.cli.demands import check_demands
 from proxy_attestation.cli.evidence_file import from_text, read_input
-from proxy_attestation.cli.verdict import Acceptance, Verdict, refused
+from proxy_attestation.cli.verdict import Acceptance, Verdict, check_policy, refused
 from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.choose import choose_set
 from proxy_attestation.endorsements.detect_snp import SnpPiece, detect_snp, snp_endorsements
 from proxy_attestation.endorsements.detect_tpm import TpmKind, TpmPiece, assemble_tpm, detect_tpm
-from proxy_attestation.errors import AppraisalError, FormatError, Mismatch, RefusedError
+from proxy_attestation.errors import AppraisalError, FormatError, Mismatch, RefusedError, UsageError
 from proxy_attestation.formats import pem
 from proxy_attestation.formats.bounds import ENDORSEMENT_FILES_MAX, MESSAGE_MAX
+from proxy_attestation.formats.evidence import decode_evidence
 from proxy_attestation.formats.snp_report import decode_snp_report
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.formats.tpm import spki_of
@@ -39,6 +41,7 @@ from proxy_attestation.formats.tpm_evidence import decode_tpm, looks_like_tpm
 
 TPM: Final = "tpm"
 _DER_SEQUENCE: Final = b"\x30"
+_CBOR_ARRAY_OF_3: Final = b"\x83"
 
 
 def is_tpm(data: bytes, acceptance: Acceptance) -> bool:
@@ -46,7 +49,16 @@ def is_tpm(data: bytes, acceptance: Acceptance) -> bool:
     if pem.is_pem(data):
         return acceptance.tee == TPM
     raw = from_text(data)
-    return looks_like_tpm(raw) or (acceptance.tee == TPM and raw[:1] == _DER_SEQUENCE)
+    return looks_like_tpm(_unwrapped(raw)[0]) or (acceptance.tee == TPM and raw[:1] == _DER_SEQUENCE)
+
+
+def _unwrapped(raw: bytes) -> tuple[bytes, tuple[bytes, ...]]:
+    """Return what a record of ours for a TPM holds, and its certificates; any other bytes as they are."""
+    try:
+        record = decode_evidence(raw) if raw[:1] == _CBOR_ARRAY_OF_3 else None
+    except FormatError:
+        return raw, ()  # whoever reads it as something else says what is wrong with it
+    return (record.evidence, record.platform_certificates) if record and record.tee is Tee.TPM else (raw, ())
 
 
 def judge_tpm(
@@ -59,38 +71,44 @@ def judge_tpm(
         beside: files or directories with the other pieces.
         roots: files with the AK's public key, or with certificates of CAs.
         now: aware, UTC.
-        acceptance: what is acceptable; policies have no TPM entries.
+        acceptance: what is acceptable.
     """
     try:
         pieces, amd = _pieces(beside)
         anchors, pins = _anchors(roots)
-        raw = b"" if pem.is_pem(data) else from_text(data)
+        raw, certificates = (b"", ()) if pem.is_pem(data) else _unwrapped(from_text(data))
+        if certificates:
+            pieces.append(TpmPiece(TpmKind.CERTIFICATES, certificates=certificates))
         if looks_like_tpm(raw):
             known = TpmEndorsements(ak_anchors=anchors, hardware=_hardware(amd, now))
-            claims = _quote(raw, pieces, known, pins, now)
+            claims, decided = _quote(raw, pieces, known, pins, now)
         else:
-            claims = _certificate(data, pieces, pins, now)
+            if acceptance.policy is not None:
+                raise UsageError("--policy judges evidence, and a certificate of a TPM alone is none")
+            claims, decided = _certificate(data, pieces, pins, now), None
     except (AppraisalError, FormatError, RefusedError) as error:
         return refused(error, acceptance)
-    mismatches = list(check_demands(claims, acceptance.demands))
+    mismatches = check_policy(decided, acceptance) + list(check_demands(claims, acceptance.demands))
     if acceptance.tee not in (None, TPM):
         mismatches.insert(0, Mismatch(Code.POLICY_TEE, "tee", str(acceptance.tee), TPM))
     code = mismatches[0].code if mismatches else None
-    return Verdict(code, "", tuple(mismatches), claims, None, None, 3 if code else 0)
+    workload = acceptance.workload.name if acceptance.workload else None
+    return Verdict(code, "", tuple(mismatches), claims, None, workload, 3 if code else 0)
 
 
 def _quote(
     raw: bytes, pieces: Sequence[TpmPiece], known: TpmEndorsements, roots: TpmRoots, now: datetime
-) -> dict[str, object]:
+) -> tuple[dict[str, object], Claims]:
     evidence, given = assemble_tpm(decode_tpm(raw), [piece for piece in pieces if piece.kind is not TpmKind.AK_KEY])
     endorsements = replace(given, ak_anchors=known.ak_anchors, hardware=known.hardware)
     result = appraise_tpm(evidence, endorsements, roots, now)
-    return {
+    said = {
         "tee": TPM,
         **tpm_to_json(result.body),
         "anchor_spki_sha256": result.anchor.hex(),
         "evidence_sha256": result.evidence_sha256.hex(),
     }
+    return said, tpm_result_claims(result)
 
 
 def _hardware(amd: Sequence[SnpPiece], now: datetime) -> Callable[[str, bytes], HardwareLayer]:

@@ -236,11 +236,17 @@ def _mismatches(claims: Claims, acceptance: Acceptance) -> list[Mismatch]:
     found: list[Mismatch] = []
     if acceptance.tee not in (None, claims.tee):
         found.append(Mismatch(Code.POLICY_TEE, "tee", str(acceptance.tee), str(claims.tee)))
-    if acceptance.policy is not None and acceptance.workload is not None:
-        found += decide(claims, _request(claims, acceptance.workload), acceptance.policy).mismatches
-    else:
+    found += check_policy(claims, acceptance)
+    if acceptance.policy is None:
         found += _default_policy(claims, acceptance)
     return found + check_demands(claims_to_json(claims), acceptance.demands)
+
+
+def check_policy(claims: Claims | None, acceptance: Acceptance) -> list[Mismatch]:
+    """Return every mismatch with the entry of --policy; none where there is none, or nothing to judge by it."""
+    if acceptance.policy is None or acceptance.workload is None or claims is None:
+        return []
+    return list(decide(claims, _request(claims, acceptance.workload), acceptance.policy).mismatches)
 
 
 def _default_policy(claims: Claims, acceptance: Acceptance) -> list[Mismatch]:

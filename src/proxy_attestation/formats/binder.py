@@ -20,6 +20,8 @@ from typing import Final
 from proxy_attestation.formats.tee import Tee
 
 LABEL: Final = b"proxy-attestation/issue/v1\0"
+_TPM_STATEMENTS: Final = 2
+"""A quote, and the certification of a key that lives in the TPM; a key outside of it has none."""
 
 
 def length_prefixed(data: bytes) -> bytes:
@@ -62,12 +64,14 @@ class Binding:
         if tee is Tee.NITRO:
             return self.nonce, self.spki, self.report_data
         if tee is Tee.TPM:
-            return self.digest, self.digest
+            return (self.digest,)
         return (self.report_data,)
 
     def is_in(self, tee: Tee, bound: Sequence[bytes]) -> bool:
         """Tell whether evidence carries exactly this. An absent, short, zero or longer value is another one."""
         slots = self.slots(tee)
+        if tee is Tee.TPM and len(bound) == _TPM_STATEMENTS:
+            slots *= _TPM_STATEMENTS
         equal = [hmac.compare_digest(found, wanted) for found, wanted in zip(bound, slots, strict=False)]
         return len(bound) == len(slots) and all(equal)
 

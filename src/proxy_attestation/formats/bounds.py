@@ -8,6 +8,8 @@ EVENTS_MAX: Final = 2048
 """Events of one log. The longest seen has 45; a boot loader that measures each command makes some hundreds."""
 TPM_EVIDENCE_MAX: Final = 32 * 1024
 """The record around TPM structures. With an HCL report and a TD quote it has some 10 KiB."""
+TPM_ROOTS_MAX: Final = 1024
+"""Different CAs of TPMs that one policy names."""
 CSR_MAX: Final = 16 * 1024
 """The CSR without its attestation attribute."""
 MESSAGE_MAX: Final = 512 * 1024
@@ -44,6 +46,10 @@ INDEX_MAX: Final = 32 * 1024 * 1024
 POLICY_FILE_MAX: Final = 1024 * 1024
 POLICY_WORKLOADS_MAX: Final = 1024
 PIN_VALUES_MAX: Final = 64
+REGISTERS_ROOM: Final = 768
+"""Bytes of a TPM's registers that one entry can pin, and its leaves carry."""
+EVENT_RULES_MAX: Final = 256
+"""Event rules of one entry. A log that is longer has many events of few types."""
 """Values in one list of a policy or an expectation."""
 APPLICATION_PATHS_MAX: Final = 256
 COLLATERAL_SET_MAX: Final = 768 * 1024

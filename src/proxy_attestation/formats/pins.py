@@ -63,6 +63,8 @@ class PinKey:
         zero: whether an all-zero value says something. A measurement of zero is none.
         absent: what an entry demands that does not have the key; None where that is nothing.
         missing: what the claim counts as where the evidence does not have it; None agrees with nothing.
+        lengths: further lengths that a value may have, in bytes.
+        of: the claim's name where it is not the key's, without a `min_`.
     """
 
     name: str
@@ -72,11 +74,13 @@ class PinKey:
     zero: bool = True
     absent: PinValue | None = None
     missing: Claim | None = None
+    lengths: tuple[int, ...] = ()
+    of: str = ""
 
     @property
     def claim(self) -> str:
         """The claim's name in the vendor's vocabulary."""
-        return self.name.removeprefix("min_")
+        return self.of or self.name.removeprefix("min_")
 
     @property
     def mask(self) -> str:
@@ -159,11 +163,34 @@ _NITRO: Final = (
 image, its kernel with the boot ramdisk, and the application; PCR3 and PCR4 say where the enclave runs (the parent's IAM
 role and instance), PCR8 who signed the image. A register that is zero was never measured into, and matches no pin."""
 
+_CONFIGURATION_REGISTERS: Final = (1, 3, 5, 6)
+_RESETTABLE: Final = (16, 23)
+EK_ROOTS: Final = "ek_roots"
+_TPM: Final = (
+    PinKey(EK_ROOTS, PinKind.ANY_OF, 32, Code.POLICY_SIGNER, zero=False, of="ek_root"),
+    *(
+        PinKey(
+            f"pcr{index}",
+            PinKind.ANY_OF,
+            32,
+            Code.POLICY_CONFIG if index in _CONFIGURATION_REGISTERS else Code.POLICY_MEASUREMENT,
+            zero=False,
+            lengths=(48, 64),
+        )
+        for index in range(24)
+        if index not in _RESETTABLE
+    ),
+)
+"""TCG PC Client Platform Firmware Profile, section 3.3.4: PCR usage. `ek_roots` are CAs of EKs or AKs, by the SHA-256
+of their SubjectPublicKeyInfo; no vendor is pinned for TPMs. A value has 32, 48 or 64 bytes, by the hash of its bank;
+SHA-1 pins nothing. Registers 1, 3, 5 and 6 hold configuration; 16 and 23 any program may reset, so they are no keys."""
+
 PINS: Final[Mapping[Tee, Mapping[str, PinKey]]] = {
     Tee.SGX: {key.name: key for key in _SGX},
     Tee.TDX: {key.name: key for key in _TDX},
     Tee.SNP: {key.name: key for key in _SNP},
     Tee.NITRO: {key.name: key for key in _NITRO},
+    Tee.TPM: {key.name: key for key in _TPM},
 }
 
 MINIMUM: Final[Mapping[Tee, tuple[tuple[str, ...], ...]]] = {
@@ -182,11 +209,13 @@ MINIMUM: Final[Mapping[Tee, tuple[tuple[str, ...], ...]]] = {
         ),
     ),
     Tee.NITRO: (("pcr0", "pcr1", "pcr2"),),
+    Tee.TPM: tuple(("ek_roots", "pcr0", register) for register in ("pcr4", "pcr7", "pcr11")),
 }
 """The forms of minimum pins: an entry pins every key of one.
 
 A signer may sign many enclaves, so MRSIGNER alone pins none. MRTD covers the firmware that a TD starts with and nothing
-that it loads, so the registers are not optional; register 3 is free for use at run time.
+that it loads, so the registers are not optional; register 3 is free for use at run time. PCR 0 is the firmware; 4, 7 or
+11 what it started or whom it lets start: boot loader, Secure Boot's keys, the unified kernel image.
 """
 
 UP_TO_DATE: Final = str(TcbStatus.UP_TO_DATE)
@@ -196,14 +225,16 @@ TCB_STATUS: Final[Mapping[Tee, tuple[str, ...]]] = {
     Tee.TDX: tuple(str(word) for word in TcbStatus if word is not TcbStatus.REVOKED),
     Tee.SNP: (),
     Tee.NITRO: (),
+    Tee.TPM: (),
 }
 """The vendor's words that may be accepted; none where the vendor has no such words. `Revoked` is not among them:
 appraisal refuses it whatever a policy says."""
 
 
 def minimum_form(tee: Tee, has: Callable[[str], bool]) -> tuple[str, ...]:
-    """Return the form of minimum pins that is meant: the one whose first key is there, or else the last."""
-    return next((form for form in MINIMUM[tee] if has(form[0])), MINIMUM[tee][-1])
+    """Return the form of minimum pins that is meant: one that is whole, or whose first key is there, or the last."""
+    whole = (form for form in MINIMUM[tee] if all(map(has, form)))
+    return next(whole, next((form for form in MINIMUM[tee] if has(form[0])), MINIMUM[tee][-1]))
 
 
 def pin_key_names(tee: Tee) -> frozenset[str]:

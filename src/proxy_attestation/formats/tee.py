@@ -25,8 +25,8 @@ WITH_COLLATERAL: Final = (*DCAP, Tee.SNP)
 
 @cache
 def debug_code(tee: Tee) -> Code:
-    """Return the code for a TEE that can be debugged."""
-    return Code(f"{tee}.debug")
+    """Return the code for a TEE that can be debugged. A TPM has no such mode: who claims one claims an attribute."""
+    return Code.POLICY_ATTRIBUTES if tee is Tee.TPM else Code(f"{tee}.debug")
 
 
 @cache

@@ -8,10 +8,13 @@ The walk, in this order; every mismatch is collected, and the first one's code i
     4. pins         what the TEE measured                                          policy.measurement, .signer,
                                                                                    .product, .svn, .attributes,
                                                                                    .config, tdx.service_td
+       events       what an event log leads to; none of unknown type in a pinned   policy.event, tdx.event_unknown,
+                    register                                                       tpm.event_unknown
     5. TCB status   one of the entry's words                                       sgx.tcb_status, tdx.tcb_status
     6. advisories   every one at the matched level is listed                       policy.advisory
     7. application  a digest where the entry has some, none where it has none      policy.application
-    8. key origin   one that the entry accepts                                     policy.key_origin
+    8. key origin   one that the entry accepts; a key in a TPM, certified as such  policy.key_origin,
+                                                                                   tpm.software_key
     9. owner        who may hold the names                                         policy.owner
     10. names       every one that is asked for is granted                         policy.name
 
@@ -28,8 +31,9 @@ from proxy_attestation.appraisal.claims import Claims
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import Mismatch
 from proxy_attestation.formats.pins import TCB_STATUS
-from proxy_attestation.formats.request import ApplicationKind, Names, Request
+from proxy_attestation.formats.request import ApplicationKind, KeyOrigin, Names, Request
 from proxy_attestation.formats.tee import debug_code, tcb_status_code
+from proxy_attestation.policy.events import match_events
 from proxy_attestation.policy.model import Decision, OwnerKind, Policy, Workload
 from proxy_attestation.policy.names import RESERVED_ENTRY, spiffe_id
 from proxy_attestation.policy.pins import match_pins
@@ -89,7 +93,10 @@ def _mismatches(claims: Claims, request: Request, workload: Workload, own_id: st
         yield Mismatch(debug_code(claims.tee), "debug", "false", "true")
     # 4. Pins. Evidence of another TEE has no value for any of them: 2. has said so.
     if evidence is workload.tee:
-        yield from match_pins(workload.tee, workload.pins, claims.body)
+        ruled = frozenset([rule.register for rule in workload.events])
+        yield from match_pins(workload.tee, workload.pins, claims.body, ruled)
+        if ruled or claims.layers:
+            yield from match_events(workload.tee, workload.events, frozenset(workload.pins), claims.layers)
     # 5. TCB status, where the entry's TEE has one.
     status = None if claims.tcb is None else claims.tcb.status
     if TCB_STATUS[workload.tee] and status not in workload.tcb:
@@ -110,6 +117,8 @@ def _mismatches(claims: Claims, request: Request, workload: Workload, own_id: st
     if origin not in workload.key_origins:
         accepted = " or ".join(known.name.lower() for known in workload.key_origins)
         yield Mismatch(Code.POLICY_KEY_ORIGIN, "key_origins", accepted, origin.name.lower())
+    if origin is KeyOrigin.TPM and not getattr(claims.body, "key_certified", False):
+        yield Mismatch(Code.TPM_SOFTWARE_KEY, "key_certified", "true", "false")
     # 9. Owner.
     if workload.owner not in _OWNERS_WITHOUT_PROOF:
         yield Mismatch(Code.POLICY_OWNER, "owner", str(workload.owner), "no proof")

@@ -1,5 +1,6 @@
 """Reads one `[[workload]]` entry."""
 
+from functools import partial
 from typing import Final
 
 from proxy_attestation.formats.pins import pin_key_names
@@ -7,12 +8,12 @@ from proxy_attestation.formats.request import KeyOrigin, is_workload_name
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.application import ReadFile, read_application
 from proxy_attestation.policy.danger import Dangers
+from proxy_attestation.policy.events import read_events
 from proxy_attestation.policy.model import OwnerKind, Workload
 from proxy_attestation.policy.names import RESERVED_ENTRY, read_names
 from proxy_attestation.policy.pins import parse_pins
 from proxy_attestation.policy.reader import Fault, TableReader, show
 from proxy_attestation.policy.vocabulary import (
-    LATER_TEES,
     WORKLOAD_KEYS,
     read_advisories,
     read_tcb,
@@ -20,6 +21,8 @@ from proxy_attestation.policy.vocabulary import (
 )
 
 _TEES: Final = " or ".join(f'"{tee}"' for tee in Tee)
+_ORIGINS: Final = {Tee.TPM: KeyOrigin.TPM}
+"""Where keys are made that entries of a TEE accept, if not inside the TEE: a TPM runs no programs, it keeps keys."""
 _LATER_OWNERS: Final = ("chip_ids", "tenant_key", "enrolment", "first_use")
 _SHARED: Final = "owner = { shared = true }"
 _HINTS: Final = {
@@ -51,17 +54,19 @@ def read_entry(
     owner = _owner(reader)
     names = read_names(reader)
     advisories = read_advisories(reader)
-    reader.values("key_origins", len(KeyOrigin), _key_origin)
     lifetime = read_lifetime(reader, "max_lifetime", min_lifetime, max_lifetime, max_lifetime)
     application = read_application(reader, read_file)
     tee = reader.value("tee", _tee, f"write tee = {_TEES}")
     if tee is None:
         return None
     _refuse_unknown(reader, tee)
+    reader.values("key_origins", len(KeyOrigin), partial(_key_origin, origin=_ORIGINS.get(tee, KeyOrigin.TEE)))
     tcb = read_tcb(tee, reader)
-    pins = parse_pins(tee, reader)
+    events = read_events(reader, tee)
+    pins = parse_pins(tee, reader, frozenset(rule.register for rule in events))
     if len(reader.issues) > noted or name is None or owner is None or pins is None:
         return None
+    origin = _ORIGINS.get(tee, KeyOrigin.TEE)
     return Workload(
         name=name,
         tee=tee,
@@ -69,11 +74,12 @@ def read_entry(
         tcb=tcb,
         advisories=advisories,
         application=application,
-        key_origins=(KeyOrigin.SOFTWARE, KeyOrigin.TEE) if name in dangers.software_keys else (KeyOrigin.TEE,),
+        key_origins=(KeyOrigin.SOFTWARE, origin) if name in dangers.software_keys else (origin,),
         names=names,
         owner=owner,
         max_lifetime=lifetime,
         allow_debug=name in dangers.allow_debug,
+        events=events,
     )
 
 
@@ -85,8 +91,7 @@ def _name(text: str) -> str | Fault:
 
 
 def _tee(text: str) -> Tee | Fault:
-    later = "not supported yet: " if text in LATER_TEES else ""
-    return Tee(text) if text in tuple(Tee) else Fault(f"{later}{show(text)}", f"write {_TEES}")
+    return Tee(text) if text in tuple(Tee) else Fault(show(text), f"write {_TEES}")
 
 
 def _refuse_unknown(reader: TableReader, tee: Tee) -> None:
@@ -112,11 +117,11 @@ def _owner(reader: TableReader) -> OwnerKind | None:
     return None
 
 
-def _key_origin(text: str) -> str | Fault:
-    """Accept the one word: a key made inside the TEE is what SGX and TDX entries are about; others are dangers."""
-    if text == "tee":
+def _key_origin(text: str, origin: KeyOrigin) -> str | Fault:
+    """Accept the one word: a key made where the evidence comes from is what entries are about; others are dangers."""
+    if text == origin.name.lower():
         return text
-    fix = 'write key_origins = ["tee"], or leave it out'
+    fix = f'write key_origins = ["{origin.name.lower()}"], or leave it out'
     if text == "software":
         fix = "remove it, and name the entry in [danger] software_keys if you must"
     return Fault(f"{show(text)} is no origin that an entry may accept", fix)

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from proxy_attestation.errors import Mismatch
-from proxy_attestation.formats.pins import Pins
+from proxy_attestation.formats.pins import EK_ROOTS, Pins
 from proxy_attestation.formats.request import ApplicationKind, KeyOrigin, Names
 from proxy_attestation.formats.tee import Tee
+from proxy_attestation.policy.events import EventRule
 
 
 class OwnerKind(StrEnum):
@@ -32,6 +33,7 @@ class Workload:
         owner: who may hold them.
         max_lifetime: seconds.
         allow_debug: from `[danger]`.
+        events: rules for registers whose values are not pinned.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Workload:
     owner: OwnerKind
     max_lifetime: int
     allow_debug: bool
+    events: tuple[EventRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,13 @@ class Policy:
     max_lifetime: int
     workloads: Mapping[str, Workload]
     dangers: tuple[str, ...]
+
+    @property
+    def tpm_roots(self) -> frozenset[bytes]:
+        """The CAs of TPMs that entries name, SHA-256 of their SubjectPublicKeyInfo."""
+        of_tpm = [entry.pins for entry in self.workloads.values() if entry.tee is Tee.TPM]
+        values = [pins.get(EK_ROOTS, ()) for pins in of_tpm]
+        return frozenset(pin for pins in values if isinstance(pins, tuple) for pin in pins if isinstance(pin, bytes))
 
 
 @dataclass(frozen=True, slots=True)

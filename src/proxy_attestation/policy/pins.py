@@ -1,12 +1,14 @@
 """What an entry pins of its TEE: read from its table, matched with a body, shown. The keys are `formats.pins`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import Final
 
 from proxy_attestation.appraisal.claims import Body, claim_of
 from proxy_attestation.errors import Mismatch
-from proxy_attestation.formats.bounds import PIN_VALUES_MAX
+from proxy_attestation.formats.bounds import PIN_VALUES_MAX, REGISTERS_ROOM
 from proxy_attestation.formats.pins import (
+    EK_ROOTS,
     MINIMUM,
     PINS,
     Claim,
@@ -21,24 +23,45 @@ from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.reader import TableReader
 from proxy_attestation.policy.vocabulary import hex_from, word_from
 
+_RULED: Final = 48
+"""Bytes that a register counts as whose value is not pinned."""
 
-def parse_pins(tee: Tee, reader: TableReader) -> Pins | None:
-    """Read the pins of an entry; None, with every problem noted, where they are wrong or below the minimum."""
+
+def parse_pins(tee: Tee, reader: TableReader, ruled: frozenset[str] = frozenset()) -> Pins | None:
+    """Read the pins of an entry; None, with every problem noted, where they are wrong or below the minimum.
+
+    Args:
+        tee: of the entry.
+        reader: of its table.
+        ruled: registers that event rules speak of, which then need no value.
+    """
     noted = len(reader.issues)
     values = {key.name: _read(key, reader) for key in PINS[tee].values()}
     forms = "; or ".join(", ".join(form) for form in MINIMUM[tee])
-    reader.require(minimum_form(tee, reader.has), f"below the minimum pins of {tee}, which are {forms}")
+    form = minimum_form(tee, lambda key: key in ruled or reader.has(key))
+    reader.require([key for key in form if key not in ruled], f"below the minimum pins of {tee}, which are {forms}")
+    _check_room(tee, values, ruled, reader)
     if len(reader.issues) > noted:
         return None
     return {name: value for name, value in values.items() if value is not None and value != ()}
 
 
-def match_pins(tee: Tee, pins: Pins, body: Body) -> Iterator[Mismatch]:
+def _check_room(tee: Tee, values: Mapping[str, PinValue | None], ruled: frozenset[str], reader: TableReader) -> None:
+    """A leaf carries the registers of a TPM that its entry speaks of, and no more than it has room for."""
+    if tee is Tee.TPM:
+        pinned = {name: value for name, value in values.items() if name != EK_ROOTS and isinstance(value, tuple)}
+        lengths = [len(value) for name in pinned for value in pinned[name][:1] if isinstance(value, bytes)]
+        total = sum(lengths) + _RULED * len(ruled - {name for name, value in pinned.items() if value})
+        if total > REGISTERS_ROOM:
+            reader.note(None, f"registers of {total} bytes are pinned", f"pin at most {REGISTERS_ROOM} bytes of them")
+
+
+def match_pins(tee: Tee, pins: Pins, body: Body, ruled: frozenset[str] = frozenset()) -> Iterator[Mismatch]:
     """Yield every mismatch of what a TEE measured with the pins of an entry for that TEE, in the table's order.
 
-    A claim that the body does not have agrees with nothing.
+    A claim that the body does not have agrees with nothing. A register that event rules speak of needs no value.
     """
-    for key, wanted in _demands(tee, pins):
+    for key, wanted in _demands(tee, pins, ruled):
         actual = claim_of(body, key.claim)
         actual = key.missing if actual is None else actual
         # What is equal agrees, whatever the kind of pin; that is most of them.
@@ -54,17 +77,17 @@ def pins_readable(tee: Tee, pins: Pins) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _demands(tee: Tee, pins: Pins) -> Iterator[tuple[PinKey, PinValue]]:
-    minimum = minimum_form(tee, pins.__contains__)
+def _demands(tee: Tee, pins: Pins, ruled: frozenset[str] = frozenset()) -> Iterator[tuple[PinKey, PinValue]]:
+    minimum = minimum_form(tee, lambda key: key in ruled or key in pins)
     for name, key in PINS[tee].items():
         # No file can be below the minimum. Pins made in another way can: what they lack then matches nothing.
-        wanted = pins.get(name, () if name in minimum else key.absent)
+        wanted = pins.get(name, () if name in minimum and name not in ruled else key.absent)
         if wanted is not None:
             yield key, wanted
 
 
 def _read(key: PinKey, reader: TableReader) -> PinValue | None:
-    read = partial(hex_from, size=key.size, zero=key.zero)
+    read = partial(hex_from, size=key.size, zero=key.zero, lengths=key.lengths)
     if key.kind is PinKind.ANY_OF:
         return reader.values(key.name, PIN_VALUES_MAX, read) or key.absent
     if key.kind is PinKind.WORD:

@@ -105,6 +105,17 @@ class TableReader:
         table = self._get(key, lambda value: isinstance(value, dict), f"a table: {key} = {{ ... }}")
         return None if table is None else TableReader(table, (*self.place, key), title, self.issues)
 
+    def children(self, key: str, title: str, maximum: int) -> "list[TableReader]":
+        """Return the readers of an array of 1 to `maximum` tables; none where it is absent or something else."""
+        found = self._get(
+            key,
+            lambda value: (
+                isinstance(value, list) and 0 < len(value) <= maximum and all(isinstance(t, dict) for t in value)
+            ),
+            f"1 to {maximum} tables [[...{key}]]",
+        )
+        return [TableReader(table, (*self.place, key, i), title, self.issues) for i, table in enumerate(found or ())]
+
     def value(self, key: str, read: Callable[[str], _T | Fault], missing: str | None = None) -> _T | None:
         """Return what `read` makes of a text; None where it is absent or something else, or `read` finds a fault.
 

@@ -9,14 +9,13 @@ from proxy_attestation.formats.pins import TCB_STATUS
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.reader import Fault, TableReader, show
 
-LATER_TEES: Final = ("tpm",)
-
 POLICY_KEYS: Final = ("version", "trust_domain", "min_lifetime", "max_lifetime", "workload", "danger")
 WORKLOAD_KEYS: Final = (
-    "name", "tee", "tcb", "advisories", "application", "key_origins", "dns", "ip", "owner", "max_lifetime",
+    "name", "tee", "tcb", "advisories", "application", "key_origins", "dns", "ip", "owner", "max_lifetime", "event",
 )  # fmt: skip
 """The keys of an entry beside its pins."""
 APPLICATION_KEYS: Final = ("index", "sha256", "paths")
+EVENT_KEYS: Final = ("register", "type", "digest", "data", "text", "any", "optional")
 DANGER_KEYS: Final = ("allow_debug", "software_keys", "short_lifetimes")
 
 _HEX: Final = re.compile(r"[0-9a-f]*\Z")
@@ -31,9 +30,9 @@ def seconds_from(text: str) -> int | None:
     return int(match[1]) * _SECONDS[match[2]] if match else None
 
 
-def hex_from(text: str, size: int, *, zero: bool) -> bytes | Fault:
-    """Return the bytes that `text` spells in lower-case hex."""
-    if len(text) != 2 * size or not _HEX.match(text.lower()):
+def hex_from(text: str, size: int, *, zero: bool, lengths: tuple[int, ...] = ()) -> bytes | Fault:
+    """Return the bytes that `text` spells in lower-case hex: `size` of them, or one of `lengths`."""
+    if (len(text) != 2 * size and len(text) / 2 not in lengths) or not _HEX.match(text.lower()):
         fix = f"write {2 * size} characters of 0-9 and a-f, {size} bytes in memory order"
         return Fault(f"{show(text)}, of {len(text)} characters", fix)
     if text != text.lower():

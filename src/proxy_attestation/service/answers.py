@@ -26,6 +26,7 @@ def challenge_answer(challenge: Challenge) -> pb.GetChallengeResponse:
         nonce=challenge.nonce,
         ca_id=challenge.ca_id,
         expires_at=challenge.expires_at,
+        credential_blob=challenge.credential,
     )
 
 

@@ -7,7 +7,7 @@ Order of work in `get_signed_certificate`, cheap first; each block below is tagg
  3. The request, and the CSR's form: key, names, evidence.
  4. The binder: rebuilt from the session, the CSR's key and the request, and compared with what the evidence carries.
  5. The CSR's signature.
- 6. The evidence: chains by cached digest, then the evidence itself (`appraisal.kinds`).
+ 6. The evidence: chains by cached digest, then the evidence itself, and the event log beside it (`appraisal.kinds`).
  7. The authority: policy, certificate, ledger.
 
 A try that is refused after step 2 counts against its session; what is unavailable counts for nothing.
@@ -21,9 +21,9 @@ from datetime import datetime
 from typing import Final, NoReturn, Protocol
 
 from proxy_attestation.appraisal.endorsements import Floor
-from proxy_attestation.appraisal.kinds import Appraiser, Endorsements, decode_evidence_of
+from proxy_attestation.appraisal.kinds import Appraiser, Beside, Endorsements, decode_evidence_of
 from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
-from proxy_attestation.authority.token import TOKEN_LENGTH, Token, open_token
+from proxy_attestation.authority.token import TOKEN_LENGTH_MAX, Token, open_token
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError, RequestError, UnavailableError
 from proxy_attestation.formats import binder, cbor
@@ -40,7 +40,7 @@ from proxy_attestation.formats.evidence import Evidence, decode_evidence
 from proxy_attestation.formats.request import Request, decode_request
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.service.answers import challenge_answer, root_answer, signed_answer
-from proxy_attestation.service.challenge import new_challenge
+from proxy_attestation.service.challenge import new_challenge, read_tpm_identity
 from proxy_attestation.service.limits import Tries
 from proxy_attestation.service.metrics import Metrics
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
@@ -118,7 +118,8 @@ class Core:
         """Answer a fresh challenge.
 
         Raises:
-            FormatError: `request.malformed`, when TPM parameters come with another TEE.
+            FormatError: `request.malformed`, when TPM parameters come with another TEE, or not all of them.
+            AppraisalError: see `challenge.read_tpm_identity`.
             RequestError: `request.tee`, for a TEE that this proxy does not know.
             UnavailableError: `authority.unavailable`.
         """
@@ -127,9 +128,14 @@ class Core:
             tee = Tee(request.tee)
         except ValueError as error:
             raise RequestError(Code.REQUEST_TEE, f"unknown tee {request.tee[:16]!r}") from error
-        if request.ek_certificate or request.ak_public:
-            raise FormatError(Code.REQUEST_MALFORMED, f"TPM parameters for {tee}")
-        return challenge_answer(new_challenge(serving.info, tee, self._clock(), self._random))
+        now, tpm = self._clock(), None
+        parameters = (request.ek_certificate, request.ak_public, request.ek_issuers)
+        if any(parameters):
+            if tee is not Tee.TPM or not all(parameters[:2]):
+                raise FormatError(Code.REQUEST_MALFORMED, f"TPM parameters for {tee}, or not all of them")
+            certificates = (request.ek_certificate, *request.ek_issuers)
+            tpm = read_tpm_identity(certificates, request.ak_public, frozenset(serving.info.tpm_roots), now)
+        return challenge_answer(new_challenge(serving.info, tee, now, self._random, tpm))
 
     async def get_ledger_proof(self, request: pb.GetLedgerProofRequest) -> pb.GetLedgerProofResponse:
         """Answer nothing yet.
@@ -175,7 +181,9 @@ class Core:
         if not wanted.is_in(token.tee, found.bound):
             raise RequestError(Code.BINDER_MISMATCH, "not the binder of this session, key and request")
         verify_csr(csr)  # 5
-        claims, floor = serving.appraiser.appraise(found, evidence.platform_certificates, now)  # 6
+        log = next((part.content for part in message.parts if part.name == _EVENT_LOG), None)
+        beside = Beside(event_log=log, activation=token.activation, spki=csr.spki)
+        claims, floor = serving.appraiser.appraise(found, evidence.platform_certificates, now, beside)  # 6
         # What was compared above is what the verified signature covers, and of the TEE that was asked for.
         if claims.tee is not request.tee:
             raise RequestError(Code.REQUEST_TEE, f"{claims.tee} evidence for a {request.tee} request")
@@ -202,8 +210,8 @@ class Core:
 
 
 def _check_sizes(message: pb.GetSignedCertificateRequest) -> None:
-    if len(message.session_token) > TOKEN_LENGTH:
-        _too_large("session token", len(message.session_token), TOKEN_LENGTH)
+    if len(message.session_token) > TOKEN_LENGTH_MAX:
+        _too_large("session token", len(message.session_token), TOKEN_LENGTH_MAX)
     if len(message.request) > REQUEST_MAX:
         _too_large("request", len(message.request), REQUEST_MAX)
     if len(message.csr) > _CSR_MESSAGE_MAX:

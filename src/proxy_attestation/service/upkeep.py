@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final
 
 from proxy_attestation import log
@@ -63,7 +64,8 @@ class Upkeep:
             info = self._info
             if info is None:
                 return
-            roots = same_for_all(info.anchors) if info.simulated else VENDOR_ROOTS
+            vendors = same_for_all(info.anchors) if info.simulated else VENDOR_ROOTS
+            roots = replace(vendors, tpm=frozenset(info.tpm_roots))
             try:
                 changed = await self._store.update(roots, {(tee, fmspc): floor for tee, fmspc, floor in info.floors})
             except ProxyAttestationError as error:
@@ -72,7 +74,7 @@ class Upkeep:
             if self._info is not info:
                 return  # the authority has gone, or said something newer that waits for the lock
             before = self._core.serving
-            same = before is not None and not changed and before.info.anchors == info.anchors
+            same = before is not None and not changed and _anchors(before.info) == _anchors(info)
             # A new one has empty caches: what the old one's hold rests on older collateral.
             appraiser = before.appraiser if before and same else Appraiser(roots, self._store.in_use)
             self._core.serving = Serving(info, appraiser)
@@ -94,3 +96,7 @@ class Upkeep:
             for (tee, fmspc), one in in_use
         )
         log.info("collateral in use", sets=[dict(zip(names, row, strict=True)) for row in rows])
+
+
+def _anchors(info: AuthorityInfo) -> tuple[tuple[bytes, ...], ...]:
+    return info.anchors, info.tpm_roots

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from proxy_attestation.appraisal.claims import body_to_json
-from proxy_attestation.appraisal.kinds import Parsed, body_of, decode_evidence_of
+from proxy_attestation.appraisal.kinds import ParsedOrTpm, body_of, decode_evidence_of
 from proxy_attestation.appraisal.tpm_claims import ak_to_json, hcl_to_json
 from proxy_attestation.cli.inspecting.certificates import certificate_tree
 from proxy_attestation.cli.inspecting.quotes import quote_tree
@@ -103,8 +103,10 @@ def evidence_tree(evidence: Evidence) -> tuple[Node, ...]:
     )
 
 
-def parsed_tree(evidence: Parsed) -> tuple[Node, ...]:
-    """Return a quote, a report or a document."""
+def parsed_tree(evidence: ParsedOrTpm) -> tuple[Node, ...]:
+    """Return a quote, a report, a document, or the statements of a TPM."""
+    if isinstance(evidence, TpmEvidence):
+        return tpm_tree(evidence)
     if isinstance(evidence, Quote):
         return quote_tree(evidence)
     if isinstance(evidence, SnpReport):
