@@ -109,7 +109,7 @@ def test_enrolment_and_renewal(proxy: Proxy, tpm: Swtpm, kind: str) -> None:
         assert result.body.quirks == ("critical_san",)
         key = load_der_public_key(spki)
         assert isinstance(key, ec.EllipticCurvePublicKey)
-        key.verify(device.sign(b"request"), b"request", ec.ECDSA(hashes.SHA256()))
+        key.verify(device.sign(hashlib.sha256(b"request").digest()), b"request", ec.ECDSA(hashes.SHA256()))
 
         again = Proxy(proxy.roots)
         evidence, activation, renewed = enrol(again, device)
@@ -186,7 +186,7 @@ def test_a_software_key_posing_as_ak_is_refused(proxy: Proxy, tpm: Swtpm) -> Non
         own = decode_tpm(device.attest(binder(proxy.nonce, b""), PCRS))
         assert own.certified is not None
         unrestricted = own.certified.key
-        signature = device.sign(own.signed)
+        signature = device.sign(hashlib.sha256(own.signed).digest())
         assert decode_signature(signature, unrestricted.key).alg == "ECDSA"
         made_up = replace(own, ak=unrestricted, signature=signature)
         assert code_of(lambda: proxy.appraise(made_up, certificates, activation, None)) is Code.TPM_NOT_RESTRICTED

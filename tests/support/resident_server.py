@@ -1,7 +1,7 @@
 """A TLS server whose key lives in a TPM, with a certificate of a small authority; it obeys lines on standard input.
 
-`renew` makes a new key and a new certificate, `quit` ends. It is a process of its own because OpenSSL's provider
-changes what all of a process does with TLS. Usage: resident_server.py TCTI ROOT_FILE
+`renew` makes a new key and a new certificate, `quit` ends. It is a process of its own because the bus that leads to the
+TPM is the whole process's. Usage: resident_server.py TCTI ROOT_FILE
 """
 
 import asyncio

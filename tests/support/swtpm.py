@@ -39,9 +39,6 @@ needs_manager = pytest.mark.skipif(
     not ABRMD.exists() or shutil.which("dbus-daemon") is None,
     reason="no resource manager (Debian packages tpm2-abrmd, libtss2-tcti-tabrmd0 and dbus-daemon; `make test`)",
 )
-needs_provider = pytest.mark.skipif(
-    not list(Path("/usr/lib").glob("*/ossl-modules/tpm2.so")), reason="no tpm2-openssl (Debian package; `make test`)"
-)
 
 
 class Manufacturer:

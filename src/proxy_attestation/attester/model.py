@@ -66,7 +66,7 @@ class Enrolment(AbstractContextManager["Enrolment", None], Protocol):
 
     @property
     def key(self) -> ec.EllipticCurvePrivateKey:
-        """The subject's key, P-256, made for this enrolment. A `ResidentKey` signs requests until the block ends."""
+        """The subject's key, P-256, made for this enrolment."""
 
     def nonce(self, plain: bytes, credential_blob: bytes) -> bytes:
         """Return the challenge's nonce.

@@ -1,5 +1,6 @@
 """A private key that never leaves its TPM, in the shape in which `cryptography` takes private keys."""
 
+import hashlib
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -10,24 +11,17 @@ from cryptography.utils import Buffer
 
 
 class ResidentKey(ec.EllipticCurvePrivateKey):
-    """A P-256 key in a TPM: it signs ECDSA with SHA-256, and nothing else.
+    """A P-256 key in a TPM: it signs ECDSA with SHA-256, and nothing else."""
 
-    Attributes:
-        pem: `TSS2 PRIVATE KEY`: the key under its parent's encryption, which that one TPM can load again; what TLS is
-            given through OpenSSL's provider (`attester.openssl_tpm`).
-    """
-
-    def __init__(self, public: ec.EllipticCurvePublicKey, pem: bytes, sign: Callable[[bytes], bytes]) -> None:
+    def __init__(self, public: ec.EllipticCurvePublicKey, sign_digest: Callable[[bytes], bytes]) -> None:
         """Describe a key.
 
         Args:
             public: its public half.
-            pem: as above.
-            sign: signs bytes with ECDSA and SHA-256, DER; raises `attester.unavailable` when the TPM is closed.
+            sign_digest: signs a SHA-256 digest with ECDSA, DER; raises `attester.unavailable` where the TPM does not.
         """
-        self.pem = pem
+        self.sign_digest = sign_digest
         self._public = public
-        self._sign = sign
 
     def public_key(self) -> ec.EllipticCurvePublicKey:
         """Return the public half."""
@@ -54,7 +48,7 @@ class ResidentKey(ec.EllipticCurvePrivateKey):
             signature_algorithm.algorithm, hashes.SHA256
         ):
             raise UnsupportedAlgorithm("this key signs ECDSA with SHA-256")
-        return self._sign(bytes(data))
+        return self.sign_digest(hashlib.sha256(data).digest())
 
     def exchange(self, algorithm: ec.ECDH, peer_public_key: ec.EllipticCurvePublicKey) -> NoReturn:
         """Refuse: it is a signing key."""

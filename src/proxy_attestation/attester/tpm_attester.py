@@ -1,7 +1,8 @@
 """A machine whose evidence is a TPM's: what of it is attested, and one enrolment.
 
 The TPM is open for as long as an enrolment takes: whatever was loaded for one is gone with it, and each finds the TPM
-as a resource manager that was restarted, or a machine that slept, has left it. The AK is the same each time.
+as a resource manager that was restarted, or a machine that slept, has left it. The AK is the same each time. Handshakes
+are signed over a connection that stays open, the signer's.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,10 +15,9 @@ from typing import Final, Protocol, Self
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from proxy_attestation.attester.model import Asked, Attested, Enrolment, read_event_log, with_event_log
-from proxy_attestation.attester.openssl_tpm import load_tpm_provider
+from proxy_attestation.attester.openssl_key import require_foreign_keys
 from proxy_attestation.attester.resident_key import ResidentKey
-from proxy_attestation.attester.tpm import DEVICE, TpmDevice
-from proxy_attestation.errors import InternalError
+from proxy_attestation.attester.tpm import DEVICE, KeyBlob, TpmDevice, TpmSigner
 from proxy_attestation.formats.binder import Binding
 from proxy_attestation.formats.csr import load_subject_key
 from proxy_attestation.formats.evidence import Evidence
@@ -65,14 +65,22 @@ class TpmPort(Protocol):
     def make_key(self) -> bytes:
         """Make the subject's key, return its SubjectPublicKeyInfo."""
 
-    def key_pem(self) -> bytes:
-        """Return it as TLS is given it."""
+    def sign(self, digest: bytes) -> bytes:
+        """Sign a SHA-256 digest with it."""
 
-    def sign(self, data: bytes) -> bytes:
-        """Sign with it."""
+    @property
+    def key(self) -> KeyBlob:
+        """It, as the TPM can load it again."""
 
     def attest(self, qualifying: bytes, pcrs: Mapping[str, tuple[int, ...]]) -> bytes:
         """Return the evidence record; with the key's certification once `make_key` was called."""
+
+
+class SignerPort(Protocol):
+    """Signs with keys that a TPM made (`attester.tpm.TpmSigner`); what a test replaces."""
+
+    def sign(self, key: KeyBlob, digest: bytes) -> bytes:
+        """Sign a SHA-256 digest."""
 
 
 class TpmAttester:
@@ -87,7 +95,7 @@ class TpmAttester:
         *,
         event_log: Path = EVENT_LOG,
         open_tpm: Callable[[str], TpmPort] = TpmDevice,
-        load_provider: Callable[[str], None] = load_tpm_provider,
+        signer: Callable[[str], SignerPort] = TpmSigner,
     ) -> None:
         """Check that this machine can attest, and that TLS can use a key that lives in its TPM.
 
@@ -96,7 +104,7 @@ class TpmAttester:
             tcti: how the TSS reaches the TPM.
             event_log: where the kernel shows the firmware's event log.
             open_tpm: opens the TPM behind a TCTI.
-            load_provider: makes OpenSSL take the TPM's keys; not called for a software key.
+            signer: signs with the TPM's keys, behind the same TCTI.
 
         Raises:
             UnavailableError: `attester.unavailable`. A key in memory never stands in for one in the TPM.
@@ -109,7 +117,8 @@ class TpmAttester:
         with closing(open_tpm(tcti)):
             pass
         if not options.software_key:
-            load_provider(tcti)
+            require_foreign_keys()
+        self._signer = signer(tcti)
 
     def begin(self) -> Enrolment:
         """Open the TPM, make the subject's key.
@@ -119,17 +128,18 @@ class TpmAttester:
         """
         device = self._open(self._tcti)
         try:
-            return _TpmEnrolment(device, self._options, self._event_log)
+            return _TpmEnrolment(device, self._signer, self._options, self._event_log)
         except BaseException:
             device.close()
             raise
 
 
 class _TpmEnrolment:
-    def __init__(self, device: TpmPort, options: TpmOptions, event_log: Path) -> None:
+    def __init__(self, device: TpmPort, signer: SignerPort, options: TpmOptions, event_log: Path) -> None:
         self._device = device
         self._options = options
         self._event_log = event_log
+        self._signer = signer
         self._is_open = True
         self.asked: Final = Asked(device.certificates[0], options.ek_issuers, device.ak_public)
         self.key: Final = ec.generate_private_key(ec.SECP256R1()) if options.software_key else self._resident_key()
@@ -154,9 +164,9 @@ class _TpmEnrolment:
 
     def _resident_key(self) -> ResidentKey:
         public = load_subject_key(self._device.make_key())
-        return ResidentKey(public, self._device.key_pem(), self._sign)
+        blob = self._device.key
 
-    def _sign(self, data: bytes) -> bytes:
-        if not self._is_open:
-            raise InternalError("the enrolment that this key was made in has ended")
-        return self._device.sign(data)
+        def sign(digest: bytes) -> bytes:
+            return self._device.sign(digest) if self._is_open else self._signer.sign(blob, digest)
+
+        return ResidentKey(public, sign)

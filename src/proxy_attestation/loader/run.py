@@ -150,13 +150,12 @@ class Loader:
         wanted = Wanted(config.workload, config.names, config.lifetime, application.kind, application.sha256)
         proxy = await self._connect(config.proxy, self._timing)
         try:
-            credential = await enroll(proxy, self._attester, wanted, self._timing)
+            return await enroll(proxy, self._attester, wanted, self._timing)
         finally:
             await proxy.close()
-        await asyncio.to_thread(self._contexts.install, credential)
-        return credential
 
     def _issued(self, credential: Credential) -> None:
+        self._contexts.install(credential)
         first = not self._first.done()
         simulated = ", SIMULATED" if credential.simulated else ""
         self._report.event(

@@ -150,7 +150,6 @@ class TlsStream:
                 else:
                     await self._flush()
                     self._shaken = True
-                    self._step = in_place  # the other may hold a key that the connection needs no longer
                     return
 
     @property

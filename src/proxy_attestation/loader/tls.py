@@ -3,15 +3,11 @@
 Each accepted connection asks for the context of that moment, so a new certificate serves new connections at once, and
 open ones keep what they were made with.
 
-A key that lives in a TPM is a guest there: Linux's resource manager keeps three objects for a process, so a key must be
-loaded once, whatever the number of protocols, and be gone once no handshake needs it, however long connections last.
-Therefore connections begin with a context of their protocol that has no certificate, borrow the one with the key for
-their handshake, and give it back. Handshakes take their turns in a thread of their own, while the TPM signs.
+A key that lives in a TPM takes its time to sign: such handshakes take their turns in a thread of their own.
 """
 
 import asyncio
 import contextlib
-import functools
 import os
 import ssl
 import tempfile
@@ -26,6 +22,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from proxy_attestation.attester.openssl_key import forget_resident_key, use_resident_key
 from proxy_attestation.attester.resident_key import ResidentKey
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import UnavailableError
@@ -78,7 +75,6 @@ class ServerContexts:
         self._clock = clock
         self._installed: _Installed | None = None
         self._turns = ThreadPoolExecutor(1, "tpm-handshake")
-        self._bare = {protocol: _context(protocol) for protocol in Protocol}
 
     @property
     def credential(self) -> Credential | None:
@@ -86,77 +82,61 @@ class ServerContexts:
         return None if self._installed is None else self._installed.credential
 
     def install(self, credential: Credential) -> None:
-        """Serve new connections with this credential from now on. Blocks while a TPM loads its key.
+        """Serve new connections with this credential from now on.
 
         Raises:
-            UnavailableError: `attester.unavailable`, where there is no place in memory to hand the key over, or
-                OpenSSL cannot load it from the TPM.
+            UnavailableError: `attester.unavailable`, where there is no place in memory to hand the key over, or OpenSSL
+                does not take one that is in a TPM.
         """
-        key = credential.key
-        if isinstance(key, ResidentKey):
-            served = self._turns.submit(self._resident, credential, key.pem).result()
-        else:
-            pem = key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-            served = {protocol: (self._loaded(credential, pem, protocol), in_place) for protocol in Protocol}
-        self._installed = _Installed(credential, served)
+        before, numbers = self._installed, list[int]()
+        contexts = {protocol: self._context(credential, protocol, numbers) for protocol in Protocol}
+        self._installed = _Installed(credential, contexts, tuple(numbers), before.numbers if before else ())
+        # Handshakes that began under the credential before this one still end; those under an older one have.
+        for number in before.last_numbers if before else ():
+            forget_resident_key(number)
 
     def current(self, protocol: Protocol) -> Served | None:
         """Return what a connection accepted now is made with, or None while there is no valid certificate."""
         installed = self._installed
         if installed is None or self._clock() >= installed.credential.not_after:
             return None
-        context, step = installed.served[protocol]
         until = installed.credential.not_after + OPEN_CONNECTION_GRACE
-        return Served(context, until, installed.credential.serial, step)
+        step = self._turn if installed.numbers else in_place
+        return Served(installed.contexts[protocol], until, installed.credential.serial, step)
 
-    def _resident(self, credential: Credential, pem: bytes) -> dict[Protocol, tuple[ssl.SSLContext, Step]]:
-        try:
-            keyed = self._loaded(credential, pem, None)
-        except ssl.SSLError as error:
-            raise UnavailableError(
-                Code.ATTESTER_UNAVAILABLE, f"OpenSSL cannot load the key from the TPM: {error}"
-            ) from error
-        return {
-            protocol: (bare, functools.partial(self._borrow, keyed, bare, _ALPN[protocol]))
-            for protocol, bare in self._bare.items()
-        }
+    async def _turn(self, tls: ssl.SSLObject) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._turns, tls.do_handshake)
 
-    async def _borrow(self, keyed: ssl.SSLContext, bare: ssl.SSLContext, alpn: list[str], tls: ssl.SSLObject) -> None:
-        def turn() -> None:
-            # What is agreed on inside TLS is the context's too; nobody else shakes hands during this turn.
-            keyed.set_alpn_protocols(alpn)
-            tls.context = keyed
-            tls.do_handshake()
-            tls.context = bare
-
-        await asyncio.get_running_loop().run_in_executor(self._turns, turn)
-
-    def _loaded(self, credential: Credential, key_pem: bytes, protocol: Protocol | None) -> ssl.SSLContext:
-        context = _context(protocol)
+    def _context(self, credential: Credential, protocol: Protocol, numbers: list[int]) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        # A resumed session would be a new connection under an old certificate.
+        context.num_tickets = 0
+        if _ALPN[protocol]:
+            context.set_alpn_protocols(_ALPN[protocol])
         chain = b"".join(
             x509.load_der_x509_certificate(der).public_bytes(serialization.Encoding.PEM) for der in credential.chain
         )
-        with _memory_file(chain + key_pem, self._key_directory) as path:
+        if isinstance(credential.key, ResidentKey):
+            with _memory_file(chain, self._key_directory) as path:
+                numbers.append(use_resident_key(context, path, credential.key))
+            return context
+        key = credential.key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        with _memory_file(chain + key, self._key_directory) as path:
             context.load_cert_chain(path)
         return context
 
 
 @dataclass(frozen=True, slots=True)
 class _Installed:
+    """What new connections are made with; the numbers are those of resident keys, this one's and the last one's."""
+
     credential: Credential
-    served: dict[Protocol, tuple[ssl.SSLContext, Step]]
-
-
-def _context(protocol: Protocol | None) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    # A resumed session would be a new connection under an old certificate.
-    context.num_tickets = 0
-    if protocol is not None and _ALPN[protocol]:
-        context.set_alpn_protocols(_ALPN[protocol])
-    return context
+    contexts: dict[Protocol, ssl.SSLContext]
+    numbers: tuple[int, ...]
+    last_numbers: tuple[int, ...]
 
 
 @contextlib.contextmanager
