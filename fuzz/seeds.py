@@ -6,10 +6,15 @@ from pathlib import Path
 import cbor2
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from targets import NOW, amd, aws, collateral, example_certificate, snp_evidence, tpm, vendor
+from targets import NOW, TARGETS, amd, aws, collateral, example_certificate, snp_evidence, tpm, vendor
 
+from proxy_attestation.appraisal.endorsements import Floor, SnpEndorsements
 from proxy_attestation.appraisal.snp_certificate import read_amd_certificate
-from proxy_attestation.formats.csr import build_csr
+from proxy_attestation.authority import messages
+from proxy_attestation.authority.wire import Method, encode_answer, encode_call, encode_error
+from proxy_attestation.codes import Code
+from proxy_attestation.errors import Mismatch, PolicyError, UnavailableError
+from proxy_attestation.formats.csr import build_csr, spki_of
 from proxy_attestation.formats.evidence import Evidence, encode_evidence
 from proxy_attestation.formats.request import (
     ApplicationKind,
@@ -32,7 +37,8 @@ _PCK_EXTENSION = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
 
 def _quotes() -> Iterator[bytes]:
     data = bytes(range(64))
-    yield vendor().platform("sgx").quote(data)
+    for version in (3, 4, 5):
+        yield vendor().platform("sgx").quote(data, version=version)
     for version, body in ((4, 2), (5, 2), (5, 3)):
         yield vendor().platform("tdx").quote(data, version=version, body_type=body)
     yield from (path.read_bytes() for path in sorted(VECTORS.glob("dcap/quotes/*.bin")))
@@ -55,6 +61,23 @@ def _request() -> bytes:
 
 def _evidence() -> bytes:
     return encode_evidence(Evidence(Tee.SGX, next(_quotes())))
+
+
+def _wire() -> Iterator[bytes]:
+    key = spki_of(ec.derive_private_key(5, ec.SECP256R1()).public_key())
+    calls = (
+        (Method.RAISE_FLOOR, messages.encode_endorsements(collateral("sgx"))),
+        (Method.RAISE_FLOOR, messages.encode_endorsements(SnpEndorsements(snp_evidence("VCEK").certificates))),
+        (Method.TLS_LEAF, key),
+    )
+    yield from (b"\0" + encode_call(1, method, body) for method, body in calls)
+    issued = messages.Issued((b"leaf", b"issuer"), 1, 2, 3, b"\xa0", 4)
+    yield b"\1\1" + encode_answer(1, messages.encode_issued(issued))
+    yield b"\1\2" + encode_answer(1, messages.encode_floor(Floor(1, 2, 3, 4)))
+    yield b"\1\3" + encode_answer(1, [b"leaf", b"issuer"])
+    mismatch = Mismatch(Code.POLICY_SVN, "isv_svn", "3", "2")
+    for error in (PolicyError((mismatch,)), UnavailableError(Code.AUTHORITY_CLOCK, "late")):
+        yield b"\1\0" + encode_error(1, error)
 
 
 def _pck() -> Iterator[bytes]:
@@ -126,6 +149,8 @@ def seeds_for(name: str) -> list[bytes]:
             return [build_csr(ec.derive_private_key(5, ec.SECP256R1()), _evidence())]
         case "evidence":
             return [_evidence()]
+        case "authority-wire":
+            return list(_wire())
         case "quote" | "quote-walk":
             return list(_quotes())
         case "nitro":
@@ -180,4 +205,5 @@ def seeds_for(name: str) -> list[bytes]:
         case "loader-file":
             return [(ROOT / "docs" / "loader.md").read_bytes()[:4096]]
         case _:
-            return [b"\xa0"]
+            seeds = TARGETS[name].seeds
+            return [b"\xa0"] if seeds is None else seeds()

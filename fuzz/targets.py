@@ -1,18 +1,23 @@
-"""What is fuzzed: every decoder of bytes that come from outside, each as a function of bytes."""
+"""What is fuzzed: every decoder of bytes that come from outside, each as a function of bytes.
+
+Harnesses for answers of services and for whole messages and files stand in `answers.py` and `inputs.py`.
+"""
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import cbor2
+from answers import ANSWERS
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
+from inputs import INPUTS
+from target import Target
 
 from proxy_attestation.appraisal.dcap import appraise
 from proxy_attestation.appraisal.dcap_collateral import verify_collateral
@@ -23,7 +28,7 @@ from proxy_attestation.appraisal.roots import Roots, same_for_all
 from proxy_attestation.appraisal.snp import appraise_snp
 from proxy_attestation.appraisal.tpm import Activation, TpmEndorsements, appraise_tpm
 from proxy_attestation.appraisal.tpm_chain import Purpose, TpmRoots, verify_tpm_chain
-from proxy_attestation.authority import wire
+from proxy_attestation.authority import messages, wire
 from proxy_attestation.authority.messages import TokenKey
 from proxy_attestation.authority.token import open_token
 from proxy_attestation.cli.inspecting.detect import read_content
@@ -66,19 +71,6 @@ from proxy_attestation_simulator.tpm import TpmMade, TpmVendor, make
 
 NOW: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
 _TOKEN_KEY: Final = TokenKey(b"key1", b"\x01" * 32, int(NOW.timestamp()) + 3600)
-
-
-@dataclass(frozen=True)
-class Target:
-    """One harness.
-
-    Attributes:
-        parse: takes any bytes; what it returns does not matter.
-        max_len: the longest input that is tried.
-    """
-
-    parse: Callable[[bytes], object]
-    max_len: int = 4096
 
 
 def _csr(data: bytes) -> None:
@@ -193,11 +185,26 @@ def _vek_extensions(data: bytes) -> None:
     snp_certificates.decode_vek_extensions(extensions)
 
 
+_BODIES: Final[dict[wire.Method, Callable[[object], object]]] = {
+    wire.Method.HELLO: messages.decode_info,
+    wire.Method.ISSUE: messages.decode_order,
+    wire.Method.RAISE_FLOOR: messages.decode_endorsements,
+    wire.Method.TLS_LEAF: messages.decode_spki,
+}
+_ANSWERED: Final = (messages.decode_info, messages.decode_issued, messages.decode_floor, messages.decode_chain)
+
+
 def _wire(data: bytes) -> None:
+    """Read frames of a call, or of an answer and what the second byte says that it is."""
     if data[:1] == b"\0":
-        wire.decode_call(data[1:])
-    else:
-        wire.decode_answer(data[1:])
+        for frame in wire.FrameReader().feed(data[1:]):
+            call = wire.decode_call(frame)
+            _BODIES[call.method](call.body)
+        return
+    for frame in wire.FrameReader().feed(data[2:]):
+        answer = wire.decode_answer(frame)
+        if answer.error is None:
+            _ANSWERED[data[1] % len(_ANSWERED)](answer.body)
 
 
 @functools.cache
@@ -261,6 +268,7 @@ TARGETS: Final[dict[str, Target]] = {
     "csr": Target(_csr, 8192),
     "evidence": Target(evidence.decode_evidence, 8192),
     "claims-extension": Target(ear.decode_extension),
+    "claims-set": Target(ear.decode_claims_set, 4096),
     "ledger-entry": Target(ledger_entry.decode_entry),
     "session-token": Target(lambda data: open_token((_TOKEN_KEY,), data, NOW), 128),
     "authority-wire": Target(_wire, 8192),
@@ -292,6 +300,8 @@ TARGETS: Final[dict[str, Target]] = {
     "inspect": Target(lambda data: list(tree_lines(read_content(data).nodes)), 16384),
     "expectation": Target(lambda data: parse_expectation(data.decode("utf-8", "replace"), _no_file)),
     "loader-file": Target(lambda data: parse_config(data, Path("/nonexistent"))),
+    **ANSWERS,
+    **INPUTS,
 }
 
 

@@ -16,7 +16,7 @@ _DCAP: Final[dict[str, tuple[str, str]]] = {
     ),
     "version": (
         "The {tee} quote has a version or body type that is not supported.",
-        "Make a version 3 quote for SGX, or a version 4 or 5 quote for TDX; this {tee} quote is neither.",
+        "Make a quote of version 3, 4 or 5 whose body is of a type that its version defines for {tee}.",
     ),
     "key_type": (
         "The {tee} quote is signed by a kind of attestation key other than ECDSA P-256.",

@@ -49,6 +49,19 @@ def _body_size(recipe: QuoteRecipe, value: str) -> QuoteRecipe:
     return replace(recipe, version=5, header_version=5, body_size_delta=number(value, _U16))
 
 
+@_fault("quote-version", "it is laid out as a quote of version N", "accepted", value="N")
+def _quote_version(recipe: QuoteRecipe, value: str) -> QuoteRecipe:
+    version = number(value, _U16)
+    if version not in (_BODY_AT if isinstance(recipe.body, SgxBody) else (4, 5)):
+        raise SimulatorError(f"there is no layout of version {version} for this body")
+    return replace(recipe, version=version, header_version=version)
+
+
+@_fault("body-type", "it is a v5 quote and says that its body is of type N", "version", value="N")
+def _body_type(recipe: QuoteRecipe, value: str) -> QuoteRecipe:
+    return replace(recipe, version=5, header_version=5, body_type=number(value, _U16))
+
+
 @_fault("tee-type", "the header says TEE type N", "malformed", value="N")
 def _tee_type(recipe: QuoteRecipe, value: str) -> QuoteRecipe:
     return replace(recipe, tee_type=number(value, 0xFFFFFFFF))
@@ -73,7 +86,10 @@ def _vendor_id(recipe: QuoteRecipe, value: str) -> QuoteRecipe:
 
 
 @_fault(
-    "cert-type", "certification data of type N; from 5 on its content is the chain", "certification_data", value="N"
+    "cert-type",
+    "certification data of type N; of types 5, 6 and from 8 on its content is the chain",
+    "certification_data",
+    value="N",
 )
 def _cert_type(recipe: QuoteRecipe, value: str) -> QuoteRecipe:
     return replace(recipe, certification_type=number(value, _U16))

@@ -65,6 +65,8 @@ def certification_data(recipe: QuoteRecipe, keys: QuoteKeys) -> bytes:
         case 2 | 3 as kind:
             size = 256 if kind == 2 else 384
             return b"".join(derive(pck.ppid, f"encrypted ppid {n}", 64) for n in range(size // 64)) + tail
+        case 7:
+            return b"simulated platform manifest " + b"".join(derive(pck.ppid, f"manifest {n}", 64) for n in range(30))
         case 4:
             return keys.certificates["pck"].public_bytes(Encoding.PEM)
         case _:

@@ -8,11 +8,13 @@ Each is meant to provoke one code:
     trailing-zeros[=N]           accepted (some platforms pad their quotes)
     signature-size[=N]           malformed
     body-size[=N]                malformed (v5)
+    quote-version=N              accepted (another layout: SGX 3 to 5, TDX 4 and 5)
+    body-type=N                  version (v5)
     tee-type=N                   malformed
     version=N                    version
     key-type[=N]                 key_type
     vendor-id[=HEX]              qe_vendor
-    cert-type=N                  certification_data (1, 2, 3, 4, 6, 7)
+    cert-type=N                  certification_data (0, 6, 8; 1 to 3, 7: no chain)
     missing-intermediate         chain
     missing-leaf                 chain
     missing-root                 accepted (the root is pinned)

@@ -14,13 +14,16 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy_attestation.appraisal.azure import HardwareLayer, Verify, appraise_hcl, tdx_layer
+from proxy_attestation.appraisal.azure import HardwareLayer, Verify, appraise_hcl, hardware_layer
+from proxy_attestation.appraisal.claims import Claims
+from proxy_attestation.appraisal.nitro_claims import NitroClaims, Register
 from proxy_attestation.appraisal.tpm import TpmEndorsements, TpmResult, appraise_tpm
 from proxy_attestation.appraisal.tpm_chain import TpmRoots
 from proxy_attestation.appraisal.tpm_claims import tpm_to_json
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import AppraisalError, FormatError
 from proxy_attestation.formats.azure_hcl import HCL_MAX, HclReport, decode_hcl, looks_like_hcl
+from proxy_attestation.formats.tee import Tee
 from proxy_attestation.formats.tpm_evidence import decode_tpm
 from proxy_attestation_simulator.tpm import TpmRecipe, TpmVendor, make
 
@@ -64,7 +67,7 @@ def verify(kind: str = "SNP", vmpl: int | None = 0, data: bytes | None = None) -
     def walk(asked: str, evidence: bytes) -> HardwareLayer:
         at = 0x50 if asked == "SNP" else 0
         found = evidence[at : at + 64] if data is None else data
-        return HardwareLayer(kind, found, vmpl, b"\xaa" * 32, b"\x1d" * 32, NOW, "its claims")
+        return HardwareLayer(kind, found, vmpl, b"\xaa" * 32, b"\x1d" * 32, NOW, None)
 
     return walk
 
@@ -84,7 +87,8 @@ def code_of(*arguments: Any, **more: Any) -> Code:
 def test_both_layers_hold() -> None:
     result = appraise(hcl(), verify())
     assert (result.body.ak_trust, result.anchor, result.instance_id) == ("hardware", b"\xaa" * 32, b"\x1d" * 32)
-    assert (result.hardware is not None and result.hardware.claims, result.valid_until) == ("its claims", NOW)
+    assert result.hardware is not None
+    assert (result.hardware.report_type, result.valid_until) == ("SNP", NOW)
     shown = tpm_to_json(result.body)["hcl"]
     assert isinstance(shown, dict)
     assert (shown["report_type"], shown["vm_configuration"]) == ("SNP", {"secure-boot": True})
@@ -141,12 +145,11 @@ def test_a_tdreport_alone_proves_nothing() -> None:
     assert refused.value.code is Code.TPM_HCL_LAYER
 
 
-def test_claims_of_another_tee_make_no_td_layer() -> None:
-    class Claims:
-        body = None
-
+def test_claims_of_another_tee_make_no_layer() -> None:
+    body = NitroClaims("i-1", "SHA384", 1, (Register(0, bytes(48)),), None, None, None)
+    claims = Claims(Tee.NITRO, body, (bytes(64),), False, None, None, bytes(32), bytes(32), NOW)
     with pytest.raises(AppraisalError) as refused:
-        tdx_layer(Claims())  # type: ignore[arg-type] # what must be refused
+        hardware_layer(claims)
     assert refused.value.code is Code.TPM_HCL_LAYER
 
 

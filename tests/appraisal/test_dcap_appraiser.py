@@ -147,7 +147,7 @@ def test_without_collateral_a_genuine_platform_is_no_verdict(
     assert refused.value.code is Code.SGX_SIGNATURE
 
 
-@pytest.mark.parametrize("kind", ["1", "2", "3"])
+@pytest.mark.parametrize("kind", ["1", "2", "3", "7"])
 def test_a_peer_may_send_its_chain_beside_the_quote(
     kind: str, appraiser: DcapAppraiser, vendor: Vendor, now: datetime
 ) -> None:

@@ -60,7 +60,7 @@ def test_the_issuers_stand_in_either_order_and_the_root_may_be_absent(
         )
 
 
-@pytest.mark.parametrize("kind", ["1", "2", "3"])
+@pytest.mark.parametrize("kind", ["1", "2", "3", "7"])
 def test_a_quote_without_chain(
     kind: str, *, endorsements: Callable[..., DcapEndorsements], vendor: Vendor, roots: Roots, now: datetime
 ) -> None:

@@ -34,8 +34,10 @@ _STATUSES = [status for status in AGE_OF_STATUS if status != "Revoked"]
 _VALUES = {
     "trailing": ["ff", "00ff", "2d"],
     "truncated": ["1", "100", "3000", "3900"],
-    "cert-type": ["0", "1", "2", "3", "4", "6", "7"],
+    "cert-type": ["0", "1", "2", "3", "4", "6", "7", "8"],
     "version": ["0", "2", "3", "4", "5", "6"],
+    "quote-version": ["4", "5"],
+    "body-type": ["0", "1", "2", "3", "4", "256"],
     "tee-type": ["0", "1", "129"],
     "key-type": ["0", "1", "3"],
     "authentication": ["0", "31", "33", "1000"],
@@ -43,7 +45,7 @@ _VALUES = {
     "pck-cpu-svn": ["1", "9"],
     "tcb-level": [*AGE_OF_STATUS],
     "bad-qe-identity": ["mrsigner", "isvprodid", "attributes", "miscselect", "debug"],
-    "reserved-attributes": [str(bit) for bit in range(64) if bit not in (0, 27, 28, 29, 30, 31, 62, 63)],
+    "reserved-attributes": [str(bit) for bit in range(64) if bit not in (0, 16, 27, 28, 29, 30, 31, 62, 63)],
     "xfam": ["e600060000000000", "e500060000000000", "e702060000000001", "1b00000000000000", "0700080000000000"],
     "missing": [*PIECES],
     "malformed": [*PIECES],
@@ -55,7 +57,7 @@ _VALUES = {
     "mr_signer_seam": ["01" + "00" * 47],
     "mr_service_td": ["5d" * 48],
     "tee_tcb_svn_2": ["00" * 16],
-    "td_attributes": ["0000000000000000", "00000078000000c0"],
+    "td_attributes": ["0000000000000000", "00000078000000c0", "0000011000000000"],
 }
 # What each gets, where the registry's one code does not say it: (TEE, fault) or fault.
 _EXPECTED: dict[str, str] = {
@@ -69,15 +71,23 @@ _EXPECTED: dict[str, str] = {
     "tdx version=3": "sgx.malformed",
     "tdx version=4": ACCEPTED,
     "tdx version=5": "tdx.version",
-    "sgx body-size=1": "sgx.version",
+    # An SGX body where the signature data of a version 3 begin: no outer certification data of type 6.
+    "sgx version=4": "certification_data",
+    "sgx body-type=1": ACCEPTED,
+    "tdx body-type=1": "malformed",
+    "sgx body-type=2": "malformed",
+    "tdx body-type=2": ACCEPTED,
+    "sgx body-type=3": "malformed",
+    "tdx body-type=3": ACCEPTED,
     "sgx tee-type=0": ACCEPTED,
-    "tdx tee-type=0": "sgx.version",
+    "tdx tee-type=0": "sgx.malformed",
     "tdx tee-type=1": "evidence.unknown",
     "tdx tee-type=129": ACCEPTED,
     # They hold no chain, which nobody sent either.
     "cert-type=1": "endorsements_missing",
     "cert-type=2": "endorsements_missing",
     "cert-type=3": "endorsements_missing",
+    "cert-type=7": "endorsements_missing",
     # The PCK certificate alone: the collateral has its issuers.
     "cert-type=4": ACCEPTED,
     "tcb-level=Revoked": "tcb_revoked",

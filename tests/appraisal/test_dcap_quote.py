@@ -53,20 +53,29 @@ _SGX = _frame(3, 0, _sgx_body(), _certification())
 _TDX_4 = _frame(4, 0x81, _td_body(584), _certification())
 _TDX_5_10 = _frame(5, 0x81, _v5(2, _td_body(584)), _certification())
 _TDX_5_15 = _frame(5, 0x81, _v5(3, _td_body(648)), _certification())
-_GOOD = {"sgx": _SGX, "tdx-4": _TDX_4, "tdx-5-1.0": _TDX_5_10, "tdx-5-1.5": _TDX_5_15}
+_SGX_4 = _frame(4, 0, _sgx_body(), _certification())
+_SGX_5 = _frame(5, 0, _v5(1, _sgx_body()), _certification())
+_GOOD = {
+    "sgx-3": _SGX,
+    "sgx-4": _SGX_4,
+    "sgx-5": _SGX_5,
+    "tdx-4": _TDX_4,
+    "tdx-5-1.0": _TDX_5_10,
+    "tdx-5-1.5": _TDX_5_15,
+}
 
 
 @pytest.mark.parametrize("name", _GOOD)
 def test_every_part_is_found(name: str) -> None:
     data = _GOOD[name]
     quote = decode_quote(data)
-    assert quote.tee is (Tee.SGX if name == "sgx" else Tee.TDX)
+    assert quote.tee is Tee(name[:3])
     assert quote.version == data[0]
     assert (quote.data, quote.user_data) == (data, bytes(range(20)))
     body_at = 54 if quote.version == 5 else 48
     assert quote.signed == data[: body_at + len(quote.body)]
     assert quote.body == {384: _sgx_body(), 584: _td_body(584), 648: _td_body(648)}[len(quote.body)]
-    assert quote.report_data == (quote.body[320:384] if name == "sgx" else quote.body[520:584])
+    assert quote.report_data == (quote.body[320:384] if quote.tee is Tee.SGX else quote.body[520:584])
     assert (quote.signature, quote.attestation_key) == (b"\x53" * 64, b"\x54" * 64)
     assert quote.qe_report[320:384] == b"\x51" * 64
     assert quote.qe_report_signature == b"\x52" * 64
@@ -74,8 +83,9 @@ def test_every_part_is_found(name: str) -> None:
     assert (quote.certification_type, quote.certification_data, quote.has_chain) == (5, _CERTIFICATES, True)
 
 
-def test_the_body_of_an_enclave_by_field() -> None:
-    body = parse_body(decode_quote(_SGX))
+@pytest.mark.parametrize("name", ["sgx-3", "sgx-4", "sgx-5"])
+def test_the_body_of_an_enclave_by_field(name: str) -> None:
+    body = parse_body(decode_quote(_GOOD[name]))
     assert isinstance(body, SgxClaims)
     raw = _sgx_body()
     assert body == SgxClaims(
@@ -150,6 +160,13 @@ def _changed(data: bytes, offset: int, new: bytes) -> bytes:
         (_frame(5, 0x81, _v5(2, _td_body(648)), _certification()), Code.TDX_MALFORMED),
         (_frame(5, 0x81, _v5(3, _td_body(584)), _certification()), Code.TDX_MALFORMED),
         (_frame(5, 0x81, _v5(1, _sgx_body()), _certification()), Code.TDX_MALFORMED),
+        (_frame(5, 0, _v5(2, _td_body(584)), _certification()), Code.SGX_MALFORMED),
+        (_frame(5, 0, _v5(3, _td_body(648)), _certification()), Code.SGX_MALFORMED),
+        (_changed(_SGX_5, 50, struct.pack("<I", 383)), Code.SGX_MALFORMED),
+        (_changed(_SGX_5, 50, struct.pack("<I", 385)), Code.SGX_MALFORMED),
+        (_SGX_4[:-1], Code.SGX_MALFORMED),
+        (_SGX_5[:-1], Code.SGX_MALFORMED),
+        (_frame(4, 0, _sgx_body(), _certification() + b"\0"), Code.SGX_MALFORMED),
     ],
 )
 def test_what_is_malformed(data: bytes, code: Code) -> None:
@@ -161,16 +178,16 @@ def test_what_is_malformed(data: bytes, code: Code) -> None:
 @pytest.mark.parametrize(
     ("data", "code"),
     [
-        (_frame(4, 0, _sgx_body(), _certification()), Code.SGX_VERSION),
-        (_frame(5, 0, _v5(1, _sgx_body()), _certification()), Code.SGX_VERSION),
+        (_frame(5, 0, _v5(0, _sgx_body()), _certification()), Code.SGX_VERSION),
+        (_frame(5, 0, _v5(4, _sgx_body()), _certification()), Code.SGX_VERSION),
         (_frame(5, 0x81, _v5(0, _td_body(648)), _certification()), Code.TDX_VERSION),
         (_frame(5, 0x81, _v5(4, _td_body(648)), _certification()), Code.TDX_VERSION),
         (_changed(_SGX, 2, b"\3\0"), Code.SGX_KEY_TYPE),
         (_changed(_TDX_5_15, 2, b"\0\0"), Code.TDX_KEY_TYPE),
         (_changed(_SGX, 12, b"\0"), Code.SGX_QE_VENDOR),
         (_changed(_TDX_4, 27, b"\0"), Code.TDX_QE_VENDOR),
-        *[(_frame(3, 0, _sgx_body(), _certification(kind)), Code.SGX_CERTIFICATION_DATA) for kind in (0, 6, 7, 261)],
-        *[(_frame(4, 0x81, _td_body(584), _certification(kind)), Code.TDX_CERTIFICATION_DATA) for kind in (0, 6, 7)],
+        *[(_frame(3, 0, _sgx_body(), _certification(kind)), Code.SGX_CERTIFICATION_DATA) for kind in (0, 6, 8, 261)],
+        *[(_frame(4, 0x81, _td_body(584), _certification(kind)), Code.TDX_CERTIFICATION_DATA) for kind in (0, 6, 8)],
         *[
             (_frame(4, 0x81, _td_body(584), _certification(), outer), Code.TDX_CERTIFICATION_DATA)
             for outer in (0, 5, 7, 262)
@@ -187,11 +204,21 @@ _SGX_QE_REPORT_AT = 48 + 384 + 4 + 128
 _TDX_QE_REPORT_AT = 48 + 584 + 4 + 128 + 6
 
 
-@pytest.mark.parametrize("start", [48, _SGX_QE_REPORT_AT])
+@pytest.mark.parametrize(
+    ("data", "start"),
+    [
+        (_SGX, 48),
+        (_SGX, _SGX_QE_REPORT_AT),
+        (_SGX_4, 48),
+        (_SGX_4, _SGX_QE_REPORT_AT + 6),
+        (_SGX_5, 54),
+        (_SGX_5, _SGX_QE_REPORT_AT + 12),
+    ],
+)
 @pytest.mark.parametrize("offset", [20, 31, 96, 127, 160, 191, 262, 303])
-def test_reserved_bytes_of_sgx_reports_are_zero(start: int, offset: int) -> None:
+def test_reserved_bytes_of_sgx_reports_are_zero(data: bytes, start: int, offset: int) -> None:
     with pytest.raises(FormatError) as caught:
-        decode_quote(_changed(_SGX, start + offset, b"\1"))
+        decode_quote(_changed(data, start + offset, b"\1"))
     assert caught.value.code is Code.SGX_MALFORMED
 
 
@@ -208,6 +235,27 @@ def test_zero_bytes_may_follow(name: str, zeros: int) -> None:
     padded = decode_quote(_GOOD[name] + bytes(zeros))
     plain = decode_quote(_GOOD[name])
     assert (padded.signed, padded.certification_data) == (plain.signed, plain.certification_data)
+
+
+_LENGTHS = {1: (34, 36), 2: (274, 276), 3: (402, 404), 4: (1, 2470), 5: (1, 3682), 7: (1, 36, 20000)}
+_FRAMES = {"sgx-3": (3, 0, _sgx_body()), "sgx-4": (4, 0, _sgx_body()), "tdx-4": (4, 0x81, _td_body(584))}
+
+
+@pytest.mark.parametrize("frame", _FRAMES)
+@pytest.mark.parametrize(("kind", "length"), [(kind, length) for kind in _LENGTHS for length in _LENGTHS[kind]])
+def test_certification_data_of_every_type(frame: str, kind: int, length: int) -> None:
+    quote = decode_quote(_frame(*_FRAMES[frame], _certification(kind, b"\x55" * length)))
+    assert (quote.certification_type, quote.certification_data) == (kind, b"\x55" * length)
+    assert quote.has_chain == (kind in (4, 5))
+
+
+@pytest.mark.parametrize("kind", [1, 2, 3])
+@pytest.mark.parametrize("difference", [-3, -1, 1])
+def test_what_names_a_platform_has_its_length(kind: int, difference: int) -> None:
+    data = bytes(_LENGTHS[kind][1] + difference)
+    with pytest.raises(FormatError) as caught:
+        decode_quote(_frame(3, 0, _sgx_body(), _certification(kind, data)))
+    assert caught.value.code is Code.SGX_MALFORMED
 
 
 @pytest.mark.parametrize("length", [0, 1, 31, 33, 1000])

@@ -19,6 +19,10 @@ REFUSED: Final = {
     "deep_and_wide_cbor": Code.TPM_MALFORMED,
     "nitro_signature_that_fails_last": Code.NITRO_SIGNATURE,
     "cbor_length_that_is_not_there": Code.NITRO_MALFORMED,
+    "td_log_of_many_digests": Code.TDX_EVENT_LOG,
+    "quote_of_large_certificates": Code.SGX_CHAIN,
+    "document_of_many_values": Code.SGX_TCB_INFO_SIGNATURE,
+    "list_of_many_serials": Code.SGX_CRL,
 }
 """The others are accepted."""
 

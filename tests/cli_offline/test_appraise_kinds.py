@@ -248,7 +248,9 @@ class TestNitro:
         ("claim", "good", "bad", "code"),
         [
             ("pcr0", PCRS[0].hex(), "00" * 48, "policy.measurement"),
-            ("pcr8", None, "01" * 48, "policy.measurement"),
+            ("pcr3", None, "01" * 48, "policy.config"),
+            ("pcr4", None, "01" * 48, "policy.config"),
+            ("pcr8", None, "01" * 48, "policy.signer"),
             ("nonce", b"nonce".hex(), "00", "policy.claim"),
             ("module_id", None, "i-0-enc0", "policy.claim"),
             ("tee", "nitro", "snp", "policy.tee"),

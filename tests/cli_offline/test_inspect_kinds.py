@@ -6,6 +6,7 @@ from typing import Any
 
 import cbor2
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,8 @@ from proxy_attestation.cli.inspecting.detect import read_content
 from proxy_attestation.cli.inspecting.kinds import snp_tree
 from proxy_attestation.cli.inspecting.tree import tree_to_json
 from proxy_attestation.errors import ProxyAttestationError
+from proxy_attestation.formats import cbor, cmw
+from proxy_attestation.formats.csr import build_csr
 from proxy_attestation.formats.evidence import Evidence, encode_evidence
 from proxy_attestation.formats.snp_report import decode_snp_report
 from proxy_attestation.formats.tee import Tee
@@ -29,6 +32,14 @@ TABLE = certificate_table(
 PCRS = {index: bytes([index + 1]) * 48 for index in (0, 1, 2)}
 NITRO = Aws.create(NOW, secret=bytes(range(32))).enclave(pcrs=PCRS).document(nonce=b"nonce")
 TPM = make(TpmVendor.create(NOW))
+
+
+def _record(value: dict[int, object]) -> bytes:
+    media_type = "application/vnd.proxy-attestation.tpm-evidence+cbor"
+    return cmw.encode_cmw(cmw.CmwRecord(media_type, cbor.encode(value), cmw.EVIDENCE))
+
+
+TPM_RECORD = _record({1: TPM.evidence, 2: list(TPM.certificates), 3: bytes(32)})
 PARTS = cbor2.loads(TPM.evidence)
 FILES: Mapping[str, tuple[str, bytes]] = {
     "snp": ("snp report", SNP.report),
@@ -39,6 +50,8 @@ FILES: Mapping[str, tuple[str, bytes]] = {
     "nitro in a record": ("evidence record", encode_evidence(Evidence(Tee.NITRO, NITRO))),
     "tpm": ("TPM quote", TPM.evidence),
     "tpm alone": ("TPM quote", PARTS[1]),
+    "tpm in a record": ("evidence record", TPM_RECORD),
+    "tpm in a request": ("certification request", build_csr(ec.derive_private_key(5, ec.SECP256R1()), TPM_RECORD)),
 }
 
 
@@ -108,6 +121,11 @@ def test_a_record_holds_what_is_in_it(cli: Cli) -> None:
     assert (content["tee"], content["evidence"]["report"]["measurement"]) == ("snp", "6b" * 48)
     assert len(content["platform_certificates"]) == 3
     assert _content(cli, FILES["nitro in a record"][1])["evidence"]["document"]["nonce"] == b"nonce".hex()
+    content = _content(cli, TPM_RECORD)
+    assert (content["tee"], content["event_log_sha256"]) == ("tpm", "00" * 32)
+    assert len(content["platform_certificates"]) == len(TPM.certificates)
+    assert content["evidence"] == _content(cli, TPM.evidence)
+    assert _content(cli, FILES["tpm in a request"][1])["evidence"] == content
 
 
 @pytest.mark.parametrize(
@@ -117,6 +135,11 @@ def test_a_record_holds_what_is_in_it(cli: Cli) -> None:
         (b"\x06" + SNP.report[1:], 3, "snp.version"),
         (NITRO[:-1], 4, "nitro.malformed"),
         (TPM.evidence[:-1], 4, "tpm.malformed"),
+        (_record({1: TPM.evidence[:-1]}), 4, "tpm.malformed"),
+        (_record({1: PARTS[5]}), 3, "tpm.attest_type"),
+        (_record({1: b""}), 4, "evidence.malformed"),
+        (_record({2: [b"c"]}), 4, "evidence.malformed"),
+        (_record({1: TPM.evidence, 4: b""}), 4, "evidence.malformed"),
         (PARTS[1][:-1], 4, "tpm.malformed"),
         (PARTS[5], 3, "tpm.attest_type"),
         (encode_evidence(Evidence(Tee.SNP, SNP.report[:-1])), 4, "snp.malformed"),

@@ -35,7 +35,6 @@ from proxy_attestation.formats.ra_tls import (
     EmbeddedEvidence,
     Place,
     decode_ra_tls,
-    looks_like_certificate,
     require_bound,
 )
 from proxy_attestation.formats.tee import Tee
@@ -115,13 +114,6 @@ def test_certificates_that_the_library_loads_and_others() -> None:
         for critical in (b"", b"\x01\x01\xff", b"\x01\x01\x00"):
             data = certificate([(GRAMINE, QUOTE)], algorithm_null=algorithm_null, critical=critical)
             assert decode_ra_tls(data)[0].evidence == QUOTE
-
-
-def test_certificates_are_told_from_other_things() -> None:
-    for certificate_der in (GOOD, certificate([]), PLATFORM.certificates[0]):
-        assert looks_like_certificate(certificate_der)
-    for other in (b"", b"\x30\x00", QUOTE, DOCUMENT, GOOD[:-1], b"-----BEGIN CERTIFICATE-----"):
-        assert not looks_like_certificate(other)
 
 
 def test_only_dns_names_hold_documents() -> None:

@@ -72,6 +72,13 @@ def test_there_is_an_example_for_each_tee() -> None:
     assert {path.stem for path in EXAMPLES} >= {str(tee) for tee in Tee}
 
 
+@pytest.mark.parametrize("tee", Tee)
+def test_each_example_is_of_its_tee_and_linked(tee: Tee) -> None:
+    workloads = load_policy(POLICIES / f"{tee}.toml").workloads
+    assert {workload.tee for workload in workloads.values()} == {tee}
+    assert f"(../examples/policies/{tee}.toml)" in REFERENCE
+
+
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
 def test_every_block_of_the_reference_loads(number: int) -> None:
     text = BLOCKS[number]

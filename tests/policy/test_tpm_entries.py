@@ -8,18 +8,21 @@ from typing import Any
 
 import pytest
 
-from proxy_attestation.appraisal.claims import Claims
+from proxy_attestation.appraisal.claims import Claims, HardwareClaims
 from proxy_attestation.appraisal.kinds import tpm_result_claims
+from proxy_attestation.appraisal.snp_claims import snp_claims
 from proxy_attestation.appraisal.tpm import Activation, TpmEndorsements, appraise_tpm
 from proxy_attestation.appraisal.tpm_body import TpmBody
 from proxy_attestation.appraisal.tpm_chain import TpmRoots
 from proxy_attestation.codes import Code
 from proxy_attestation.formats.request import ApplicationKind, KeyOrigin, Names, Request, RuntimeClaims
+from proxy_attestation.formats.snp_report import Product, decode_snp_report
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.formats.tpm_evidence import decode_tpm
 from proxy_attestation.policy.decide import decide
 from proxy_attestation.policy.load import PolicyFileError, parse_policy
 from proxy_attestation.policy.model import Policy
+from proxy_attestation_simulator.amd import AmdVendor
 from proxy_attestation_simulator.tpm import BOOT, TpmRecipe, TpmVendor, make
 from proxy_attestation_simulator.tpm_structures import LogEvent
 
@@ -251,3 +254,117 @@ def test_rules_for_a_td(render: Callable[..., str]) -> None:
     parsed = parse_policy(render("tdx", {"rtmr0": None}, more=rule), Path("/nonexistent"))
     assert [one.register for one in parsed.workloads["vm"].events] == ["rtmr0"]
     assert problems(render("tdx", {"rtmr0": None, "rtmr1": None}, more=rule)) == 1
+
+
+# The hardware below a vTPM.
+
+MEASUREMENT = b"\x6b" * 48
+BELOW = f"""
+[workload.hardware]
+tee = "snp"
+measurement = ["{MEASUREMENT.hex()}"]
+vmpl = 0
+policy = "0000030000000000"
+policy_mask = "ffffffffffffffff"
+product = ["Milan"]
+min_tcb_bootloader = 4
+min_tcb_tee = 0
+min_tcb_snp = 24
+min_tcb_microcode = 219
+"""
+
+
+def on_azure(below: str = BELOW, danger: str = "", **changes: str | None) -> str:
+    without: dict[str, Any] = {"ek_roots": None} | changes
+    return text(danger=danger, **without) + below
+
+
+def vtpm(fault: str = "", **changes: Any) -> Claims:
+    platform = AmdVendor.fixed(NOW).platform("Milan")
+    report = decode_snp_report(platform.evidence(bytes(64), measurement=MEASUREMENT, fault=fault).report)
+    body = replace(snp_claims(report), product=Product.MILAN)
+    fields: dict[str, Any] = {"tee": Tee.SNP, "body": body, "debug": body.debug, "tcb": None} | changes
+    below = HardwareClaims(**fields)
+    return replace(with_body(claims_of(), ek_root=None), hardware=below)
+
+
+def judged(claims: Claims, source: str) -> list[Code]:
+    return codes(claims, parse_policy(source, Path("/nonexistent")))
+
+
+def test_both_layers_are_judged() -> None:
+    assert judged(vtpm(), on_azure()) == []
+    assert judged(vtpm(), on_azure(pcr4=f'["{"11" * 32}"]')) == [Code.POLICY_MEASUREMENT]
+    other = BELOW.replace(MEASUREMENT.hex(), "11" * 48)
+    assert judged(vtpm(), on_azure(other)) == [Code.POLICY_MEASUREMENT]
+    assert judged(vtpm(), on_azure(BELOW.replace("= 219", "= 220"))) == [Code.SNP_TCB_STATUS]
+
+
+def test_hardware_in_debug_mode() -> None:
+    assert Code.SNP_DEBUG in judged(vtpm("debug"), on_azure())
+    danger = '[danger]\nallow_debug = ["app"]'
+    assert Code.SNP_DEBUG not in judged(vtpm("debug"), on_azure(danger=danger))
+
+
+def test_who_vouches_is_who_the_entry_names() -> None:
+    assert judged(claims_of(), on_azure()) == [Code.POLICY_SIGNER]
+    assert judged(vtpm(), text()) == [Code.POLICY_SIGNER]
+
+
+@pytest.mark.parametrize("tee", [Tee.TDX, Tee.SGX])
+def test_hardware_of_another_kind(tee: Tee) -> None:
+    assert judged(vtpm(tee=tee), on_azure()) == [Code.POLICY_TEE]
+
+
+TD = f"""
+[workload.hardware]
+tee = "tdx"
+mr_td = ["{"31" * 48}"]
+rtmr0 = ["{"40" * 48}"]
+rtmr1 = ["{"41" * 48}"]
+rtmr2 = ["{"42" * 48}"]
+mr_config_id = ["{"00" * 48}"]
+td_attributes = "0000001000000000"
+td_attributes_mask = "ffffffffffffffff"
+xfam = "e702060000000000"
+xfam_mask = "ffffffffffffffff"
+advisories = ["INTEL-SA-1"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("status", "advisories", "wanted"),
+    [
+        ("UpToDate", ("INTEL-SA-1",), []),
+        ("OutOfDate", (), [Code.TDX_TCB_STATUS]),
+        ("UpToDate", ("INTEL-SA-2",), [Code.POLICY_ADVISORY]),
+    ],
+)
+def test_the_td_below(status: str, advisories: tuple[str, ...], wanted: list[Code], claims_of: Any) -> None:
+    td: Claims = claims_of("tdx")
+    assert td.tcb is not None
+    tcb = replace(td.tcb, status=status, advisories=advisories)
+    assert judged(vtpm(tee=Tee.TDX, body=td.body, tcb=tcb), on_azure(TD)) == wanted
+    assert judged(vtpm(tee=Tee.TDX, body=td.body, tcb=None), on_azure(TD)) == [Code.TDX_TCB_STATUS]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        on_azure(""),
+        on_azure(BELOW.replace('"snp"', '"sgx"')),
+        on_azure(BELOW.replace('tee = "snp"', "")),
+        on_azure(BELOW.replace("vmpl = 0", "")),
+        on_azure(f'{BELOW}surprise = "x"'),
+        on_azure(f'{BELOW}tcb = ["UpToDate"]'),
+        on_azure(f'{BELOW}dns = ["app.example.org"]'),
+        on_azure().replace('tee = "tpm"', f'tee = "tpm"\nek_roots = ["{"11" * 32}"]'),
+        on_azure(pcr0=None),
+    ],
+)
+def test_an_entry_with_hardware_that_is_not_right(source: str) -> None:
+    assert problems(source) >= 1
+
+
+def test_only_a_tpm_has_hardware_below(render: Callable[..., str]) -> None:
+    assert problems(render("sgx", more=BELOW)) == 1

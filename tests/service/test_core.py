@@ -149,6 +149,14 @@ def test_long_data_of_an_event_stays_in_the_worker(core: Core, authority: Any, a
     assert [event.data for event in layer.events] == [bytes(1024), None]
 
 
+@pytest.mark.parametrize("version", [3, 4, 5])
+def test_an_enclaves_quote_of_each_version_is_accepted(
+    version: int, core: Core, authority: Any, attempt: Prepare
+) -> None:
+    sign(core, attempt(quote_options={"version": version}).message())
+    assert authority.orders[0].claims.tee is Tee.SGX
+
+
 def test_the_owner_s_proof_goes_to_the_authority(core: Core, authority: Any, attempt: Prepare) -> None:
     message = attempt().message()
     message.owner_proof.kind, message.owner_proof.proof = "enrolment", b"proof"

@@ -30,6 +30,7 @@ from proxy_attestation.formats.request import (
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.service.core import Core, Serving
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
+from proxy_attestation_simulator.azure import SNP, TDX, make_azure
 from proxy_attestation_simulator.tpm import BOOT, LeafRecipe, TpmRecipe, TpmVendor, ak_certificate_recipe
 from proxy_attestation_simulator.tpm_machine import TpmMachine
 from proxy_attestation_simulator.tpm_structures import AK_ATTRIBUTES
@@ -270,3 +271,68 @@ def test_a_challenge_of_another_tee(tpm_core: Core) -> None:
     with pytest.raises(RequestError) as caught:
         run(tpm_core.get_signed_certificate(Try(session, session.nonce).message()))
     assert caught.value.code is Code.REQUEST_TEE
+
+
+# A vTPM, for which the TEE that it runs in vouches.
+
+
+@pytest.fixture
+def azure_core(core: Core, info: AuthorityInfo) -> Core:
+    """Return the core with all its vendors, and no CA of TPMs."""
+    assert core.serving is not None
+    core.serving = Serving(replace(info, tpm_roots=()), core.serving.appraiser)
+    return core
+
+
+def _on_azure(core: Core, machines: Any, tee: Tee, fault: str = "", **changes: Any) -> pb.GetSignedCertificateRequest:
+    session = run(core.get_challenge(pb.GetChallengeRequest(tee="tpm")))
+    key = GENUINE.key
+    runtime = RuntimeClaims(ApplicationKind.NONE, None, KeyOrigin.TPM)
+    request = encode_request(Request("example-app", Tee.TPM, names_from(), 3600, runtime))
+    bound = binder.bind(
+        ca_id=session.ca_id, session_id=session.session_id, nonce=session.nonce,
+        spki=spki_of(key.public_key()), request=request,
+    )  # fmt: skip
+    certificates: list[bytes] = []
+
+    def hardware(data: bytes) -> bytes:
+        if tee is Tee.TDX:
+            quote: bytes = machines[tee].quote(data, fault=fault)
+            return quote
+        made = machines[tee].evidence(data, now=NOW, fault=fault)
+        certificates.extend(made.certificates)
+        report: bytes = made.report
+        return report
+
+    kind = {Tee.SNP: SNP, Tee.TDX: TDX}[tee]
+    made = make_azure(VENDOR, kind, hardware, recipe=TpmRecipe(extra_data=bound.digest), **changes)
+    record = encode_evidence(Evidence(Tee.TPM, made.evidence, tuple(certificates)))
+    return pb.GetSignedCertificateRequest(
+        session_token=session.session_token, request=request, csr=build_csr(key, record)
+    )
+
+
+@pytest.mark.parametrize("tee", [Tee.SNP, Tee.TDX])
+def test_both_layers_of_a_vtpm(azure_core: Core, authority: Any, machines: Any, tee: Tee) -> None:
+    run(azure_core.get_signed_certificate(_on_azure(azure_core, machines, tee)))
+    (order,) = authority.orders
+    assert order.claims.hardware.tee is tee
+    assert (order.claims.body.ek_root, order.claims.body.key_certified) == (None, True)
+    assert order.collateral_floor is not None
+    assert (order.claims.hardware.tcb is None) is (tee is Tee.SNP)
+
+
+@pytest.mark.parametrize(
+    ("tee", "fault", "code"),
+    [
+        (Tee.SNP, "vmpl=1", Code.TPM_HCL_LAYER),
+        (Tee.TDX, "wrong-key", Code.TDX_SIGNATURE),
+        (Tee.SNP, "signature", Code.SNP_SIGNATURE),
+    ],
+)
+def test_hardware_that_does_not_hold(azure_core: Core, machines: Any, tee: Tee, fault: str, code: Code) -> None:
+    assert refusal(azure_core, _on_azure(azure_core, machines, tee, fault)) is code
+
+
+def test_a_td_quote_that_is_absent(azure_core: Core, machines: Any) -> None:
+    assert refusal(azure_core, _on_azure(azure_core, machines, Tee.TDX, parts={9: None})) is Code.TPM_HCL_LAYER

@@ -162,6 +162,22 @@ def test_body_size_is_a_v5_quote_that_declares_too_much(vendor: Vendor, judge: J
     assert judge(quote, vendor.endorsements("tdx")).startswith("refused")
 
 
+@pytest.mark.parametrize(("tee", "version"), [("sgx", 3), ("sgx", 4), ("sgx", 5), ("tdx", 4), ("tdx", 5)])
+def test_quote_version_is_the_layout_of_that_version(vendor: Vendor, tee: str, version: int) -> None:
+    platform = vendor.platform(tee)
+    made = platform.quote(REPORT_DATA, fault=f"quote-version={version}")
+    asked = platform.quote(REPORT_DATA, version=version, body_type=2 if (tee, version) == ("tdx", 5) else None)
+    size = len(asked) - len(platform.certificate_chain) - 1
+    head = {3: 432, 4: 432 if tee == "sgx" else 632, 5: 438 if tee == "sgx" else 638}[version]
+    assert (len(made), made[:head], made[size:]) == (len(asked), asked[:head], asked[size:])
+
+
+def test_body_type_is_what_a_v5_quote_says(vendor: Vendor) -> None:
+    quote = vendor.platform("sgx").quote(REPORT_DATA, fault="body-type=9")
+    assert struct.unpack_from("<HHI", quote) == (5, 2, 0)
+    assert struct.unpack_from("<HI", quote, 48) == (9, 384)
+
+
 @pytest.mark.parametrize(
     "case",
     [
@@ -270,6 +286,9 @@ def test_faults_add_up_in_order(vendor: Vendor) -> None:
         "version=x",
         "version=-1",
         "version=65536",
+        "quote-version=2",
+        "quote-version=6",
+        "body-type=65536",
         "mr_enclave",
         "mr_enclave=zz",
         "mr_enclave=00",
@@ -288,6 +307,7 @@ def test_faults_that_cannot_be_are_refused(vendor: Vendor, fault: str) -> None:
 
 def test_no_fault_is_left_out_of_these_tests() -> None:
     told = {case.fault.partition("=")[0] for case in CASES}
+    told |= {"quote-version", "body-type"}
     told |= {"truncated", "trailing", "trailing-zeros", "signature-size", "body-size", "service-td", "relaunch-advised"}
     fields = {name for name in QUOTE_FAULTS if name == name.replace("-", "_")} - told
     assert set(QUOTE_FAULTS) - told - fields == set()

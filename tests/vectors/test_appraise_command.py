@@ -51,7 +51,7 @@ def _cases() -> list[Case]:
         return []
     cases: list[Case] = json.loads(_INDEX.read_text())["vectors"]
     # A CCEL case is a log to replay: it has no verdict of a quote.
-    return [case for case in cases if case["platform"] in tuple(Tee) and case.get("kind") != "ccel-eventlog"]
+    return [case for case in cases if case["platform"] in set(Tee) - {Tee.TPM} and case.get("kind") != "ccel-eventlog"]
 
 
 CASES: Final = _cases()

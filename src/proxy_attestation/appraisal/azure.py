@@ -1,7 +1,7 @@
 """Azure confidential VMs: a vTPM whose attestation key the hardware's own report vouches for. Both layers, or refusal.
 
   1  the hardware evidence is genuine: the SNP report in the HCL report, or the TD quote beside it, by its own walk
-                                                           the codes of that walk
+                                                           the codes of that walk; tpm.hcl_layer without a TD quote
   2  it is of the kind that the HCL report says; SNP: at VMPL 0, where the paravisor runs and the guest does not
                                                            tpm.hcl_layer
   3  its report data are those of the HCL report, which are the hash of the runtime data, zeros behind it
@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
 
-from proxy_attestation.appraisal.claims import Claims, TdxClaims
+from proxy_attestation.appraisal.claims import Claims
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import AppraisalError
 from proxy_attestation.formats.azure_hcl import HclReport
+from proxy_attestation.formats.tee import Tee
 from proxy_attestation.formats.tpm import PublicKey, spki_of
 
 
@@ -44,22 +45,31 @@ class HardwareLayer:
     anchor: bytes
     instance_id: bytes | None
     valid_until: datetime | None
-    claims: object
+    claims: Claims | None
 
 
 Verify: TypeAlias = Callable[[str, bytes], HardwareLayer]
 """Appraises hardware evidence: called with `SNP` and the report (1184 bytes), or with `TDX` and the TD quote."""
 
 
-def tdx_layer(claims: Claims) -> HardwareLayer:
-    """Return the layer that a verified TD quote makes.
+def hardware_layer(claims: Claims) -> HardwareLayer:
+    """Return the layer that a verified SNP report or TD quote makes.
 
     Raises:
         AppraisalError: `tpm.hcl_layer`, for claims of another TEE.
     """
-    if not isinstance(claims.body, TdxClaims):
-        raise AppraisalError(Code.TPM_HCL_LAYER, "the hardware evidence is not a TD quote")
-    return HardwareLayer("TDX", claims.bound[0], None, claims.anchor, claims.instance_id, claims.valid_until, claims)
+    kinds = {Tee.SNP: "SNP", Tee.TDX: "TDX"}
+    if claims.tee not in kinds:
+        raise AppraisalError(Code.TPM_HCL_LAYER, f"{claims.tee} evidence below a vTPM")
+    return HardwareLayer(
+        report_type=kinds[claims.tee],
+        report_data=claims.bound[0],
+        vmpl=getattr(claims.body, "vmpl", None),
+        anchor=claims.anchor,
+        instance_id=claims.instance_id,
+        valid_until=claims.valid_until,
+        claims=claims,
+    )
 
 
 def check_hcl(report: HclReport, ak: PublicKey) -> None:

@@ -10,9 +10,10 @@ from proxy_attestation.formats.dcap_quote import TD_REPORT_15_LENGTH, Quote
 from proxy_attestation.formats.tee import Tee
 
 # TDATTRIBUTES bits that are defined (Intel TDX Module ABI specification; Linux arch/x86/include/asm/shared/tdx.h):
-# 0 DEBUG, 27 LASS, 28 SEPT_VE_DISABLE, 29 MIGRATABLE, 30 PKS, 31 KL, 62 TPA, 63 PERFMON. Bits 1 to 7 belong to the
-# TUD byte: whatever sets one of them makes the TD untrusted, as DEBUG does, so those that got a name are not here.
-_ATTRIBUTES_KNOWN: Final = sum(1 << bit for bit in (0, 27, 28, 29, 30, 31, 62, 63))
+# 0 DEBUG, 16 ICSSD, 27 LASS, 28 SEPT_VE_DISABLE, 29 MIGRATABLE, 30 PKS, 31 KL, 62 TPA, 63 PERFMON. Bits 1 to 7 are
+# left out on purpose, those that got a name too (4 HGS_PLUS_PROF, 5 PERF_PROF, 6 PMT_PROF): they belong to the byte
+# TUD, whose bits let the host debug or profile the TD, so that it must not be trusted with keys.
+_ATTRIBUTES_KNOWN: Final = sum(1 << bit for bit in (0, 16, 27, 28, 29, 30, 31, 62, 63))
 _XFAM_FIXED_1: Final = 0x3
 """Bits that are always set: x87 and SSE."""
 _XFAM_ALLOWED: Final = 0x0006DBE7

@@ -151,6 +151,20 @@ class TcbClaims:
     pce_id: Annotated[bytes, exactly(2)]
 
 
+HARDWARE: Final[Mapping[Tee, type[Body]]] = {Tee.SNP: SnpClaims, Tee.TDX: TdxClaims}
+"""What can lie below a vTPM."""
+
+
+@dataclass(frozen=True, slots=True)
+class HardwareClaims:
+    """The TEE that a vTPM runs in, which vouches for its attestation key; the fields are as those of `Claims`."""
+
+    tee: Tee
+    body: Annotated[Body, Chosen("tee", HARDWARE)]
+    debug: bool
+    tcb: TcbClaims | None
+
+
 @dataclass(frozen=True, slots=True)
 class Claims:
     """The outcome of an appraisal.
@@ -169,6 +183,7 @@ class Claims:
         evidence_sha256: 32 bytes.
         valid_until: the earliest end of the collateral that this rests on, UTC.
         layers: the registers that an event log was replayed into; empty where none came.
+        hardware: what lies below a vTPM whose attestation key it vouches for; None for everything else.
     """
 
     tee: Tee
@@ -181,6 +196,12 @@ class Claims:
     evidence_sha256: Annotated[bytes, exactly(32)]
     valid_until: datetime
     layers: Annotated[tuple[Layer, ...], Size(0, LAYERS_MAX)] = ()
+    hardware: HardwareClaims | None = None
+
+    @property
+    def rooted(self) -> "Claims | HardwareClaims":
+        """What the collateral and the anchor are about: the hardware where it vouches, or else these claims."""
+        return self if self.hardware is None else self.hardware
 
 
 def body_to_json(body: Body) -> dict[str, object]:
@@ -203,7 +224,7 @@ def body_to_json(body: Body) -> dict[str, object]:
 
 
 def claims_to_json(claims: Claims) -> dict[str, object]:
-    """Return all claims as flat JSON values, in the vocabulary of policies and expectations.
+    """Return all claims as JSON values, in the vocabulary of policies and expectations; flat, but for an event log.
 
     The instance id is left out: it names a machine.
     """
@@ -212,6 +233,7 @@ def claims_to_json(claims: Claims) -> dict[str, object]:
         **body_to_json(claims.body),
         **({"report_data": claims.bound[0].hex()} if claims.tee in DCAP else {}),
         **({} if claims.tcb is None else _tcb_to_json(claims.tcb)),
+        **({"event_log": _log_to_json(claims)} if claims.layers else {}),
         "anchor_spki_sha256": claims.anchor.hex(),
         "evidence_sha256": claims.evidence_sha256.hex(),
         "valid_until": claims.valid_until.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -226,4 +248,19 @@ def _tcb_to_json(tcb: TcbClaims) -> dict[str, object]:
         "tcb_evaluation_data_number": tcb.evaluation_number,
         "fmspc": tcb.fmspc.hex(),
         "pce_id": tcb.pce_id.hex(),
+    }
+
+
+def _log_to_json(claims: Claims) -> dict[str, list[dict[str, str]]]:
+    """Return what was measured into each register, by the register's name; data only where the digest covers it."""
+    return {
+        layer.name(claims.tee): [
+            {
+                "type": event.name or f"{event.type:08x}",
+                "digest": event.digest.hex(),
+                **({} if event.data is None else {"data": event.data.hex()}),
+            }
+            for event in layer.events
+        ]
+        for layer in claims.layers
     }

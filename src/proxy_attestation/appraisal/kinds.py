@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
 
+from proxy_attestation.appraisal.azure import HardwareLayer, hardware_layer
 from proxy_attestation.appraisal.bodies import parse_body
-from proxy_attestation.appraisal.claims import Body, Claims, TdxClaims
+from proxy_attestation.appraisal.claims import Body, Claims, HardwareClaims, TdxClaims
 from proxy_attestation.appraisal.dcap import DcapAppraiser
 from proxy_attestation.appraisal.dcap_collateral import DcapCollateral, verify_collateral
 from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor, SnpEndorsements
@@ -62,9 +63,10 @@ def verify_endorsements(endorsements: Endorsements, roots: Roots, now: datetime)
 
 def platform_of(claims: Claims) -> bytes | None:
     """Return what the collateral behind claims is kept for: an FMSPC, a processor line; None where there is none."""
-    if isinstance(claims.body, SnpClaims):
-        return (claims.body.product or "").encode()
-    return None if claims.tcb is None else claims.tcb.fmspc
+    rooted = claims.rooted
+    if isinstance(rooted.body, SnpClaims):
+        return (rooted.body.product or "").encode()
+    return None if rooted.tcb is None else rooted.tcb.fmspc
 
 
 def decode_evidence_of(tee: Tee, data: bytes) -> ParsedOrTpm:
@@ -115,6 +117,7 @@ def snp_result_claims(result: SnpResult) -> Claims:
 
 def tpm_result_claims(result: TpmResult) -> Claims:
     """Return the outcome of the TPM walk as claims. An AK that was named for one run has no CA, and matches no pin."""
+    below = None if result.hardware is None else result.hardware.claims
     return Claims(
         tee=Tee.TPM,
         body=tpm_body(result.body, result.anchor),
@@ -126,6 +129,7 @@ def tpm_result_claims(result: TpmResult) -> Claims:
         evidence_sha256=result.evidence_sha256,
         valid_until=result.valid_until or datetime.fromtimestamp(TIME_MAX, UTC),
         layers=shortened(result.body.layers),
+        hardware=None if below is None else HardwareClaims(below.tee, below.body, below.debug, below.tcb),
     )
 
 
@@ -174,9 +178,7 @@ class Appraiser:
             FormatError, AppraisalError, UnavailableError: as the walk of that kind says.
         """
         if isinstance(evidence, TpmEvidence):
-            given = TpmEndorsements(platform_certificates, beside.activation, event_log=beside.event_log)
-            roots = TpmRoots(self._roots.tpm)
-            return tpm_result_claims(appraise_tpm(evidence, given, roots, now, csr_spki=beside.spki)), None
+            return self._appraise_tpm(evidence, platform_certificates, now, beside)
         if beside.event_log is not None and tee_of(evidence) is not Tee.TDX:
             raise FormatError(Code.EVIDENCE_UNKNOWN, f"an event log, and no register of {tee_of(evidence)} to lead to")
         if isinstance(evidence, NitroDocument):
@@ -189,6 +191,22 @@ class Appraiser:
         if beside.event_log is not None and isinstance(claims.body, TdxClaims):
             claims = replace(claims, layers=shortened(replay_td(beside.event_log, claims.body)))
         return claims, floor
+
+    def _appraise_tpm(
+        self, evidence: TpmEvidence, certificates: tuple[bytes, ...], now: datetime, beside: Beside
+    ) -> tuple[Claims, Floor | None]:
+        floors: list[Floor | None] = []
+
+        def verify(kind: str, data: bytes) -> HardwareLayer:
+            found = decode_snp_report(data) if kind == "SNP" else decode_quote(data)
+            claims, floor = self.appraise(found, certificates, now)
+            floors.append(floor)
+            return hardware_layer(claims)
+
+        given = TpmEndorsements(certificates, beside.activation, event_log=beside.event_log, hardware=verify)
+        roots = TpmRoots(self._roots.tpm)
+        result = appraise_tpm(evidence, given, roots, now, csr_spki=beside.spki)
+        return tpm_result_claims(result), floors[0] if floors else None
 
     def _appraise_snp(
         self, report: SnpReport, certificates: tuple[bytes, ...], now: datetime

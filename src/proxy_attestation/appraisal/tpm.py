@@ -8,7 +8,7 @@ Without endorsements:
      (formats.tpm, formats.tpm_evidence)
   2  the AK, where its public area came: restricted and signing,    not_restricted, ak_attributes
      made in this TPM, bound to it, not decrypting
-  3  the AK signed the quote (RSASSA, RSAPSS, ECDSA)                signature, endorsements_missing
+  3  the AK signed the quote (RSASSA, RSAPSS, ECDSA)                signature, algorithm, endorsements_missing
   4  the quote's digest is that of the PCR values, by the           pcr_digest
      signature's hash
   5  the event log leads to the PCR values                          event_log, event_log_malformed, pcr_values
@@ -24,7 +24,8 @@ With endorsements, the AK is trusted in exactly one way, the first that applies:
      its name, beside the EK of a certificate that leads to a         chain, root, expired (tpm_chain)
      pinned root
   7c Azure: both layers (appraisal.azure)                           hcl_*, and the codes of the hardware's walk
-  7d the AK's own certificate leads to a pinned root                ak_certificate, chain, root, expired (tpm_chain)
+  7d the AK's own certificate leads to a pinned root                ak_certificate, certificate_encoding, chain, root,
+                                                                     expired (tpm_chain); ak_untrusted without one
   8  SHA-1 signs and names nothing: an old quote may be read       hash
      under 7a only
 
@@ -211,6 +212,8 @@ def _verify_quote(evidence: TpmEvidence, anchors: tuple[bytes, ...]) -> tuple[Pu
     if evidence.signature is None:
         raise AppraisalError(Code.TPM_ENDORSEMENTS_MISSING, "absent: the quote's signature")
     keys = [evidence.ak.key] if evidence.ak is not None else [_anchor_key(der) for der in anchors[:_ANCHORS_MAX]]
+    if not keys and evidence.hcl_report is not None:
+        keys = [decode_hcl(evidence.hcl_report).attestation_key]
     if not keys:
         raise AppraisalError(Code.TPM_ENDORSEMENTS_MISSING, "absent: the attestation key's public area, or the key")
     refusal: FormatError | AppraisalError = AppraisalError(

@@ -56,9 +56,9 @@ def check_use(floors: Mapping[tuple[Tee, bytes], Floor], claims: Claims, floor: 
     Raises:
         UnavailableError: `endorsements.unavailable`.
     """
-    platform = platform_of(claims)
-    current = None if platform is None else floors.get((claims.tee, platform))
-    if current != floor or (current is None) is (claims.tee in WITH_COLLATERAL):
+    platform, tee = platform_of(claims), claims.rooted.tee
+    current = None if platform is None else floors.get((tee, platform))
+    if current != floor or (current is None) is (tee in WITH_COLLATERAL):
         raise UnavailableError(
-            Code.ENDORSEMENTS_UNAVAILABLE, f"{claims.tee}: {floor}, while {current or 'nothing'} is recorded"
+            Code.ENDORSEMENTS_UNAVAILABLE, f"{tee}: {floor}, while {current or 'nothing'} is recorded"
         )

@@ -184,8 +184,8 @@ class Issuer:
         if not wanted.is_in(token.tee, claims.bound):
             raise RequestError(Code.BINDER_MISMATCH, "what was attested is not this session, key and request")
         # 6. Anchor and collateral.
-        if claims.anchor not in authority.roots.of(token.tee):
-            raise AppraisalError(Code(f"{token.tee}.root"), f"anchor {claims.anchor.hex()}")
+        if claims.anchor not in authority.roots.of(claims.rooted.tee):
+            raise AppraisalError(Code(f"{claims.rooted.tee}.root"), f"anchor {claims.anchor.hex()}")
         floors.check_use(authority.floors, claims, order.collateral_floor)
         # 7. Decision.
         decision = decide(claims, request, authority.policy)

@@ -9,7 +9,7 @@ instance-identity      0    2: the evidence chains to the platform's own PCK
 configuration          1    2 as the policy pins it; 96 when the TEE can be debugged
 executables            2    3: what was launched is approved; nothing says what it loaded later
 hardware               4    2 when the TCB is UpToDate; 32 for any other status that the policy accepts
-runtime-opaque         5    2: encrypted memory; 96 when the TEE can be debugged; absent for a TPM
+runtime-opaque         5    2: encrypted memory; 96 when the TEE can be debugged; absent for a TPM alone
 =====================  ===  ================================================================================
 
 The status is the tier of the worst of them.
@@ -58,10 +58,11 @@ def life(expected: Expected) -> tuple[int, int]:
 
 def trust_vector(claims: Claims) -> tuple[tuple[int, int], ...]:
     """Return the AR4SI vector of accepted claims: (key, value), sorted by key."""
-    opaque = CONTRAINDICATED if claims.debug else AFFIRMING
-    hardware = AFFIRMING if claims.tcb is None or claims.tcb.status == UP_TO_DATE else WARNING
+    opaque = CONTRAINDICATED if claims.debug or claims.rooted.debug else AFFIRMING
+    tcb = claims.rooted.tcb
+    hardware = AFFIRMING if tcb is None or tcb.status == UP_TO_DATE else WARNING
     vector = ((0, AFFIRMING), (1, opaque), (2, _APPROVED_AT_BOOT), (4, hardware), (5, opaque))
-    return vector[:-1] if claims.tee is Tee.TPM else vector
+    return vector[:-1] if claims.rooted.tee is Tee.TPM else vector
 
 
 def tier(vector: tuple[tuple[int, int], ...]) -> int:

@@ -92,14 +92,20 @@ def command(
 ) -> int:
     """Give a verdict on EVIDENCE, off line.
 
-    EVIDENCE is an Intel SGX quote (version 3), an Intel TDX quote (version 4 or 5), an AMD SEV-SNP report (with or
-    without its certificate table), an AWS Nitro document, this project's evidence record around one of these, or an
-    RA-TLS certificate with one inside, which must then be about the certificate's key; raw, in hex or in base64, a
-    certificate in DER or PEM; `-` reads standard input. Nothing is fetched from anywhere: what the verdict
-    rests on is given with --endorsements, and the vendor's roots are pinned in this program.
+    EVIDENCE is an Intel SGX quote (version 3, 4 or 5), an Intel TDX quote (version 4 or 5), an AMD SEV-SNP report (with
+    or without its certificate table), an AWS Nitro document, this project's evidence record around one of these, an
+    RA-TLS certificate with one inside, which must then be about the certificate's key, or a certification request as
+    this project's loader makes it; raw, in hex or in base64, a certificate or request in DER or PEM; `-` reads standard
+    input. Nothing is fetched from anywhere: what the verdict rests on is given with --endorsements, and the vendor's
+    roots are pinned in this program.
+
+    A request must be signed by its own key. That its evidence is about that key cannot be told off line, since the
+    binder takes the challenge too: `unverified` names the key (`csr_spki_sha256`), and the verdict is on the evidence.
 
     A TPM quote (TPMS_ATTEST with its pieces among --endorsements, or this project's record) is evidence too, and with
-    `--tee tpm` the certificate of an EK or AK. No root of a TPM is pinned: --roots names the AK's key or the CAs.
+    `--tee tpm` the certificate of an EK or AK. No root of a TPM is pinned: --roots names the AK's key or the CAs. Below
+    an Azure vTPM lies SEV-SNP or TDX: its collateral stands among --endorsements too, its claims are in `hardware`, and
+    the same policy is for both; certificates in --roots then replace the pinned roots of its vendor as well.
 
     The default is a production policy: no debug, TCB status UpToDate, no service TD, no migration agent. --allow-tcb,
     --allow-debug, `--expect mr_service_td=HEX` and `--expect migration_agent=1` loosen it, --expect and --min tighten

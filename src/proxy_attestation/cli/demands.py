@@ -12,7 +12,7 @@ from typing import Final
 from proxy_attestation.cli.evidence_file import parse_time
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import Mismatch, UsageError
-from proxy_attestation.formats.pins import PINS, PinKind
+from proxy_attestation.formats.pins import CLAIM_KEYS, PINS, PinKind
 
 
 class _Type(Enum):
@@ -133,12 +133,18 @@ def check_demands(claims: Mapping[str, object], demands: Demands) -> list[Mismat
         actual = claims.get(name)
         if not any(type(actual) is type(value) and actual == value for value in accepted):
             wanted = " or ".join(show_value(value) for value in accepted)
-            found.append(Mismatch(_CLAIMS[name].code, name, wanted, show_value(actual)))
+            found.append(Mismatch(_code(claims, name), name, wanted, show_value(actual)))
     for name, minimum in demands.least.items():
         actual = claims.get(name)
         if not _reaches(actual, minimum, _CLAIMS[name].type):
             found.append(Mismatch(Code.POLICY_SVN, name, f"at least {show_value(minimum)}", show_value(actual)))
     return found
+
+
+def _code(claims: Mapping[str, object], name: str) -> Code:
+    """Return the code of a mismatch: that of a policy for this TEE, where policies can pin the claim."""
+    keys = next((keys for tee, keys in CLAIM_KEYS.items() if tee == claims.get("tee")), {})
+    return keys[name].code if name in keys else _CLAIMS[name].code
 
 
 def show_value(value: object) -> str:

@@ -68,7 +68,7 @@ def check_root(info: RootInfo, expectation: Expectation) -> None:
     """
     if info.trust_domain != expectation.trust_domain:
         raise PeerError(Code.PEER_TRUST_DOMAIN, f"the proxy is that of {info.trust_domain}")
-    if expectation.measurements or expectation.masked or expectation.mr_signer:
+    if expectation.of_body or expectation.mr_signer:
         # No proxy has evidence of its own yet, and evidence that nothing here could verify would be none.
         raise PeerError(Code.PEER_CLAIMS_MISSING, "a measurement is expected, and this proxy shows no evidence")
     mismatches = []

@@ -2,37 +2,42 @@
 
 A quote alone says nothing about whose it is. Off line an attestation key is believed because the run names its public
 key with --roots, because its certificate leads to a CA that --roots names, or, on Azure, because the hardware below the
-vTPM vouches for it.
+vTPM vouches for it. That hardware is judged as if it had been given alone: by the vendor's collateral beside it, and by
+the default policy.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
 
-from proxy_attestation.appraisal.azure import HardwareLayer, tdx_layer
-from proxy_attestation.appraisal.claims import Claims
+from proxy_attestation.appraisal.azure import HardwareLayer, Verify, hardware_layer
+from proxy_attestation.appraisal.claims import Claims, claims_to_json
 from proxy_attestation.appraisal.dcap import appraise
-from proxy_attestation.appraisal.kinds import tpm_result_claims
-from proxy_attestation.appraisal.roots import VENDOR_ROOTS
+from proxy_attestation.appraisal.endorsements import DcapEndorsements
+from proxy_attestation.appraisal.kinds import snp_result_claims, tpm_result_claims
+from proxy_attestation.appraisal.roots import VENDOR_ROOTS, Roots, same_for_all
 from proxy_attestation.appraisal.snp import appraise_snp
 from proxy_attestation.appraisal.tpm import TpmEndorsements, appraise_tpm
 from proxy_attestation.appraisal.tpm_chain import Purpose, TpmRoots, read_tpm_certificate, verify_tpm_chain
 from proxy_attestation.appraisal.tpm_claims import tpm_to_json
 from proxy_attestation.cli.demands import check_demands
-from proxy_attestation.cli.evidence_file import from_text, read_input
-from proxy_attestation.cli.verdict import Acceptance, Verdict, check_policy, refused
+from proxy_attestation.cli.evidence_file import from_text, platform_of, read_input
+from proxy_attestation.cli.verdict import Acceptance, Verdict, judge_claims, refused
 from proxy_attestation.codes import Code
+from proxy_attestation.endorsements.assemble import assemble
 from proxy_attestation.endorsements.choose import choose_set
+from proxy_attestation.endorsements.detect import Bundle, Kind, Piece, detect
 from proxy_attestation.endorsements.detect_snp import SnpPiece, detect_snp, snp_endorsements
 from proxy_attestation.endorsements.detect_tpm import TpmKind, TpmPiece, assemble_tpm, detect_tpm
 from proxy_attestation.errors import AppraisalError, FormatError, Mismatch, RefusedError, UsageError
 from proxy_attestation.formats import pem
 from proxy_attestation.formats.bounds import ENDORSEMENT_FILES_MAX, MESSAGE_MAX
+from proxy_attestation.formats.dcap_quote import decode_quote
 from proxy_attestation.formats.evidence import decode_evidence
 from proxy_attestation.formats.snp_report import decode_snp_report
 from proxy_attestation.formats.tee import Tee
@@ -48,7 +53,7 @@ def is_tpm(data: bytes, acceptance: Acceptance) -> bool:
     """Tell whether bytes are TPM evidence: a quote or our record, or certificates where --tee says tpm."""
     if pem.is_pem(data):
         return acceptance.tee == TPM
-    raw = from_text(data)
+    raw = _attest(data)
     return looks_like_tpm(_unwrapped(raw)[0]) or (acceptance.tee == TPM and raw[:1] == _DER_SEQUENCE)
 
 
@@ -61,34 +66,46 @@ def _unwrapped(raw: bytes) -> tuple[bytes, tuple[bytes, ...]]:
     return (record.evidence, record.platform_certificates) if record and record.tee is Tee.TPM else (raw, ())
 
 
+def _attest(data: bytes) -> bytes:
+    """Return what raw, hex or base64 data hold; of a TPM2B_ATTEST what stands behind its size."""
+    raw = from_text(data)
+    return raw[2:] if int.from_bytes(raw[:2]) == len(raw) - 2 and looks_like_tpm(raw[2:]) else raw
+
+
 def judge_tpm(
     data: bytes, beside: Sequence[Path], roots: Sequence[Path], now: datetime, acceptance: Acceptance
 ) -> Verdict:
     """Appraise TPM evidence and decide. Never raises for what the evidence or its endorsements are.
 
     Args:
-        data: the quote (TPMS_ATTEST), our record, or the certificate of an EK or AK.
-        beside: files or directories with the other pieces.
-        roots: files with the AK's public key, or with certificates of CAs.
+        data: the quote (TPMS_ATTEST or TPM2B_ATTEST), our record, or the certificate of an EK or AK.
+        beside: files or directories with the other pieces, and with the collateral of the hardware below a vTPM.
+        roots: files with the AK's public key, or with certificates of CAs; these replace the pinned roots of the
+            hardware's vendors too.
         now: aware, UTC.
         acceptance: what is acceptable.
     """
     try:
-        pieces, amd = _pieces(beside)
+        given = _beside(beside)
         anchors, pins = _anchors(roots)
-        raw, certificates = (b"", ()) if pem.is_pem(data) else _unwrapped(from_text(data))
+        hardware: list[Claims] = []
+        decided: Claims | None = None
+        raw, certificates = (b"", ()) if pem.is_pem(data) else _unwrapped(_attest(data))
         if certificates:
-            pieces.append(TpmPiece(TpmKind.CERTIFICATES, certificates=certificates))
+            given.tpm.append(TpmPiece(TpmKind.CERTIFICATES, certificates=certificates))
         if looks_like_tpm(raw):
-            known = TpmEndorsements(ak_anchors=anchors, hardware=_hardware(amd, now))
-            claims, decided = _quote(raw, pieces, known, pins, now)
+            vendors = same_for_all(pins.pins) if pins.pins else VENDOR_ROOTS
+            known = TpmEndorsements(ak_anchors=anchors, hardware=_hardware(given, vendors, now, hardware))
+            claims, decided = _quote(raw, given.tpm, known, pins, now)
         else:
             if acceptance.policy is not None:
                 raise UsageError("--policy judges evidence, and a certificate of a TPM alone is none")
-            claims, decided = _certificate(data, pieces, pins, now), None
+            claims = _certificate(data, given.tpm, pins, now)
     except (AppraisalError, FormatError, RefusedError) as error:
         return refused(error, acceptance)
-    mismatches = check_policy(decided, acceptance) + list(check_demands(claims, acceptance.demands))
+    mismatches = judge_claims(decided, acceptance) + check_demands(claims, acceptance.demands)
+    if hardware:
+        claims["hardware"] = claims_to_json(hardware[-1])
     if acceptance.tee not in (None, TPM):
         mismatches.insert(0, Mismatch(Code.POLICY_TEE, "tee", str(acceptance.tee), TPM))
     code = mismatches[0].code if mismatches else None
@@ -111,18 +128,19 @@ def _quote(
     return said, tpm_result_claims(result)
 
 
-def _hardware(amd: Sequence[SnpPiece], now: datetime) -> Callable[[str, bytes], HardwareLayer]:
+def _hardware(given: "_Beside", roots: Roots, now: datetime, found: list[Claims]) -> Verify:
+    """Return the walk over the layer below a vTPM, which notes the claims that it makes."""
+
     def verify(kind: str, evidence: bytes) -> HardwareLayer:
         if kind != "SNP":
-            endorsements = choose_set((), Tee.TDX, None, None, now)
-            claims: Claims = appraise(evidence, endorsements, VENDOR_ROOTS, None, now)
-            return tdx_layer(claims)
+            fmspc, issuer = platform_of(decode_quote(evidence), (), given.intel)
+            endorsements = choose_set(given.intel, Tee.TDX, fmspc, issuer, now)
+            found.append(appraise(evidence, endorsements, roots, None, now))
+            return hardware_layer(found[-1])
         report = decode_snp_report(evidence)
-        known = snp_endorsements(amd, report)
-        result = appraise_snp(report, known, VENDOR_ROOTS.amd, None, now, crl_required=False)
-        return HardwareLayer(
-            "SNP", result.bound[0], result.body.vmpl, result.anchor, result.instance_id, result.valid_until, result
-        )
+        known = snp_endorsements(given.amd, report)
+        found.append(snp_result_claims(appraise_snp(report, known, roots.amd, None, now, crl_required=False)))
+        return hardware_layer(found[-1])
 
     return verify
 
@@ -141,21 +159,51 @@ def _certificate(data: bytes, pieces: Sequence[TpmPiece], roots: TpmRoots, now: 
     }
 
 
-def _pieces(paths: Sequence[Path]) -> tuple[list[TpmPiece], list[SnpPiece]]:
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What came beside the evidence.
+
+    Attributes:
+        tpm: the TPM's own pieces.
+        amd: AMD's certificates and lists.
+        intel: sets of Intel's collateral.
+    """
+
+    tpm: list[TpmPiece]
+    amd: list[SnpPiece]
+    intel: tuple[DcapEndorsements, ...]
+
+
+def _beside(paths: Sequence[Path]) -> _Beside:
     files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
     if len(files) > ENDORSEMENT_FILES_MAX:
         raise FormatError(Code.ENDORSEMENTS_MALFORMED, f"{len(files)} files")
     pieces: list[TpmPiece] = []
     amd: list[SnpPiece] = []
+    pools: dict[Path, list[Piece]] = {}
     for file in files:
         data = _read(file)
-        of_amd = detect_snp(data, str(file))
-        piece = None if of_amd is not None else detect_tpm(data)
-        if piece is None and of_amd is None:
-            raise FormatError(Code.ENDORSEMENTS_MALFORMED, f"{file}: no piece of TPM evidence")
-        amd += of_amd or ()
-        pieces += [] if piece is None else [piece]
-    return pieces, amd
+        if (of_amd := detect_snp(data, str(file))) is not None:
+            amd += of_amd
+        elif of_intel := _of_intel(data, str(file)):
+            # The files of a directory are one set, a bundle is one by itself, and so are all files named one by one.
+            pool = file if isinstance(of_intel, Bundle) else Path() if file in paths else file.parent
+            pools.setdefault(pool, []).extend(of_intel.pieces if isinstance(of_intel, Bundle) else of_intel)
+        elif (piece := detect_tpm(data)) is not None:
+            pieces.append(piece)
+        else:
+            raise FormatError(Code.ENDORSEMENTS_MALFORMED, f"{file}: no piece of TPM evidence, and no collateral")
+    return _Beside(pieces, amd, assemble([*pools.values()], ()))
+
+
+def _of_intel(data: bytes, source: str) -> Bundle | tuple[Piece, ...] | None:
+    """Return what a file holds of Intel's collateral. A root by itself may be anybody's, and is a TPM's here."""
+    try:
+        found = detect(data, source)
+    except FormatError:
+        return None
+    pieces = found.pieces if isinstance(found, Bundle) else found
+    return None if all(piece.kind is Kind.ROOT for piece in pieces) else found
 
 
 def _anchors(paths: Sequence[Path]) -> tuple[tuple[bytes, ...], TpmRoots]:

@@ -1,14 +1,15 @@
 """One off-line verdict: appraise, then compare with what was demanded, and say so."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import click
 
-from proxy_attestation.appraisal.claims import Body, Claims, body_to_json, claims_to_json
+from proxy_attestation.appraisal.claims import Body, Claims, HardwareClaims, TdxClaims, body_to_json, claims_to_json
 from proxy_attestation.appraisal.dcap import appraise
 from proxy_attestation.appraisal.dcap_collateral import issuer_pool
 from proxy_attestation.appraisal.endorsements import DcapEndorsements
+from proxy_attestation.appraisal.event_log import replay_td
 from proxy_attestation.appraisal.kinds import Parsed, body_of, snp_result_claims
 from proxy_attestation.appraisal.nitro import appraise_nitro
 from proxy_attestation.appraisal.pck_chain import find_chain, verify_pck_chain
@@ -107,20 +108,28 @@ def _judge(given: Given, material: Material, roots: Roots, now: datetime, accept
         claims = _appraise(given, endorsements, material, roots, now)
     except EvidenceRefusedError as error:
         signed = _signed_claims(evidence, error.body) | _platform_claims(given, endorsements, roots, now)
-        return refused(_with_debug(error, error.body, acceptance), acceptance, claims=signed)
+        return refused(
+            _with_debug(error, error.body, acceptance), acceptance, claims=signed, unverified=_csr_key(given)
+        )
     except (AppraisalError, FormatError) as error:
         body = body_of(evidence)
-        return refused(_with_debug(error, body, acceptance), acceptance, unverified=_signed_claims(evidence, body))
+        unverified = _signed_claims(evidence, body) | (_csr_key(given) or {})
+        return refused(_with_debug(error, body, acceptance), acceptance, unverified=unverified)
     mismatches = tuple(_mismatches(claims, acceptance))
     return Verdict(
         code=mismatches[0].code if mismatches else None,
         detail="",
         mismatches=mismatches,
         claims=claims_to_json(claims),
-        unverified=None,
+        unverified=_csr_key(given),
         workload=acceptance.workload.name if acceptance.workload else None,
         exit_status=3 if mismatches else 0,
     )
+
+
+def _csr_key(given: Given) -> dict[str, object] | None:
+    """The key of a request: it signed the request, and off line nothing tells whether the evidence is about it."""
+    return None if given.csr_spki_sha256 is None else {"csr_spki_sha256": given.csr_spki_sha256.hex()}
 
 
 def _choose(given: Given, quote: Quote, material: Material, now: datetime) -> DcapEndorsements | None:
@@ -133,7 +142,12 @@ def _appraise(
 ) -> Claims:
     evidence, certificates = given.evidence, given.platform_certificates
     if isinstance(evidence, Quote):
-        return appraise(evidence.data, endorsements, roots, None, now, platform_certificates=certificates)
+        claims = appraise(evidence.data, endorsements, roots, None, now, platform_certificates=certificates)
+        if not material.event_logs or not isinstance(claims.body, TdxClaims):
+            return claims
+        if len(material.event_logs) > 1:
+            raise FormatError(Code.TDX_EVENT_LOG_MALFORMED, f"{len(material.event_logs)} event logs beside one quote")
+        return replace(claims, layers=replay_td(material.event_logs[0], claims.body))
     if isinstance(evidence, SnpReport):
         amd = snp_endorsements(material.amd, evidence)
         result = appraise_snp(
@@ -236,20 +250,21 @@ def _mismatches(claims: Claims, acceptance: Acceptance) -> list[Mismatch]:
     found: list[Mismatch] = []
     if acceptance.tee not in (None, claims.tee):
         found.append(Mismatch(Code.POLICY_TEE, "tee", str(acceptance.tee), str(claims.tee)))
-    found += check_policy(claims, acceptance)
-    if acceptance.policy is None:
-        found += _default_policy(claims, acceptance)
+    found += judge_claims(claims, acceptance)
     return found + check_demands(claims_to_json(claims), acceptance.demands)
 
 
-def check_policy(claims: Claims | None, acceptance: Acceptance) -> list[Mismatch]:
-    """Return every mismatch with the entry of --policy; none where there is none, or nothing to judge by it."""
-    if acceptance.policy is None or acceptance.workload is None or claims is None:
+def judge_claims(claims: Claims | None, acceptance: Acceptance) -> list[Mismatch]:
+    """Return every mismatch with the entry of --policy or, without, with the default policy; none without claims."""
+    if claims is None:
         return []
+    if acceptance.policy is None or acceptance.workload is None:
+        return _default_policy(claims.rooted, acceptance)
     return list(decide(claims, _request(claims, acceptance.workload), acceptance.policy).mismatches)
 
 
-def _default_policy(claims: Claims, acceptance: Acceptance) -> list[Mismatch]:
+def _default_policy(claims: Claims | HardwareClaims, acceptance: Acceptance) -> list[Mismatch]:
+    """Return what is wrong with claims where no policy file decides: debug, TCB status, what else can reach inside."""
     found: list[Mismatch] = []
     if claims.debug and not acceptance.allow_debug:
         found.append(Mismatch(debug_code(claims.tee), "debug", "false", "true"))

@@ -22,6 +22,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from proxy_attestation.codes import Code
+from proxy_attestation.endorsements.texts import without_marks, without_remarks
 from proxy_attestation.errors import FormatError
 from proxy_attestation.formats import pem
 from proxy_attestation.formats.bounds import COLLATERAL_DOCUMENT_MAX, ENDORSEMENT_BUNDLE_MAX
@@ -99,6 +100,7 @@ def detect(data: bytes, source: str) -> Bundle | tuple[Piece, ...]:
     """
     if len(data) > ENDORSEMENT_BUNDLE_MAX:
         raise _malformed(source, f"{len(data)} bytes, at most {ENDORSEMENT_BUNDLE_MAX} allowed")
+    data = without_marks(data)
     if data.lstrip()[:1] == b"{":
         try:
             return _json(data, source)
@@ -122,18 +124,26 @@ def _json(data: bytes, source: str) -> Bundle | tuple[Piece, ...]:
         where = f"{source}: {name}"
         if name in _REMARKS or item is None:
             continue
+        item = _spelled(item)  # noqa: PLW2901 - in whichever way it was written
         if not isinstance(item, str) or not item.removesuffix("\0"):
             raise _malformed(where, "text was expected")
         item = item.removesuffix("\0")  # noqa: PLW2901 - Intel's structure counts the final NUL of its strings
         if name in _DOCUMENTS:
             kind, member = _DOCUMENTS[name]
-            document = _whole_document(item, value.get(f"{name}_signature"), member, where)
+            document = _whole_document(item, _spelled(value.get(f"{name}_signature")), member, where)
             pieces.append(_document(kind, document, where))
         elif name not in _SIGNATURES:
             pieces.extend(_binary_or_pem(item.encode(), where))
         elif value.get(name.removesuffix("_signature")) is None:
             raise _malformed(where, "a signature without its document")
     return Bundle(tuple(pieces))
+
+
+def _spelled(item: object) -> object:
+    """Return bytes that are written as a list of numbers, as Rust's serde does by default, in hex."""
+    if isinstance(item, list) and all(type(number) is int and 0 <= number <= 0xFF for number in item):
+        return bytes(item).hex()
+    return item
 
 
 def _object(data: bytes, source: str) -> dict[str, object]:
@@ -170,6 +180,7 @@ def _binary_or_pem(data: bytes, source: str) -> tuple[Piece, ...]:
         raise _malformed(source, f"{len(data)} bytes, at most {COLLATERAL_DOCUMENT_MAX} allowed")
     if b"-----BEGIN%20" in data:
         data = urllib.parse.unquote_to_bytes(data)
+    data = without_remarks(data)
     if pem.is_pem(data):
         return _pem(data, source)
     return (_der(from_text(data), source),)

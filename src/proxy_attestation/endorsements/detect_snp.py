@@ -19,6 +19,7 @@ from proxy_attestation.appraisal.snp_certificate import expecting_serial_zero, r
 from proxy_attestation.appraisal.snp_chain import ARK_NAME, ArkPins
 from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.detect import CHAIN_MAX, common_name, from_text
+from proxy_attestation.endorsements.texts import thim_chain, without_remarks
 from proxy_attestation.errors import AppraisalError, ConfigurationError, FormatError
 from proxy_attestation.formats import pem
 from proxy_attestation.formats.bounds import (
@@ -84,6 +85,7 @@ def detect_snp(data: bytes, source: str) -> tuple[SnpPiece, ...] | None:
     """
     if len(data) > COLLATERAL_DOCUMENT_MAX:
         return None
+    data = without_remarks(thim_chain(data) or data)
     ders: tuple[bytes, ...]
     if looks_like_certificate_table(data):
         ders = decode_certificate_table(data).certificates

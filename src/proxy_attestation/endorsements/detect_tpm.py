@@ -1,11 +1,12 @@
 """What is this file? The pieces of TPM evidence told apart by content, and put together. No I/O, nothing verified.
 
 Known: a public key (PEM or DER), a TPMT_PUBLIC or TPM2B_PUBLIC, a TPMT_SIGNATURE or the bare value of one, PCR values
-(JSON by bank and index, or the file that `tpm2_quote -o` writes), an event log, certificates (PEM, or one DER), and an
-HCL report with a TD quote beside it.
+(JSON by bank and index, the file that `tpm2_quote -o` writes, or what `tpm2_pcrread` prints), an event log,
+certificates (PEM, or one DER), and an HCL report with a TD quote beside it. Binary ones may be in hex or base64.
 """
 
 import json
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -20,6 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from proxy_attestation.appraisal.tpm import TpmEndorsements
 from proxy_attestation.codes import Code
+from proxy_attestation.endorsements.detect import from_text
+from proxy_attestation.endorsements.texts import without_remarks
 from proxy_attestation.errors import AppraisalError, FormatError
 from proxy_attestation.formats import pem
 from proxy_attestation.formats.azure_hcl import looks_like_hcl
@@ -34,7 +37,8 @@ from proxy_attestation.formats.tpm_evidence import TpmEvidence, select_values
 from proxy_attestation.formats.values import as_hex
 
 _CODE: Final = Code.ENDORSEMENTS_MALFORMED
-_PUBLIC_KEY: Final = b"PUBLIC KEY"
+_PUBLIC_KEYS: Final = (b"PUBLIC KEY", b"RSA PUBLIC KEY")
+_PRINTED: Final = re.compile(rb"\s*(?:(sha(?:1|256|384|512))\s*:|(\d{1,2})\s*:\s*0x([0-9A-Fa-f]{40,128}))\s*", re.ASCII)
 _RSA_SIGNATURES: Final = (256, 384, 512)
 _SIGNATURE_MAX: Final = 600
 _TOOLS_SELECTION: Final = struct.Struct("<I128s")
@@ -81,10 +85,14 @@ def detect_tpm(data: bytes) -> TpmPiece | None:
     """
     if len(data) > EVENT_LOG_MAX:
         return None
+    data = without_remarks(data)
     if pem.is_pem(data):
         return _pem(data)
     if data.lstrip()[:1] == b"{":
         return _json_values(data)
+    if printed := _printed_values(data):
+        return TpmPiece(TpmKind.PCR_VALUES, banks=printed)
+    data = data if looks_like_hcl(data) else from_text(data)
     if looks_like_hcl(data):
         return TpmPiece(TpmKind.HCL_REPORT, data)
     if data[:1] == b"\x30":
@@ -93,9 +101,10 @@ def detect_tpm(data: bytes) -> TpmPiece | None:
 
 
 def _pem(data: bytes) -> TpmPiece | None:
-    if b"-----BEGIN PUBLIC KEY-----" in data:
-        (der,) = pem.decode_pem(data, _PUBLIC_KEY, _CODE, count=1, limit=CERTIFICATE_MAX)
-        return _der(der)
+    for label in _PUBLIC_KEYS:
+        if b"-----BEGIN %b-----" % label in data:
+            (der,) = pem.decode_pem(data, label, _CODE, count=1, limit=CERTIFICATE_MAX)
+            return _der(der)
     if b"-----BEGIN CERTIFICATE-----" not in data:
         return None
     count = PLATFORM_CERTIFICATES_MAX
@@ -115,18 +124,40 @@ def _der(data: bytes) -> TpmPiece | None:
     return TpmPiece(TpmKind.SIGNATURE, data) if len(data) <= _SIGNATURE_MAX else None
 
 
+def _printed_values(data: bytes) -> dict[str, dict[int, bytes]] | None:
+    """Read what `tpm2_pcrread` prints: `sha256:`, below it lines such as `0 : 0xAB...`; None for anything else."""
+    banks: dict[str, dict[int, bytes]] = {}
+    bank, size = "", 0
+    for line in data.splitlines():
+        found = _PRINTED.fullmatch(line)
+        if found is None and line.strip():
+            return None
+        if found is not None and found[1]:
+            bank = found[1].decode()
+            size = HASH_SIZES[bank]
+            banks[bank] = {}
+        elif found is not None:
+            value = bytes.fromhex(found[3].decode()) if len(found[3]) == 2 * size else b""
+            if not value or int(found[2]) not in _PCRS:
+                return None
+            banks[bank][int(found[2])] = value
+    return banks if any(banks.values()) else None
+
+
 def _json_values(data: bytes) -> TpmPiece | None:
     try:
         value: Any = json.loads(data.decode())
     except (ValueError, RecursionError) as error:
         raise FormatError(_CODE, "not JSON in UTF-8") from error
-    if not isinstance(value, dict) or not value or not value.keys() <= HASH_SIZES.keys():
+    if not isinstance(value, dict) or not value or not {name.lower() for name in value} <= HASH_SIZES.keys():
         return None
     banks: dict[str, dict[int, bytes]] = {}
-    for bank, values in value.items():
+    for name, values in value.items():
+        bank = name.lower()
         if not isinstance(values, dict) or not values.keys() <= {str(index) for index in _PCRS}:
             raise FormatError(_CODE, f"PCR values of bank {bank} that are not by index")
-        banks[bank] = {int(index): as_hex(item, _CODE, HASH_SIZES[bank]) for index, item in values.items()}
+        texts = {index: item.removeprefix("0x") if isinstance(item, str) else item for index, item in values.items()}
+        banks[bank] = {int(index): as_hex(item, _CODE, HASH_SIZES[bank]) for index, item in texts.items()}
     return TpmPiece(TpmKind.PCR_VALUES, banks=banks)
 
 

@@ -30,6 +30,7 @@ from proxy_attestation.formats.bounds import (
     ENDORSEMENT_FILES_MAX,
     ENDORSEMENT_TOTAL_MAX,
 )
+from proxy_attestation.formats.event_log import looks_like_event_log
 
 
 @dataclass(slots=True)
@@ -38,6 +39,7 @@ class _Found:
 
     pools: list[Sequence[Piece]] = field(default_factory=list)
     amd: list[SnpPiece] = field(default_factory=list)
+    logs: list[bytes] = field(default_factory=list)
     files: int = 0
     size: int = 0
 
@@ -58,10 +60,12 @@ class Material:
         dcap: sets of Intel collateral, in the order of the paths and, within a directory, of names. Pieces that no path
             holds are None.
         amd: AMD's certificates and revocation lists, in the same order.
+        event_logs: crypto-agile logs of measured boot, in the same order: these lie beside evidence.
     """
 
     dcap: tuple[DcapEndorsements, ...] = ()
     amd: tuple[SnpPiece, ...] = ()
+    event_logs: tuple[bytes, ...] = ()
 
 
 def load_material(paths: Sequence[Path]) -> Material:
@@ -79,7 +83,7 @@ def load_material(paths: Sequence[Path]) -> Material:
             _walk(path, 0, found)
         else:
             loose.extend(_file(path, found))
-    return Material(assemble(found.pools, loose), tuple(found.amd))
+    return Material(assemble(found.pools, loose), tuple(found.amd), tuple(found.logs))
 
 
 def load_endorsements(paths: Sequence[Path]) -> tuple[DcapEndorsements, ...]:
@@ -119,6 +123,9 @@ def _walk(directory: Path, depth: int, found: _Found) -> None:
 def _file(path: Path, found: _Found) -> tuple[Piece, ...]:
     """Return a file's pieces of Intel's. A bundle is a pool of its own and so leaves none."""
     data = found.read(path)
+    if looks_like_event_log(data):
+        found.logs.append(data)
+        return ()
     amd = detect_snp(data, str(path))
     if amd is not None:
         found.amd.extend(amd)

@@ -20,6 +20,8 @@ PLATFORM_CERTIFICATES_MAX: Final = 8
 CERTIFICATE_MAX: Final = 8 * 1024
 COLLATERAL_DOCUMENT_MAX: Final = 512 * 1024
 """One TCB info, QE identity, chain or CRL. The largest seen is 9 KiB; a CRL may grow."""
+SIGNED_DOCUMENT_MAX: Final = 256 * 1024
+"""One TCB info or QE identity: JSON that is read twice before its signature is checked."""
 PCK_CHAIN_MAX: Final = 3
 """Certificates of one platform or issuer chain in Intel's hierarchy, root included."""
 TCB_LEVELS_MAX: Final = 128

@@ -1,11 +1,13 @@
-"""Intel DCAP quotes: version 3 (SGX), versions 4 and 5 (TDX), read by offset.
+"""Intel DCAP quotes: version 3 (SGX), versions 4 and 5 (SGX and TDX), read by offset.
 
 Source: sgx_quote_3.h, sgx_quote_4.h and sgx_quote_5.h of Intel's SGXDataCenterAttestationPrimitives. All integers are
 little-endian. What is read here is not yet believed: `appraisal.dcap` checks the signatures over exactly these bytes.
 
     version 3   header 48 | report body 384 | u32 length | signature data
-    version 4   header 48 | TD report 584 | u32 length | signature data
-    version 5   header 48 | u16 body type | u32 body size | TD report 584 or 648 | u32 length | signature data
+    version 4   header 48 | report body 384 (SGX) or 584 (TDX) | u32 length | signature data
+    version 5   header 48 | u16 body type | u32 body size | report body | u32 length | signature data
+
+    body types of version 5    1: SGX, 384 bytes; 2: TDX 1.0, 584; 3: TDX 1.5, 648
 
     signature data, version 3    signature 64 | attestation key 64 | certification of the quoting enclave
     signature data, 4 and 5      signature 64 | attestation key 64 | u16 6 | u32 size | certification
@@ -38,10 +40,14 @@ PCK_LEAF: Final = 4
 """Certification data: the PCK certificate alone, PEM."""
 PCK_CHAIN: Final = 5
 """Certification data: the PCK certificate and its issuers, PEM."""
-_ENCLOSING_TYPES: Final = range(6, 7)
+_ENCLOSING_TYPES: Final = (6,)
 """The certification of the quoting enclave, around all that follows."""
-_CERTIFICATION_TYPES: Final = range(1, 6)
-"""1 to 3 name the platform (PPID, clear or encrypted) and hold no certificate; 4 and 5 hold certificates."""
+_CERTIFICATION_TYPES: Final = (1, 2, 3, PCK_LEAF, PCK_CHAIN, 7)
+"""1 to 3 name the platform and 7 is its manifest, for registration with Intel: they hold no certificate, so the PCK
+chain has to come beside the quote, and they are not looked at. 4 and 5 hold certificates."""
+_PLATFORM_LENGTHS: Final = {1: (36, 34), 2: (276, 274), 3: (404, 402)}
+"""PPID (16 bytes, or encrypted with RSA-2048 or RSA-3072), CPUSVN 16, PCESVN 2, PCEID 2. Early quoting enclaves leave
+the PCEID out (sgx_quote_3.h, USE_PCEID)."""
 
 _HEADER: Final = struct.Struct("<HHI4x16s20s")
 _TYPE_AND_SIZE: Final = struct.Struct("<HI")
@@ -49,8 +55,13 @@ _SIZE: Final = struct.Struct("<I")
 _QE_REPORT: Final = struct.Struct("<384s64sH")
 
 _TEE_TYPE: Final = {0x00: Tee.SGX, 0x81: Tee.TDX}
-_BODY_TYPE_SGX: Final = 1
-_TD_REPORT_LENGTH: Final = {2: TD_REPORT_10_LENGTH, 3: TD_REPORT_15_LENGTH}
+# Of versions 3 and 4; version 5 says which it is.
+_BODY_LENGTH: Final = {Tee.SGX: SGX_REPORT_LENGTH, Tee.TDX: TD_REPORT_10_LENGTH}
+_BODY_TYPE: Final = {
+    1: (Tee.SGX, SGX_REPORT_LENGTH),
+    2: (Tee.TDX, TD_REPORT_10_LENGTH),
+    3: (Tee.TDX, TD_REPORT_15_LENGTH),
+}
 # SGX REPORT: bytes 20 to 31, 96 to 127, 160 to 191 and 262 to 303.
 _SGX_REPORT_RESERVED: Final = struct.Struct("<20x12s64x32s32x32s70x42s80x")
 _NOTHING_RESERVED: Final = _SGX_REPORT_RESERVED.unpack(bytes(SGX_REPORT_LENGTH))
@@ -74,7 +85,7 @@ class Quote:
         qe_report: 384 bytes, the quoting enclave's own report.
         qe_report_signature: 64 bytes, by the platform's PCK.
         qe_authentication_data: 0 to 65535 bytes, hashed into the QE report beside the attestation key.
-        certification_type: 1 to 5.
+        certification_type: 1 to 5, or 7.
         certification_data: what that type says; PEM for 4 and 5.
     """
 
@@ -135,6 +146,8 @@ def _decode(data: bytes, tee: Tee, version: int, user_data: bytes) -> Quote:
     qe_report, qe_report_signature, length = _QE_REPORT.unpack_from(rest)
     rest = rest[_QE_REPORT.size :]
     certification_type, certification_data = _enclosed(rest[length:], tee, _CERTIFICATION_TYPES)
+    if len(certification_data) not in _PLATFORM_LENGTHS.get(certification_type, (len(certification_data),)):
+        _malformed(tee, f"certification data of type {certification_type} with {len(certification_data)} bytes")
     if padding and padding.strip(b"\0"):
         _malformed(tee, "bytes other than zero after the signature data")
     body = data[start:end]
@@ -170,8 +183,6 @@ def _identify(data: bytes) -> tuple[Tee, int, bytes]:
         raise FormatError(Code.EVIDENCE_UNKNOWN, "no header of a DCAP quote of version 3, 4 or 5")
     if version == 3 and tee_type != 0:
         raise FormatError(Code.SGX_MALFORMED, "version 3 with a TEE type other than SGX")
-    if version != 3 and tee is Tee.SGX:
-        raise AppraisalError(Code.SGX_VERSION, f"an SGX quote of version {version}; only version 3 is accepted")
     if key_type != ECDSA_P256:
         raise AppraisalError(dcap_code(tee, DcapFault.KEY_TYPE), "the attestation key is not ECDSA P-256")
     if vendor != QE_VENDOR_INTEL:
@@ -182,18 +193,17 @@ def _identify(data: bytes) -> tuple[Tee, int, bytes]:
 def _body(data: bytes, tee: Tee, version: int) -> tuple[int, int]:
     """Return where the report body starts and ends."""
     if version != 5:
-        return HEADER_LENGTH, HEADER_LENGTH + (SGX_REPORT_LENGTH if version == 3 else TD_REPORT_10_LENGTH)
+        return HEADER_LENGTH, HEADER_LENGTH + _BODY_LENGTH[tee]
     body_type, size = _TYPE_AND_SIZE.unpack_from(data, HEADER_LENGTH)
-    length = _TD_REPORT_LENGTH.get(body_type, 0)
-    if not length and body_type != _BODY_TYPE_SGX:
+    if body_type not in _BODY_TYPE:
         raise AppraisalError(dcap_code(tee, DcapFault.VERSION), f"a report body of unknown type {body_type}")
-    if not length or size != length:
-        _malformed(tee, f"body type {body_type} of {size} bytes")
+    if _BODY_TYPE[body_type] != (tee, size):
+        _malformed(tee, f"body type {body_type} of {size} bytes in a quote for {tee}")
     start = HEADER_LENGTH + _TYPE_AND_SIZE.size
-    return start, start + length
+    return start, start + size
 
 
-def _enclosed(part: bytes, tee: Tee, types: range) -> tuple[int, bytes]:
+def _enclosed(part: bytes, tee: Tee, types: tuple[int, ...]) -> tuple[int, bytes]:
     """Return type and data of a certification: u16 type, u32 size, and data of that size, which is all there is."""
     found, size = _TYPE_AND_SIZE.unpack_from(part)
     if found not in types:

@@ -97,6 +97,11 @@ class EventLog:
     events: tuple[Event, ...]
 
 
+def looks_like_event_log(data: bytes) -> bool:
+    """Tell whether bytes are meant as a crypto-agile log: its first record says so behind a header of 32 bytes."""
+    return data[32 : 32 + len(_SPEC_ID)] == _SPEC_ID
+
+
 def decode_event_log(data: bytes, code: Code = Code.TPM_EVENT_LOG_MALFORMED) -> EventLog:
     """Decode a log, crypto-agile or SHA-1 only.
 

@@ -166,6 +166,8 @@ role and instance), PCR8 who signed the image. A register that is zero was never
 _CONFIGURATION_REGISTERS: Final = (1, 3, 5, 6)
 _RESETTABLE: Final = (16, 23)
 EK_ROOTS: Final = "ek_roots"
+HARDWARE: Final = "hardware"
+"""Who vouches for a TPM's attestation key: CAs, or the TEE that a vTPM runs in, a table of its own in an entry."""
 _TPM: Final = (
     PinKey(EK_ROOTS, PinKind.ANY_OF, 32, Code.POLICY_SIGNER, zero=False, of="ek_root"),
     *(
@@ -193,6 +195,12 @@ PINS: Final[Mapping[Tee, Mapping[str, PinKey]]] = {
     Tee.TPM: {key.name: key for key in _TPM},
 }
 
+CLAIM_KEYS: Final[Mapping[Tee, Mapping[str, PinKey]]] = {
+    tee: {key.claim: key for key in keys.values()} for tee, keys in PINS.items()
+}
+"""The same by claim. What does not fit has the code that stands here, whoever compares: a policy, a relying party's
+expectation, or a demand of `appraise`."""
+
 MINIMUM: Final[Mapping[Tee, tuple[tuple[str, ...], ...]]] = {
     Tee.SGX: (("mr_enclave",), ("mr_signer", "isv_prod_id", "min_isv_svn", "attributes_flags", "xfrm", "misc_select")),
     Tee.TDX: (("mr_td", "rtmr0", "rtmr1", "rtmr2", "mr_config_id", "td_attributes", "xfam"),),
@@ -209,7 +217,7 @@ MINIMUM: Final[Mapping[Tee, tuple[tuple[str, ...], ...]]] = {
         ),
     ),
     Tee.NITRO: (("pcr0", "pcr1", "pcr2"),),
-    Tee.TPM: tuple(("ek_roots", "pcr0", register) for register in ("pcr4", "pcr7", "pcr11")),
+    Tee.TPM: tuple((by, "pcr0", register) for by in (EK_ROOTS, HARDWARE) for register in ("pcr4", "pcr7", "pcr11")),
 }
 """The forms of minimum pins: an entry pins every key of one.
 

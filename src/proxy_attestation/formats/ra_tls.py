@@ -151,15 +151,6 @@ class EmbeddedEvidence:
         return hashlib.sha256(self.spki if self.claims is None else self.claims).digest() + bytes(32)
 
 
-def looks_like_certificate(data: bytes) -> bool:
-    """Tell whether the bytes are one certificate, DER or PEM, also such as `cryptography` does not load."""
-    try:
-        _decode(data)
-    except FormatError:
-        return False
-    return True
-
-
 def decode_ra_tls(data: bytes) -> tuple[EmbeddedEvidence, ...]:
     """Take all evidence out of a certificate; at least one piece.
 

@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError
-from proxy_attestation.formats.bounds import COLLATERAL_DOCUMENT_MAX
+from proxy_attestation.formats.bounds import SIGNED_DOCUMENT_MAX
 from proxy_attestation.formats.values import as_hex, as_text
 
 _WHITE_SPACE: Final = " \t\r\n"
@@ -60,8 +60,8 @@ def decode_signed_document(data: bytes, member: str, code: Code) -> SignedDocume
     Raises:
         FormatError: with `code`.
     """
-    if len(data) > COLLATERAL_DOCUMENT_MAX:
-        raise FormatError(code, f"a document of {len(data)} bytes, at most {COLLATERAL_DOCUMENT_MAX} allowed")
+    if len(data) > SIGNED_DOCUMENT_MAX:
+        raise FormatError(code, f"a document of {len(data)} bytes, at most {SIGNED_DOCUMENT_MAX} allowed")
     try:
         text = data.decode()
         spans = _member_spans(text)

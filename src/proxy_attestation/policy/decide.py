@@ -10,6 +10,7 @@ The walk, in this order; every mismatch is collected, and the first one's code i
                                                                                    .config, tdx.service_td
        events       what an event log leads to; none of unknown type in a pinned   policy.event, tdx.event_unknown,
                     register                                                       tpm.event_unknown
+       hardware     below a vTPM, where it vouches for the AK: steps 2 to 6 again   policy.signer where it is absent
     5. TCB status   one of the entry's words                                       sgx.tcb_status, tdx.tcb_status
     6. advisories   every one at the matched level is listed                       policy.advisory
     7. application  a digest where the entry has some, none where it has none      policy.application
@@ -27,14 +28,14 @@ with the policy's `min_lifetime` once the certificate's notAfter is known.
 from collections.abc import Iterator
 from typing import Final
 
-from proxy_attestation.appraisal.claims import Claims
+from proxy_attestation.appraisal.claims import Claims, HardwareClaims, TcbClaims
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import Mismatch
-from proxy_attestation.formats.pins import TCB_STATUS
+from proxy_attestation.formats.pins import HARDWARE, TCB_STATUS
 from proxy_attestation.formats.request import ApplicationKind, KeyOrigin, Names, Request
 from proxy_attestation.formats.tee import debug_code, tcb_status_code
 from proxy_attestation.policy.events import match_events
-from proxy_attestation.policy.model import Decision, OwnerKind, Policy, Workload
+from proxy_attestation.policy.model import Decision, Hardware, OwnerKind, Policy, Workload
 from proxy_attestation.policy.names import RESERVED_ENTRY, spiffe_id
 from proxy_attestation.policy.pins import match_pins
 
@@ -94,17 +95,15 @@ def _mismatches(claims: Claims, request: Request, workload: Workload, own_id: st
     # 4. Pins. Evidence of another TEE has no value for any of them: 2. has said so.
     if evidence is workload.tee:
         ruled = frozenset([rule.register for rule in workload.events])
+        if workload.hardware is not None:
+            ruled |= {HARDWARE}
+            yield from _hardware_mismatches(workload.hardware, claims.hardware, allow_debug=workload.allow_debug)
         yield from match_pins(workload.tee, workload.pins, claims.body, ruled)
         if ruled or claims.layers:
             yield from match_events(workload.tee, workload.events, frozenset(workload.pins), claims.layers)
     # 5. TCB status, where the entry's TEE has one.
-    status = None if claims.tcb is None else claims.tcb.status
-    if TCB_STATUS[workload.tee] and status not in workload.tcb:
-        yield Mismatch(tcb_status_code(workload.tee), "tcb", " or ".join(workload.tcb), status or "none")
     # 6. Advisories.
-    for advisory in claims.tcb.advisories if claims.tcb is not None else ():
-        if advisory not in workload.advisories:
-            yield Mismatch(Code.POLICY_ADVISORY, "advisories", ", ".join(workload.advisories) or "none", advisory)
+    yield from _platform_mismatches(workload, claims.tcb)
     # 7. Application. Only one that cannot quote has a digest that means something.
     kind, digest = request.runtime.application_kind, request.runtime.application_sha256
     meant = digest if kind is ApplicationKind.WASM else None
@@ -133,3 +132,26 @@ def _mismatches(claims: Claims, request: Request, workload: Workload, own_id: st
     if workload.name == RESERVED_ENTRY:
         # No policy that was read from a file has such an entry. The proxy's own ids are worth a second look.
         yield Mismatch(Code.POLICY_NAME, "name", "an entry that is not the proxy's own", workload.name)
+
+
+def _platform_mismatches(wanted: Workload | Hardware, tcb: TcbClaims | None) -> Iterator[Mismatch]:
+    status = None if tcb is None else tcb.status
+    if TCB_STATUS[wanted.tee] and status not in wanted.tcb:
+        yield Mismatch(tcb_status_code(wanted.tee), "tcb", " or ".join(wanted.tcb), status or "none")
+    for advisory in () if tcb is None else tcb.advisories:
+        if advisory not in wanted.advisories:
+            yield Mismatch(Code.POLICY_ADVISORY, "advisories", ", ".join(wanted.advisories) or "none", advisory)
+
+
+def _hardware_mismatches(wanted: Hardware, found: HardwareClaims | None, *, allow_debug: bool) -> Iterator[Mismatch]:
+    """Hold what lies below a vTPM against the entry, as steps 2 to 6 do for a TEE that stands by itself."""
+    if found is None:
+        yield Mismatch(Code.POLICY_SIGNER, HARDWARE, str(wanted.tee), "none")
+        return
+    if found.tee is not wanted.tee or found.body.tee is not wanted.tee:
+        yield Mismatch(Code.POLICY_TEE, HARDWARE, str(wanted.tee), str(found.tee))
+        return
+    if not allow_debug and (found.debug or found.body.debug):
+        yield Mismatch(debug_code(found.tee), "debug", "false", "true")
+    yield from match_pins(wanted.tee, wanted.pins, found.body)
+    yield from _platform_mismatches(wanted, found.tcb)

@@ -3,13 +3,14 @@
 from functools import partial
 from typing import Final
 
-from proxy_attestation.formats.pins import pin_key_names
+from proxy_attestation.appraisal.claims import HARDWARE as HARDWARE_TEES
+from proxy_attestation.formats.pins import EK_ROOTS, HARDWARE, pin_key_names
 from proxy_attestation.formats.request import KeyOrigin, is_workload_name
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.application import ReadFile, read_application
 from proxy_attestation.policy.danger import Dangers
 from proxy_attestation.policy.events import read_events
-from proxy_attestation.policy.model import OwnerKind, Workload
+from proxy_attestation.policy.model import Hardware, OwnerKind, Workload
 from proxy_attestation.policy.names import RESERVED_ENTRY, read_names
 from proxy_attestation.policy.pins import parse_pins
 from proxy_attestation.policy.reader import Fault, TableReader, show
@@ -63,6 +64,7 @@ def read_entry(
     reader.values("key_origins", len(KeyOrigin), partial(_key_origin, origin=_ORIGINS.get(tee, KeyOrigin.TEE)))
     tcb = read_tcb(tee, reader)
     events = read_events(reader, tee)
+    hardware = _hardware(reader, tee)
     pins = parse_pins(tee, reader, frozenset(rule.register for rule in events))
     if len(reader.issues) > noted or name is None or owner is None or pins is None:
         return None
@@ -80,6 +82,7 @@ def read_entry(
         max_lifetime=lifetime,
         allow_debug=name in dangers.allow_debug,
         events=events,
+        hardware=hardware,
     )
 
 
@@ -102,6 +105,28 @@ def _refuse_unknown(reader: TableReader, tee: Tee) -> None:
         for key in pin_key_names(other)
     }
     reader.refuse_unknown(pin_key_names(tee) | set(WORKLOAD_KEYS), others | _HINTS)
+
+
+def _hardware(reader: TableReader, tee: Tee) -> Hardware | None:
+    """Read what lies below a vTPM; None where the table is absent, or (noted) wrong."""
+    table = reader.child(HARDWARE, f"{reader.title} {HARDWARE}")
+    if table is None:
+        return None
+    if tee is not Tee.TPM or reader.has(EK_ROOTS):
+        fix = f"write {EK_ROOTS} or {HARDWARE}; two entries where machines of both kinds run it"
+        reader.note(HARDWARE, f"{HARDWARE} in an entry that is no TPM's, or has {EK_ROOTS}", fix)
+        return None
+    kinds = " or ".join(f'"{kind}"' for kind in HARDWARE_TEES)
+    below = table.value(
+        "tee",
+        lambda text: Tee(text) if text in HARDWARE_TEES else Fault(show(text), f"write {kinds}"),
+        f"write {kinds}",
+    )
+    if below is None:
+        return None
+    table.refuse_unknown(pin_key_names(below) | {"tee", "tcb", "advisories"})
+    tcb, advisories, pins = read_tcb(below, table), read_advisories(table), parse_pins(below, table)
+    return None if pins is None else Hardware(below, pins, tcb, advisories)
 
 
 def _owner(reader: TableReader) -> OwnerKind | None:

@@ -18,6 +18,23 @@ class OwnerKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Hardware:
+    """What lies below a vTPM whose attestation key it vouches for.
+
+    Attributes:
+        tee: `snp` or `tdx`.
+        pins: what it must have measured: the paravisor.
+        tcb: accepted TCB status words.
+        advisories: advisory ids that may stand at the matched level.
+    """
+
+    tee: Tee
+    pins: Pins
+    tcb: tuple[str, ...]
+    advisories: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
     """One `[[workload]]` entry, resolved.
 
@@ -34,6 +51,7 @@ class Workload:
         max_lifetime: seconds.
         allow_debug: from `[danger]`.
         events: rules for registers whose values are not pinned.
+        hardware: of a TPM entry whose AKs it vouches for instead of CAs.
     """
 
     name: str
@@ -48,6 +66,7 @@ class Workload:
     max_lifetime: int
     allow_debug: bool
     events: tuple[EventRule, ...] = ()
+    hardware: Hardware | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from proxy_attestation.policy.reader import Fault, TableReader, show
 POLICY_KEYS: Final = ("version", "trust_domain", "min_lifetime", "max_lifetime", "workload", "danger")
 WORKLOAD_KEYS: Final = (
     "name", "tee", "tcb", "advisories", "application", "key_origins", "dns", "ip", "owner", "max_lifetime", "event",
+    "hardware",
 )  # fmt: skip
 """The keys of an entry beside its pins."""
 APPLICATION_KEYS: Final = ("index", "sha256", "paths")

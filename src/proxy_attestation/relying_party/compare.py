@@ -6,7 +6,7 @@ from typing import Final
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import Mismatch
 from proxy_attestation.formats.ear import AFFIRMING, WARNING, LeafClaims
-from proxy_attestation.formats.pins import PINS, TCB_STATUS, UP_TO_DATE
+from proxy_attestation.formats.pins import CLAIM_KEYS, TCB_STATUS, UP_TO_DATE, Claim, PinKey, PinKind
 from proxy_attestation.formats.request import Names
 from proxy_attestation.formats.tee import debug_code, tcb_status_code
 from proxy_attestation.relying_party.expectation import Expectation
@@ -20,10 +20,6 @@ _VECTOR_NAMES: Final = (
 _AFFIRMING_MAX: Final = 31
 _WARNING_MAX: Final = 95
 _ABSENT: Final = "absent"
-# What was measured of the code; the other fields are what it was configured with.
-_MEASURED: Final = frozenset(
-    name for keys in PINS.values() for name, key in keys.items() if key.code is Code.POLICY_MEASUREMENT
-)
 
 
 def compare(expectation: Expectation, claims: LeafClaims, workload: str, names: Names) -> tuple[Mismatch, ...]:
@@ -70,17 +66,7 @@ def _compare_code(e: Expectation, claims: LeafClaims) -> Iterator[Mismatch]:
         # Measurements of another TEE say nothing about this one.
         yield Mismatch(Code.POLICY_TEE, "tee", str(e.tee), str(claims.tee))
         return
-    found = dict(claims.measurements)
-    for field, accepted in e.measurements:
-        actual = found.get(field)
-        if actual is None or actual not in accepted:
-            code = Code.POLICY_MEASUREMENT if field in _MEASURED else Code.POLICY_CONFIG
-            yield Mismatch(code, field, _hex(accepted), _ABSENT if actual is None else actual.hex())
-    for field, value, mask in e.masked:
-        actual = found.get(field)
-        if actual is None or _masked(actual, mask) != value:
-            wanted = f"{value.hex()} under mask {mask.hex()}"
-            yield Mismatch(Code.POLICY_ATTRIBUTES, field, wanted, _ABSENT if actual is None else actual.hex())
+    yield from _compare_body(e, claims)
     if e.mr_signer and claims.signer not in e.mr_signer:
         signer = _ABSENT if claims.signer is None else claims.signer.hex()
         yield Mismatch(Code.POLICY_SIGNER, "mr_signer", _hex(e.mr_signer), signer)
@@ -93,6 +79,36 @@ def _compare_code(e: Expectation, claims: LeafClaims) -> Iterator[Mismatch]:
     if e.application and claims.application_sha256 not in e.application:
         application = _ABSENT if claims.application_sha256 is None else claims.application_sha256.hex()
         yield Mismatch(Code.POLICY_APPLICATION, "application", _hex(e.application), application)
+
+
+def _compare_body(e: Expectation, claims: LeafClaims) -> Iterator[Mismatch]:
+    found, keys = dict(claims.measurements), CLAIM_KEYS[claims.tee]
+    for field, accepted in e.measurements:
+        actual = found.get(field)
+        if actual is None or actual not in accepted:
+            shown = _ABSENT if actual is None else actual.hex()
+            yield Mismatch(keys[field].code, field, _hex(accepted), shown)
+    for field, value, mask in e.masked:
+        actual = found.get(field)
+        if actual is None or _masked(actual, mask) != value:
+            wanted = f"{value.hex()} under mask {mask.hex()}"
+            yield Mismatch(keys[field].code, field, wanted, _ABSENT if actual is None else actual.hex())
+    for field, words in e.words:
+        word = _told(keys[field], found.get(field))
+        if word not in words:
+            yield Mismatch(keys[field].code, field, " or ".join(words), _ABSENT if word is None else str(word))
+    for field, least in e.least:
+        key = keys[field.removeprefix("min_")]
+        number = _told(key, found.get(key.claim))
+        if not isinstance(number, int) or number < least:
+            yield Mismatch(key.code, field, f"at least {least}", _ABSENT if number is None else str(number))
+
+
+def _told(key: PinKey, value: bytes | None) -> Claim | None:
+    """Return a claim as policies compare it: a leaf has words in ASCII, and numbers big-endian."""
+    if value is None:
+        return key.missing or None
+    return value.decode("ascii", "replace") if key.kind is PinKind.WORD else int.from_bytes(value)
 
 
 def _compare_platform(e: Expectation, claims: LeafClaims) -> Iterator[Mismatch]:

@@ -41,6 +41,17 @@ MASKED: Final[dict[Tee, dict[str, int]]] = {
 }
 """Fields that count under a mask, with their length in bytes."""
 
+LEAST: Final[dict[Tee, dict[str, int]]] = {
+    tee: {name: key.size for name, key in keys.items() if key.kind is PinKind.AT_LEAST and name not in _OWN_CLAIMS}
+    for tee, keys in PINS.items()
+}
+"""Numbers of which an expectation may name the least, with their length in bytes."""
+
+WORDS: Final[dict[Tee, dict[str, int]]] = {
+    tee: {name: key.size for name, key in keys.items() if key.kind is PinKind.WORD} for tee, keys in PINS.items()
+}
+"""Texts of which an expectation may list values, with their greatest length."""
+
 HARDWARE_ORIGINS: Final = (KeyOrigin.TEE, KeyOrigin.TPM)
 
 _NO_NAMES: Final = Names()
@@ -69,6 +80,8 @@ class Expectation:
         tee: the kind of TEE; must be given with any measurement.
         measurements: (vendor field name, accepted values), names as in `MEASUREMENTS`.
         masked: (vendor field name, value, mask), names as in `MASKED`.
+        words: (vendor field name, accepted texts), names as in `WORDS`.
+        least: (key, minimum), keys as in `LEAST`. One of a TCB is for one processor line, which `words` names.
         mr_signer: accepted values, 32 bytes each; without mr_enclave it takes isv_prod_id and min_isv_svn too.
         isv_prod_id: or None.
         min_isv_svn: or None.
@@ -93,6 +106,8 @@ class Expectation:
     tee: Tee | None = None
     measurements: tuple[tuple[str, tuple[bytes, ...]], ...] = ()
     masked: tuple[tuple[str, bytes, bytes], ...] = ()
+    words: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    least: tuple[tuple[str, int], ...] = ()
     mr_signer: tuple[bytes, ...] = ()
     isv_prod_id: int | None = None
     min_isv_svn: int | None = None
@@ -127,7 +142,7 @@ class Expectation:
 
     def _check_measurements(self) -> None:
         sgx_only = bool(self.mr_signer) or self.isv_prod_id is not None or self.min_isv_svn is not None
-        if (self.measurements or self.masked or sgx_only) and self.tee is None:
+        if (self.of_body or sgx_only) and self.tee is None:
             raise _malformed("tee: must be given with a measurement")
         if sgx_only and self.tee is not Tee.SGX:
             raise _malformed("mr_signer, isv_prod_id and min_isv_svn are of SGX only")
@@ -144,7 +159,8 @@ class Expectation:
             _values(f"{name}_mask", (mask,), known[name], zero=False)
             if any(v & ~m for v, m in zip(value, mask, strict=True)):
                 raise _malformed(f"{name}: has bits that its mask leaves out")
-        names = [name for name, *_ in (*self.measurements, *self.masked)]
+        self._check_words_and_minima()
+        names = [name for name, *_ in self.of_body]
         if len(set(names)) != len(names):
             raise _malformed("a field is named twice")
         if self.mr_signer:
@@ -154,6 +170,27 @@ class Expectation:
         for field, number in (("isv_prod_id", self.isv_prod_id), ("min_isv_svn", self.min_isv_svn)):
             if number is not None and not 0 <= number <= 0xFFFF:
                 raise _malformed(f"{field}: 0 to 65535 was expected")
+
+    def _check_words_and_minima(self) -> None:
+        known = WORDS[self.tee] if self.tee is not None else {}
+        for name, words in self.words:
+            if name not in known:
+                raise _malformed(f"{name}: not a text of {self.tee}")
+            if not words or not all(0 < len(word) <= known[name] and word.isascii() for word in words):
+                raise _malformed(f"{name}: texts of 1 to {known[name]} characters were expected")
+        known = LEAST[self.tee] if self.tee is not None else {}
+        for name, number in self.least:
+            if name not in known:
+                raise _malformed(f"{name}: not a number of {self.tee} that has a minimum")
+            if not 0 <= number < 256 ** known[name]:
+                raise _malformed(f"{name}: 0 to {256 ** known[name] - 1} was expected")
+        if any(name.startswith("min_tcb_") for name, _ in self.least) and len(dict(self.words).get("product", ())) != 1:
+            raise _malformed("product: a minimum of the TCB is for one processor line, which must be named")
+
+    @property
+    def of_body(self) -> tuple[tuple[object, ...], ...]:
+        """What is demanded of the TEE's body by the vendor's names: the name, and what goes with it."""
+        return (*self.measurements, *self.masked, *self.words, *self.least)
 
     @property
     def names_code(self) -> bool:

@@ -32,10 +32,12 @@ from proxy_attestation.formats.request import KeyOrigin, Names, names_from
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.relying_party.expectation import (
     HARDWARE_ORIGINS,
+    LEAST,
     MASKED,
     MEASUREMENTS,
     NUMBERS,
     SINGLE,
+    WORDS,
     Expectation,
 )
 
@@ -44,7 +46,9 @@ _WORD: Final = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
 _PINS: Final = frozenset(name for names in MEASUREMENTS.values() for name in names)
 _MASKED: Final = frozenset(name for names in MASKED.values() for name in names)
-_KEYS: Final = _PINS | _MASKED | {f"{name}_mask" for name in _MASKED} | {
+_WORDS: Final = frozenset(name for names in WORDS.values() for name in names)
+_LEAST: Final = frozenset(name for names in LEAST.values() for name in names)
+_KEYS: Final = _PINS | _MASKED | _WORDS | _LEAST | {f"{name}_mask" for name in _MASKED} | {
     "trust_domain", "root_pin", "workload", "name", "tee", "mr_signer", "isv_prod_id", "min_isv_svn", "tcb",
     "advisories", "application", "application_sha256", "key_origins", "owner", "dns", "ip", "uri", "policy_digest",
     "simulated", "danger",
@@ -102,6 +106,8 @@ def parse_expectation(text: str, read_file: ReadFile) -> Expectation:
         tee=_tee(table),
         measurements=_measurements(table),
         masked=_masked(table),
+        words=tuple((name, table.texts(name)) for name in sorted(_WORDS.intersection(table.values))),
+        least=tuple((name, number) for name in sorted(_LEAST) if (number := table.integer(name)) is not None),
         mr_signer=table.hexes("mr_signer"),
         isv_prod_id=table.integer("isv_prod_id"),
         min_isv_svn=table.integer("min_isv_svn"),

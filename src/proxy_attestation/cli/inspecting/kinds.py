@@ -94,12 +94,11 @@ def evidence_tree(evidence: Evidence) -> tuple[Node, ...]:
     """
     log = evidence.event_log_sha256
     parsed = decode_evidence_of(evidence.tee, evidence.evidence)
-    name = "quote" if isinstance(parsed, Quote) else "evidence"
     return (
         Node("tee", str(evidence.tee), "what the attester says it is"),
         Node("event_log_sha256", None if log is None else log.hex(), "digest of the log that travels beside it"),
         Node("platform_certificates", [certificate_tree(der) for der in evidence.platform_certificates]),
-        Node(name, parsed_tree(parsed)),
+        Node("quote" if isinstance(parsed, Quote) else "evidence", parsed_tree(parsed)),
     )
 
 
