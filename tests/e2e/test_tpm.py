@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -40,7 +41,8 @@ from proxy_attestation.formats.request import (
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
 from proxy_attestation_simulator.harness import RunningProxy, running_proxy
-from proxy_attestation_simulator.tpm import SoftwareTpm
+from proxy_attestation_simulator.tpm import SoftwareTpm, TpmVendor
+from proxy_attestation_simulator.tpm_machine import TpmMachine
 
 PROXY: Final = str(Path(sys.executable).parent / "proxy-attestation")
 BOOTED: Final = {0: b"firmware", 4: b"boot loader"}
@@ -192,17 +194,17 @@ class Loaded:
         (leaf,) = found
         return leaf
 
-    def claims(self) -> dict[str, Any]:
-        """Verify the listener as a relying party does, and return what the leaf says."""
+    def claims(self, more: str = "", status: int = 0) -> dict[str, Any]:
+        """Verify the listener as a relying party does, and return what the leaf says; none where it is refused."""
         root = str(self.machine.proxy.root_pem)
         expectation = self.machine.directory / "expect.toml"
-        expectation.write_text(f'trust_domain = "example.org"\nname = "{self.workload}"\ntee = "tpm"\n')
+        expectation.write_text(f'trust_domain = "example.org"\nname = "{self.workload}"\ntee = "tpm"\n{more}')
         address = self.listeners["http"]["address"]
         done = self.machine.run(
             "verify", address, "--root", root, "--expect", str(expectation), "--server-name", DNS, "--json"
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        peer: dict[str, Any] = json.loads(done.stdout)["peer"]
+        assert done.returncode == status, done.stdout + done.stderr
+        peer: dict[str, Any] = json.loads(done.stdout)["peer"] if status == 0 else {}
         return peer
 
     @property
@@ -261,7 +263,8 @@ def test_a_software_key_needs_both_switches_and_the_leaf_says_so(machine: Machin
         assert loaded.claims()["key_origin"] == "tpm"
     with ExitStack() as stack:
         loaded = machine.load(stack, machine.write("example-soft", danger))
-        assert loaded.claims()["key_origin"] == "software"
+        loaded.claims(status=3)  # a relying party has to name it too
+        assert loaded.claims('key_origins = ["software"]\n')["key_origin"] == "software"
         loaded.leaf()
         assert "software_key" in (machine.directory / "load.log").read_text()
 
@@ -355,7 +358,9 @@ def test_a_cloned_ak_is_refused(thief: Thief, tpm: Swtpm, boot: Callable[[], Swt
 
 def test_a_software_key_posing_as_ak_is_refused(thief: Thief, tpm: Swtpm) -> None:
     software = SoftwareTpm()
-    own = ec.generate_private_key(ec.SECP256R1())
+    # The key that its evidence certifies.
+    own = TpmMachine(TpmVendor.create(datetime.now(UTC))).key
+    assert spki_of(own.public_key()) == software.spki
     with tpm.device() as device:
         # Its public area says restricted and fixedTPM, but no TPM has it: the secret stays closed.
         challenge = thief.challenge(device, software.ak_public)
