@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +194,7 @@ def test_a_resident_key_does_nothing_else() -> None:
     assert (key.key_size, key.curve.name) == (256, "secp256r1")
     plain = serialization.NoEncryption()
     refused: list[Callable[[], object]] = [
-        lambda: key.private_numbers(),
+        partial(key.private_numbers),
         lambda: key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain),
         lambda: key.exchange(ec.ECDH(), private.public_key()),
         lambda: key.sign(b"x", ec.ECDSA(hashes.SHA384())),
