@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Install what the tests of the TPM path start: swtpm, and the TSS with its Python binding, built from source (45 s).
+# Install what the tests of the TPM path start: swtpm, a resource manager for it on a D-Bus of its own, and the TSS with
+# its Python binding, built from source (45 s).
 # Usage: tpm-library.sh VENV
 set -euo pipefail
 python=$1/bin/python
@@ -7,6 +8,9 @@ cd "$(dirname "$0")/.."
 missing=()
 command -v swtpm >/dev/null || missing+=(swtpm)
 command -v swtpm_localca >/dev/null || missing+=(swtpm-tools)
+command -v dbus-daemon >/dev/null || missing+=(dbus-daemon)
+[ -x /usr/sbin/tpm2-abrmd ] || missing+=(tpm2-abrmd)
+compgen -G '/usr/lib/*/libtss2-tcti-tabrmd.so.0' >/dev/null || missing+=(libtss2-tcti-tabrmd0)
 if ! "$python" -c 'import tpm2_pytss' 2>/dev/null; then
     command -v gcc >/dev/null || missing+=(gcc libc6-dev)
     command -v pkg-config >/dev/null || missing+=(pkg-config)

@@ -1,6 +1,7 @@
 """The attester of configfs-tsm against a stand-in with the kernel's rules. Not run on TDX or SNP hardware."""
 
 import errno
+import hashlib
 import struct
 import uuid
 from collections.abc import Callable
@@ -142,6 +143,22 @@ def test_a_td_makes_a_quote_over_the_report_data(tdx: Kernel) -> None:
     assert decode_quote(evidence.evidence).report_data == DATA
     assert (evidence.tee, evidence.platform_certificates) == (Tee.TDX, ())
     assert tdx.requests == {}
+
+
+def test_a_tds_firmware_log_comes_with_the_quote(tdx: Kernel, snp: Kernel, tmp_path: Path) -> None:
+    log = tmp_path / "CCEL"
+    for kernel, tee in ((tdx, Tee.TDX), (snp, SNP)):
+        log.unlink(missing_ok=True)
+        attester = ConfigfsTsmAttester(kernel, tee, no_pause, log)
+        with attester.begin() as enrolment:
+            attested = enrolment.attest(binding_of(DATA))
+            assert (attested.event_log, attested.evidence.event_log_sha256) == (None, None)
+            log.write_bytes(b"log")
+            attested = enrolment.attest(binding_of(DATA))
+            digest = hashlib.sha256(b"log").digest()
+            assert (attested.event_log, attested.evidence.event_log_sha256) == (
+                (b"log", digest) if tee is Tee.TDX else (None, None)
+            )
 
 
 def test_an_snp_guest_makes_a_report_with_its_certificates(snp: Kernel) -> None:

@@ -19,7 +19,7 @@ SNP: Final = cast(Tee, "snp")
 @pytest.fixture
 def bare(tmp_path: Path) -> Machine:
     """A machine without any TEE."""
-    return Machine(tmp_path / "attestation", tmp_path / "report", tmp_path / "nsm")
+    return Machine(tmp_path / "attestation", tmp_path / "report", tmp_path / "nsm", tmp_path / "tpmrm0")
 
 
 @pytest.fixture
@@ -74,12 +74,24 @@ def test_what_is_chosen_and_absent_is_not_replaced_by_what_is_there(gramine: Mac
         unavailable(spec, tee, gramine)
 
 
-def test_of_several_somebody_has_to_choose(gramine: Machine) -> None:
+def test_of_several_the_one_is_taken_that_makes_what_is_asked_for(gramine: Machine) -> None:
     gramine.nsm.touch()
-    for tee in (Tee.SGX, NITRO):
-        unavailable(None, tee, gramine)
-    assert isinstance(select_attester("gramine", Tee.SGX, gramine), GramineAttester)
-    assert isinstance(select_attester("nsm", NITRO, gramine), NsmAttester)
+    gramine.tpm.touch()
+    for spec in (None, "gramine"):
+        assert isinstance(select_attester(spec, Tee.SGX, gramine), GramineAttester)
+    for spec in (None, "nsm"):
+        assert isinstance(select_attester(spec, NITRO, gramine), NsmAttester)
+    # A TPM stands in for nothing else.
+    unavailable(None, Tee.TDX, gramine)
+    unavailable("tpm", Tee.SGX, gramine)
+    unavailable("tpm:mssim", Tee.SGX, gramine)
+
+
+def test_a_tpm_that_is_none_is_not_replaced_by_anything(gramine: Machine) -> None:
+    unavailable(None, Tee.TPM, gramine)
+    gramine.tpm.touch()
+    for spec in (None, "tpm", f"tpm:device:{gramine.tpm}", "tpm:device:/nonexistent", "tpm:", "tpm:no such thing"):
+        unavailable(spec, Tee.TPM, gramine)
 
 
 def test_gramine_without_dcap_is_not_replaced_by_anything(gramine: Machine) -> None:
@@ -111,7 +123,7 @@ def test_the_simulator_is_used_where_it_is_named_and_only_there(gramine: Machine
 
 @pytest.mark.parametrize(
     "spec",
-    ["", "simulator", "simulator:", "simulator:x", "simulator:-1", "simulator:\uff11", "simulator:99999999", "tpm"],
+    ["", "simulator", "simulator:", "simulator:x", "simulator:-1", "simulator:\uff11", "simulator:99999999", "tpm2"],
 )
 def test_other_specs_are_refused(gramine: Machine, spec: str) -> None:
     with pytest.raises(UsageError):

@@ -1,24 +1,18 @@
 """The TPM path for real: swtpm, the TSS, an EK certificate of a local CA, MakeCredential, quote and certification."""
 
 import hashlib
-import importlib.util
-import os
+import importlib
 import secrets
-import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+from swtpm import Manufacturer, Swtpm, needs_swtpm
 
 from proxy_attestation.appraisal.tpm import Activation, TpmEndorsements, TpmResult, appraise_tpm
 from proxy_attestation.appraisal.tpm_chain import Purpose, TpmRoots, verify_tpm_chain
@@ -30,94 +24,11 @@ from proxy_attestation.formats.tpm_credential import RANDOM_BYTES, make_credenti
 from proxy_attestation.formats.tpm_evidence import TpmEvidence, decode_tpm
 from proxy_attestation_simulator.tpm import SoftwareTpm, TpmVendor
 
-PROGRAMS = ("swtpm", "swtpm_setup", "swtpm_localca")
-BRIDGE = Path(__file__).resolve().parents[1] / "support" / "tpm_bridge.py"
 # The local CA stamps its certificates by the machine's clock: a day later they are all valid.
 NOW = datetime.now(UTC) + timedelta(days=1)
 PCRS = {"sha256": range(10)}
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(
-        not all(map(shutil.which, PROGRAMS)), reason="no swtpm (Debian packages swtpm and swtpm-tools; `make test`)"
-    ),
-    pytest.mark.skipif(
-        importlib.util.find_spec("tpm2_pytss") is None, reason="no tpm2-pytss (tools/tpm-library.sh; `make test`)"
-    ),
-]
-
-
-class Manufacturer:
-    """A local CA that certifies the EKs of the TPMs that it makes."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self._count = 0
-        authority = directory / "ca"
-        authority.mkdir()
-        files = {"signingkey": "signkey.pem", "issuercert": "issuercert.pem", "certserial": "certserial"}
-        lines = [f"statedir = {authority}", *(f"{key} = {authority / name}" for key, name in files.items())]
-        (directory / "localca.conf").write_text("\n".join(lines) + "\n")
-        (directory / "localca.options").write_text("--platform-manufacturer Example\n")
-        (directory / "setup.conf").write_text(
-            f"create_certs_tool = {shutil.which('swtpm_localca')}\n"
-            f"create_certs_tool_config = {directory / 'localca.conf'}\n"
-            f"create_certs_tool_options = {directory / 'localca.options'}\n"
-        )
-
-    def make(self) -> "Swtpm":
-        """Make a TPM, and start it."""
-        self._count += 1
-        state = self.directory / f"tpm{self._count}"
-        state.mkdir()
-        command = ["swtpm_setup", "--tpm2", "--tpm-state", str(state), "--create-ek-cert", "--pcr-banks", "sha256"]
-        command += ["--config", str(self.directory / "setup.conf")]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return Swtpm(state)
-
-    @property
-    def roots(self) -> TpmRoots:
-        """Its root, pinned, and its issuer's certificate."""
-        issuers = tuple(
-            x509.load_pem_x509_certificate((self.directory / "ca" / name).read_bytes())
-            for name in ("issuercert.pem", "swtpm-localca-rootca-cert.pem")
-        )
-        root = issuers[1].public_key()
-        pin = hashlib.sha256(spki_of(root)).digest()  # type: ignore[arg-type] # an RSA key
-        return TpmRoots(frozenset({pin}), tuple(issuer.public_bytes(Encoding.DER) for issuer in issuers))
-
-
-class Swtpm:
-    """A running TPM, behind a Unix socket."""
-
-    def __init__(self, state: Path) -> None:
-        self._state = state
-        self._start()
-
-    def _start(self) -> None:
-        command = ["swtpm", "socket", "--tpm2", "--daemon", "--tpmstate", f"dir={self._state}"]
-        command += [
-            "--server",
-            f"type=unixio,path={self._state}/data",
-            "--ctrl",
-            f"type=unixio,path={self._state}/ctrl",
-        ]
-        command += ["--flags", "not-need-init,startup-clear", "--pid", f"file={self._state}/pid"]
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
-
-    @property
-    def tcti(self) -> str:
-        """How the TSS reaches it."""
-        return f"cmd:{sys.executable} {BRIDGE} {self._state}/data"
-
-    def device(self, *ek_kinds: str) -> TpmDevice:
-        """Open it."""
-        return TpmDevice(self.tcti, ek_kinds) if ek_kinds else TpmDevice(self.tcti)
-
-    def stop(self) -> None:
-        """End the process."""
-        os.kill(int((self._state / "pid").read_text()), signal.SIGTERM)
+pytestmark = needs_swtpm
 
 
 class Proxy:
@@ -198,7 +109,7 @@ def test_enrolment_and_renewal(proxy: Proxy, tpm: Swtpm, kind: str) -> None:
         assert result.body.quirks == ("critical_san",)
         key = load_der_public_key(spki)
         assert isinstance(key, ec.EllipticCurvePublicKey)
-        key.verify(device.sign(b"request"), b"request", ec.ECDSA(hashes.SHA256()))
+        key.verify(device.sign(hashlib.sha256(b"request").digest()), b"request", ec.ECDSA(hashes.SHA256()))
 
         again = Proxy(proxy.roots)
         evidence, activation, renewed = enrol(again, device)
@@ -275,7 +186,7 @@ def test_a_software_key_posing_as_ak_is_refused(proxy: Proxy, tpm: Swtpm) -> Non
         own = decode_tpm(device.attest(binder(proxy.nonce, b""), PCRS))
         assert own.certified is not None
         unrestricted = own.certified.key
-        signature = device.sign(own.signed)
+        signature = device.sign(hashlib.sha256(own.signed).digest())
         assert decode_signature(signature, unrestricted.key).alg == "ECDSA"
         made_up = replace(own, ak=unrestricted, signature=signature)
         assert code_of(lambda: proxy.appraise(made_up, certificates, activation, None)) is Code.TPM_NOT_RESTRICTED

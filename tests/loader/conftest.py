@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from proxy_attestation.attester.model import NOTHING_MORE, Asked, InMemory
 from proxy_attestation.errors import ProxyAttestationError
 from proxy_attestation.formats.binder import Binding, bind
 from proxy_attestation.formats.csr import ID_PE_CMW, decode_csr, spki_of, verify_csr
@@ -153,9 +154,8 @@ class Authority:
         )
 
 
-class Attester:
+class Attester(InMemory):
     tee: Final = Tee.SGX
-    key_origin: Final = KeyOrigin.TEE
 
     def __init__(self) -> None:
         self.seen: list[bytes] = []
@@ -187,6 +187,9 @@ class Proxy:
     other_key: bool = False
     closed: bool = False
     spki: bytes = b""
+    asked: Asked = NOTHING_MORE
+    parts: dict[str, bytes] = field(default_factory=dict)
+    event_log_sha256: bytes | None = None
 
     @property
     def root(self) -> RootInfo:
@@ -196,8 +199,8 @@ class Proxy:
             deployment_statement=b"", evidence=b"",
         )  # fmt: skip
 
-    async def get_challenge(self, tee: Tee) -> v1.GetChallengeResponse:
-        assert tee is Tee.SGX
+    async def get_challenge(self, tee: Tee, asked: Asked) -> v1.GetChallengeResponse:
+        assert (tee, asked) == (Tee.SGX, self.asked)
         values = {
             "session_id": b"s" * 16,
             "session_token": b"token",
@@ -216,6 +219,8 @@ class Proxy:
         verify_csr(csr)
         assert csr.cmw is not None
         evidence = decode_evidence(csr.cmw)
+        self.parts = {part.name: part.content for part in request.parts}
+        self.event_log_sha256 = evidence.event_log_sha256
         binding = bind(ca_id=b"c" * 32, session_id=b"s" * 16, nonce=b"n" * 32, spki=csr.spki, request=request.request)
         assert evidence.evidence == b"quote over " + binding.report_data
         asked, wanted = decode_request(request.request), self.wanted

@@ -1,12 +1,16 @@
 """The loader's file: strict, with line and fix in each refusal."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mini_authority import MiniAuthority
 
+from proxy_attestation.attester.tpm_attester import TpmOptions
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError
 from proxy_attestation.formats.request import names_from
@@ -250,3 +254,59 @@ def test_the_documents_example_and_tables_are_current() -> None:
     assert f'| `"{limits.memory >> 20}MiB"` |' in document
     assert f'| `"{limits.output >> 20}MiB"` |' in document
     assert f'| `"{limits.seconds:.0f}s"` |' in document
+
+
+TPM: Final = WHOLE.replace('tee = "sgx"', 'tee = "tpm"')
+
+
+def test_a_tpm(tmp_path: Path) -> None:
+    assert parse(TPM).tpm == TpmOptions()
+    assert parse(TPM).attester is None
+    authority = MiniAuthority(datetime(2026, 11, 24, tzinfo=UTC))
+    (tmp_path / "ca.pem").write_bytes(
+        b"".join(each.public_bytes(Encoding.PEM) for each in (authority.issuing, authority.root))
+    )
+    more = '[tpm]\nek_issuers = ["ca.pem"]\n[tpm.pcrs]\nsha384 = [7, 0]\n[danger]\nsoftware_key = true\n'
+    config = parse_config(('attester = "tpm:swtpm"\n' + TPM + more).encode(), tmp_path)
+    assert config.attester == "tpm:swtpm"
+    assert config.tpm == TpmOptions({"sha384": (0, 7)}, (authority.issuing_der, authority.root_der), software_key=True)
+    assert parse(TPM + "[danger]\nsoftware_key = false\n").tpm.software_key is False
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "[tpm]\nother = 1\n",
+        "[tpm]\nek_issuers = []\n",
+        '[tpm]\nek_issuers = ["absent.pem"]\n',
+        '[tpm]\nek_issuers = ["."]\n',
+        "[tpm.pcrs]\n",
+        "[tpm.pcrs]\nsha1 = [0]\n",
+        "[tpm.pcrs]\nsha256 = []\n",
+        "[tpm.pcrs]\nsha256 = [24]\n",
+        "[tpm.pcrs]\nsha256 = [-1]\n",
+        "[tpm.pcrs]\nsha256 = [0, 0]\n",
+        "[tpm.pcrs]\nsha256 = [true]\n",
+        "[tpm.pcrs]\nsha256 = 0\n",
+        "[danger]\nsoftware_keys = true\n",
+        "[danger]\nsoftware_key = 1\n",
+    ],
+)
+def test_what_cannot_be_said_of_a_tpm(more: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        parse_config((TPM + more).encode(), tmp_path)
+    assert refused.value.code is Code.CONFIGURATION_MALFORMED
+
+
+def test_certificates_that_are_none_or_too_many(tmp_path: Path) -> None:
+    authority = MiniAuthority(datetime(2026, 11, 24, tzinfo=UTC))
+    pem = authority.root.public_bytes(Encoding.PEM)
+    for content in (b"", b"no certificate", pem * 8):
+        (tmp_path / "ca.pem").write_bytes(content)
+        with pytest.raises(ConfigurationError):
+            parse_config((TPM + '[tpm]\nek_issuers = ["ca.pem"]\n').encode(), tmp_path)
+
+
+@pytest.mark.parametrize("more", ["[tpm]\n", "[danger]\n", "[danger]\nsoftware_key = true\n"])
+def test_a_tpms_tables_are_for_a_tpm_alone(more: str) -> None:
+    refusal(WHOLE + more)

@@ -1,16 +1,21 @@
 """One enrolment against a proxy in memory that can answer wrongly in every way that matters."""
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from proxy_attestation.attester.model import Asked, Enrolment, InMemory
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ProxyAttestationError, RefusedError, UnavailableError
+from proxy_attestation.formats.binder import Binding
 from proxy_attestation.formats.csr import spki_of
+from proxy_attestation.formats.evidence import Evidence
 from proxy_attestation.formats.request import ApplicationKind, KeyOrigin, names_from
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.loader.credential import Credential
@@ -200,3 +205,48 @@ def test_a_verdict_comes_through(proxy: Any, attester: Any) -> None:
 
     proxy.answer = refuse
     assert refusal(proxy, attester).code is Code.SGX_DEBUG
+
+
+def test_the_firmwares_log_travels_beside_the_evidence(proxy: Any, attester: Any, tmp_path: Path) -> None:
+    attester.event_log_path = tmp_path / "log"
+    run(proxy, attester)
+    assert proxy.parts == {}  # this machine has none
+    attester.event_log_path.write_bytes(b"firmware")
+    run(proxy, attester)
+    assert proxy.parts == {"event_log": b"firmware"}
+    assert proxy.event_log_sha256 == hashlib.sha256(b"firmware").digest()
+
+
+@pytest.mark.parametrize("change", [{"nonce": b"", "credential_blob": b"blob"}, {"credential_blob": b"blob"}])
+def test_a_credential_that_nobody_asked_for(proxy: Any, attester: Any, change: dict[str, Any]) -> None:
+    proxy.challenge = change
+    assert refusal(proxy, attester).code is Code.PROXY_PROTOCOL
+
+
+class Credentialed(InMemory):
+    """Asks as a TPM's attester does; nothing else of it is like one."""
+
+    tee = Tee.SGX
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def attest(self, binding: Binding) -> Evidence:
+        evidence: Evidence = self.inner.attest(binding)
+        return evidence
+
+    def begin(self) -> Enrolment:
+        begun = super().begin()
+        begun.asked = Asked(b"ek", (b"issuer",), b"ak")  # type: ignore[misc] # final in the class of the others
+        begun.nonce = lambda plain, credential_blob: credential_blob or plain  # type: ignore[method-assign]
+        return begun
+
+
+def test_the_nonce_comes_out_of_the_credential(proxy: Any, attester: Any) -> None:
+    source = Credentialed(attester)
+    proxy.asked = Asked(b"ek", (b"issuer",), b"ak")
+    proxy.challenge = {"nonce": b"", "credential_blob": b"n" * 32}
+    assert run(proxy, source).serial
+    for change in ({}, {"nonce": b""}, {"credential_blob": b"n" * 32}):
+        proxy.challenge = change
+        assert refusal(proxy, source).code is Code.PROXY_PROTOCOL

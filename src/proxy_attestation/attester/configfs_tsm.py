@@ -22,18 +22,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
-from proxy_attestation.attester.model import require_report_data, unavailable
+from proxy_attestation.attester.model import InMemory, require_report_data, unavailable
 from proxy_attestation.errors import ProxyAttestationError
 from proxy_attestation.formats.binder import Binding
 from proxy_attestation.formats.bounds import CERTIFICATE_MAX, PLATFORM_CERTIFICATES_MAX, QUOTE_MAX
 from proxy_attestation.formats.dcap_quote import decode_quote
 from proxy_attestation.formats.evidence import Evidence
-from proxy_attestation.formats.request import KeyOrigin
 from proxy_attestation.formats.tee import Tee
 
 _T = TypeVar("_T")
 
 REPORT_DIRECTORY: Final = Path("/sys/kernel/config/tsm/report")
+CCEL: Final = Path("/sys/firmware/acpi/tables/data/CCEL")
+"""The event log of a TD's firmware (ACPI, the CC event log's area)."""
 PROVIDERS: Final = {"tdx": b"tdx_guest", "snp": b"sev_guest"}
 """By the name of the TEE: what `provider` reads."""
 ATTEMPTS: Final = 8
@@ -106,23 +107,25 @@ class ConfigfsFiles:
             raise OSError(errno.EIO, f"{written} of {len(data)} bytes written to {name}")
 
 
-class ConfigfsTsmAttester:
+class ConfigfsTsmAttester(InMemory):
     """A confidential virtual machine whose kernel has configfs-tsm: TDX or SEV-SNP."""
 
-    key_origin: Final = KeyOrigin.TEE
-
-    def __init__(self, files: ReportFiles, tee: Tee, pause: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, files: ReportFiles, tee: Tee, pause: Callable[[float], None] = time.sleep, event_log: Path = CCEL
+    ) -> None:
         """Check that this machine makes evidence of kind `tee`.
 
         Args:
             files: the directory of requests.
             tee: the kind of TEE that evidence is asked of.
             pause: waits for so many seconds before another attempt.
+            event_log: where the kernel shows the log of a TD's firmware; SNP has none.
 
         Raises:
             UnavailableError: `attester.unavailable`, where the kernel's provider is another one, or there is none.
         """
         self.tee: Final = tee
+        self.event_log_path = event_log if tee is Tee.TDX else None
         self._files = files
         self._pause = pause
         self._request(self._check_provider)

@@ -12,11 +12,10 @@ import threading
 from pathlib import Path
 from typing import Final, Protocol
 
-from proxy_attestation.attester.model import require_report_data, unavailable
+from proxy_attestation.attester.model import InMemory, require_report_data, unavailable
 from proxy_attestation.formats.binder import Binding
 from proxy_attestation.formats.bounds import QUOTE_MAX
 from proxy_attestation.formats.evidence import Evidence
-from proxy_attestation.formats.request import KeyOrigin
 from proxy_attestation.formats.tee import Tee
 
 ATTESTATION_DIRECTORY: Final = Path("/dev/attestation")
@@ -72,11 +71,10 @@ class DeviceFiles:
             raise OSError(f"{written} of {len(data)} bytes written to {name}")
 
 
-class GramineAttester:
+class GramineAttester(InMemory):
     """An SGX enclave under Gramine, with DCAP quotes."""
 
     tee: Final = Tee.SGX
-    key_origin: Final = KeyOrigin.TEE
 
     def __init__(self, files: AttestationFiles) -> None:
         """Check that this enclave can quote.

@@ -15,14 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
-from proxy_attestation.attester.model import require_report_data, unavailable
+from proxy_attestation.attester.model import InMemory, require_report_data, unavailable
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError, InternalError, ProxyAttestationError
 from proxy_attestation.formats import cbor
 from proxy_attestation.formats.binder import Binding
 from proxy_attestation.formats.evidence import Evidence
 from proxy_attestation.formats.nitro import decode_nitro
-from proxy_attestation.formats.request import KeyOrigin
 from proxy_attestation.formats.tee import Tee
 
 DEVICE: Final = Path("/dev/nsm")
@@ -69,10 +68,8 @@ class NsmDevice:
         return room.raw[:length]
 
 
-class NsmAttester:
+class NsmAttester(InMemory):
     """An AWS Nitro enclave."""
-
-    key_origin: Final = KeyOrigin.TEE
 
     def __init__(self, port: NsmPort, tee: Tee) -> None:
         """Take the module.

@@ -11,14 +11,13 @@ import socket
 import threading
 from typing import Final
 
-from proxy_attestation.attester.model import require_report_data, unavailable
+from proxy_attestation.attester.model import InMemory, require_report_data, unavailable
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError
 from proxy_attestation.formats import cbor
 from proxy_attestation.formats.binder import Binding
 from proxy_attestation.formats.bounds import QUOTE_MAX
 from proxy_attestation.formats.evidence import Evidence
-from proxy_attestation.formats.request import KeyOrigin
 from proxy_attestation.formats.tee import Tee
 
 REPLY_MAX: Final = QUOTE_MAX + 16
@@ -26,10 +25,8 @@ TEXT_MAX: Final = 1024
 TIMEOUT_S: Final = 30.0
 
 
-class SimulatorAttester:
+class SimulatorAttester(InMemory):
     """A simulated platform behind an inherited descriptor."""
-
-    key_origin: Final = KeyOrigin.TEE
 
     def __init__(self, descriptor: int, tee: Tee, timeout: float = TIMEOUT_S) -> None:
         """Take over the descriptor.

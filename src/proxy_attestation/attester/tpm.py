@@ -4,7 +4,7 @@ How a workload is enrolled:
 
   1  ask for a challenge with `certificates[0]` (the EK's) and `ak_public`
   2  `activate` the blob that comes instead of a nonce: what is inside is the nonce
-  3  `make_key`: the subject's key, made in the TPM; the certification request is signed with `sign`
+  3  `make_key`: the subject's key, made in the TPM; `sign` signs the request, and `TpmSigner` handshakes
   4  `attest` with SHA-256 of the binder: quote and certification, both with it as qualifying data
 
 The AK is a primary key of the endorsement hierarchy: the same at each start, and with the reset and restart counts as
@@ -14,8 +14,10 @@ The TSS writes its own messages to standard error: `TSS2_LOG=all+none` in the en
 
 import hashlib
 import importlib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -23,20 +25,36 @@ from proxy_attestation.attester.model import unavailable
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError
 from proxy_attestation.formats.binary import Reader
-from proxy_attestation.formats.bounds import EVENT_LOG_MAX
 from proxy_attestation.formats.tpm import decode_attest, decode_public, decode_signature, spki_of
 from proxy_attestation.formats.tpm_codes import ST_QUOTE
 from proxy_attestation.formats.tpm_evidence import Parts, encode_tpm
 
 DEVICE: Final = "device:/dev/tpmrm0"
 """The kernel's resource manager, as a TCTI."""
-EVENT_LOG: Final = Path("/sys/kernel/security/tpm0/binary_bios_measurements")
 EK_KINDS: Final = ("EK-RSA2048", "EK-ECC256", "EK-HIGH-ECC384")
 """Templates of the TCG EK Credential Profile, in the order in which they are looked for."""
 QUALIFYING_BYTES: Final = 32
-_RESIDENT: Final = "FIXEDTPM FIXEDPARENT SENSITIVEDATAORIGIN USERWITHAUTH SIGN_ENCRYPT"
+_OWN: Final = "FIXEDTPM FIXEDPARENT SENSITIVEDATAORIGIN USERWITHAUTH"
+# Attributes beside those, and the kind of key.
+_AK: Final = ("SIGN_ENCRYPT RESTRICTED", "ecc256:ecdsa-sha256:null")
+_KEY: Final = ("SIGN_ENCRYPT", "ecc256:null:null")
+# A storage key of the owner hierarchy, the same each time it is made: its children can be loaded again.
+_PARENT: Final = ("NODA RESTRICTED DECRYPT", "ecc:aes128cfb")
 _TRIES: Final = 3
 _BLOB_MAX: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class KeyBlob:
+    """A key that a TPM made, outside of it: encrypted for its parent, which only that TPM has.
+
+    Attributes:
+        private: TPM2B_PRIVATE, as the TSS's binding holds it.
+        public: TPM2B_PUBLIC, likewise.
+    """
+
+    private: Any
+    public: Any
 
 
 class TpmDevice:
@@ -57,18 +75,12 @@ class TpmDevice:
         Raises:
             UnavailableError: `attester.unavailable`.
         """
-        try:
-            self._tss: Any = importlib.import_module("tpm2_pytss")
-            self._utils: Any = importlib.import_module("tpm2_pytss.utils")
-        except (ImportError, NotImplementedError) as error:
-            raise unavailable(f"the TSS's binding is absent (install the extra `tpm`): {error}") from error
+        self._tss, self._utils = _binding()
         self._key: Any = None
         try:
             self._esys: Any = self._tss.ESAPI(tcti)
             certificate, self._ek_template = self._endorsement_key(ek_kinds)
-            self._ak, self._ak_area = self._primary(
-                self._tss.ESYS_TR.ENDORSEMENT, self._template("RESTRICTED", "ecdsa")
-            )
+            self._ak, self._ak_area = self._primary(self._tss.ESYS_TR.ENDORSEMENT, _template(self._tss, *_AK))
         except self._tss.TSS2_Exception as error:
             raise unavailable(f"the TPM does not answer as it should: {error}") from error
         self.certificates: Final = (certificate,)
@@ -140,32 +152,30 @@ class TpmDevice:
             if self._key is not None:
                 self._esys.flush_context(self._key)
                 self._key = None
-            parent, _ = self._primary(self._tss.ESYS_TR.OWNER, "ecc")
-            try:
-                private, public, *_ = self._esys.create(parent, None, self._template("", "null"))
+            with _parent(self._tss, self._esys) as parent:
+                private, public, *_ = self._esys.create(parent, None, _template(self._tss, *_KEY))
                 self._key = self._esys.load(parent, private, public)
-            finally:
-                self._esys.flush_context(parent)
         except self._tss.TSS2_Exception as error:
             raise unavailable(f"the TPM makes no key: {error}") from error
         self._key_area = public
+        self._key_private = private
         return spki_of(decode_public(bytes(public.publicArea.marshal())).key)
 
-    def sign(self, data: bytes) -> bytes:
-        """Sign with the subject's key: ECDSA with SHA-256, DER.
+    def sign(self, digest: bytes) -> bytes:
+        """Sign 32 bytes, a SHA-256 digest, with the subject's key: ECDSA, DER.
 
         Raises:
             UnavailableError: `attester.unavailable`.
         """
-        tss = self._tss
-        scheme = tss.TPMT_SIG_SCHEME(scheme=tss.TPM2_ALG.ECDSA)
-        scheme.details.any.hashAlg = tss.TPM2_ALG.SHA256
         try:
-            signature = self._esys.sign(self._key, hashlib.sha256(data).digest(), scheme)
-        except tss.TSS2_Exception as error:
+            return _sign(self._tss, self._esys, self._key, self.key, digest)
+        except self._tss.TSS2_Exception as error:
             raise unavailable(f"the TPM does not sign: {error}") from error
-        key = decode_public(bytes(self._key_area.publicArea.marshal())).key
-        return decode_signature(bytes(signature.marshal()), key).value
+
+    @property
+    def key(self) -> KeyBlob:
+        """The subject's key as this TPM, and no other, can load it again."""
+        return KeyBlob(self._key_private, self._key_area)
 
     def attest(self, qualifying: bytes, pcrs: Mapping[str, Sequence[int]]) -> bytes:
         """Return the evidence record (`formats.tpm_evidence`): a quote, and the certification of the subject's key.
@@ -230,27 +240,93 @@ class TpmDevice:
         handle, public, *_ = self._esys.create_primary(None, template, hierarchy)
         return handle, public
 
-    def _template(self, attribute: str, scheme: str) -> Any:
-        bits = self._tss.TPMA_OBJECT(0)
-        for name in [*_RESIDENT.split(), *attribute.split()]:
-            bits |= getattr(self._tss.TPMA_OBJECT, name)
-        text = "ecc256:ecdsa-sha256:null" if scheme == "ecdsa" else "ecc256:null:null"
-        return self._tss.TPM2B_PUBLIC.parse(text, objectAttributes=bits)
 
+class TpmSigner:
+    """Signs with keys that a TPM made, for as long as the process needs them; from any thread, one at a time.
 
-def read_event_log(path: Path = EVENT_LOG) -> bytes | None:
-    """Return the firmware's event log; None where the kernel has none.
-
-    Raises:
-        UnavailableError: `attester.unavailable`, where it is there and cannot be read, or is too large.
+    The key that signed last stays loaded, one object of a resource manager's three. A TPM that answers with an error is
+    opened anew once: its resource manager may have been restarted, or the machine have slept.
     """
+
+    def __init__(self, tcti: str = DEVICE) -> None:
+        """Open nothing yet.
+
+        Args:
+            tcti: how the TSS reaches the TPM.
+        """
+        self._tcti = tcti
+        self._lock = threading.Lock()
+        self._esys: Any = None
+        self._loaded: tuple[KeyBlob, Any] | None = None
+
+    def sign(self, key: KeyBlob, digest: bytes) -> bytes:
+        """Sign 32 bytes, a SHA-256 digest: ECDSA, DER.
+
+        Raises:
+            UnavailableError: `attester.unavailable`.
+        """
+        tss, _ = _binding()
+        with self._lock:
+            try:
+                try:
+                    return self._signature(tss, key, digest)
+                except tss.TSS2_Exception:
+                    self._close()
+                    return self._signature(tss, key, digest)
+            except tss.TSS2_Exception as error:
+                self._close()
+                raise unavailable(f"the TPM does not sign: {error}") from error
+
+    def close(self) -> None:
+        """Close the TPM; a later call opens it again."""
+        with self._lock:
+            self._close()
+
+    def _signature(self, tss: Any, key: KeyBlob, digest: bytes) -> bytes:
+        if self._esys is None:
+            self._esys = tss.ESAPI(self._tcti)
+        if self._loaded is None or self._loaded[0] is not key:
+            if self._loaded is not None:
+                handle, self._loaded = self._loaded[1], None
+                self._esys.flush_context(handle)
+            with _parent(tss, self._esys) as parent:
+                self._loaded = key, self._esys.load(parent, key.private, key.public)
+        return _sign(tss, self._esys, self._loaded[1], key, digest)
+
+    def _close(self) -> None:
+        esys, self._esys, self._loaded = self._esys, None, None
+        if esys is not None:
+            esys.close()
+
+
+def _binding() -> tuple[Any, Any]:
+    """Return the TSS's binding and its utilities."""
     try:
-        with path.open("rb") as file:
-            data = file.read(EVENT_LOG_MAX + 1)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise unavailable(f"{path}: {error.strerror}") from error
-    if len(data) > EVENT_LOG_MAX:
-        raise unavailable(f"{path} is larger than {EVENT_LOG_MAX} bytes")
-    return data
+        return importlib.import_module("tpm2_pytss"), importlib.import_module("tpm2_pytss.utils")
+    except (ImportError, NotImplementedError) as error:
+        raise unavailable(f"the TSS's binding is absent (install the extra `tpm`): {error}") from error
+
+
+def _sign(tss: Any, esys: Any, handle: Any, key: KeyBlob, digest: bytes) -> bytes:
+    scheme = tss.TPMT_SIG_SCHEME(scheme=tss.TPM2_ALG.ECDSA)
+    scheme.details.any.hashAlg = tss.TPM2_ALG.SHA256
+    signature = esys.sign(handle, digest, scheme)
+    public = decode_public(bytes(key.public.publicArea.marshal())).key
+    return decode_signature(bytes(signature.marshal()), public).value
+
+
+@contextmanager
+def _parent(tss: Any, esys: Any) -> Iterator[Any]:
+    """Load the parent of the subject's keys."""
+    parent, *_ = esys.create_primary(None, _template(tss, *_PARENT), tss.ESYS_TR.OWNER)
+    try:
+        yield parent
+    finally:
+        esys.flush_context(parent)
+
+
+def _template(tss: Any, attributes: str, kind: str) -> Any:
+    bits = tss.TPMA_OBJECT(0)
+    for name in [*_OWN.split(), *attributes.split()]:
+        bits |= getattr(tss.TPMA_OBJECT, name)
+    return tss.TPM2B_PUBLIC.parse(kind, objectAttributes=bits)

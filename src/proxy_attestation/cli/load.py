@@ -55,7 +55,10 @@ def command() -> None:
 @command.command("run")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "--attester", metavar="SPEC", help="`gramine`, or `simulator:DESCRIPTOR`. Default: what this machine has."
+    "--attester",
+    metavar="SPEC",
+    help="`gramine`, `configfs-tsm`, `nsm`, `tpm`, `tpm:TCTI` or `simulator:DESCRIPTOR`. Default: what the file says, "
+    "else what this machine has for the kind of evidence that the file asks for.",
 )
 @click.option(
     "--wait",
@@ -73,6 +76,7 @@ def run_command(file: Path, attester: str | None, wait_seconds: float, as_json: 
     """
     from proxy_attestation import hardening  # noqa: PLC0415 - `load status` needs none of these
     from proxy_attestation.attester.select import select_attester  # noqa: PLC0415 - as above
+    from proxy_attestation.formats.request import KeyOrigin  # noqa: PLC0415 - as above
     from proxy_attestation.loader.config_file import load_config  # noqa: PLC0415 - as above
     from proxy_attestation.loader.proxy_client import Timing  # noqa: PLC0415 - as above
     from proxy_attestation.loader.report import LineReport  # noqa: PLC0415 - as above
@@ -82,7 +86,9 @@ def run_command(file: Path, attester: str | None, wait_seconds: float, as_json: 
     if not hardening.forbid_dumps():
         report.note("warning: this system cannot forbid core dumps and debuggers for this process")
     config = load_config(file)
-    source = select_attester(attester, config.tee)
+    source = select_attester(config.attester if attester is None else attester, config.tee, tpm=config.tpm)
+    if source.key_origin is KeyOrigin.SOFTWARE:
+        report.note("warning: software_key: the certificate's key is in this machine's memory, not in its TPM")
 
     async def main() -> None:
         stop = asyncio.Event()

@@ -3,10 +3,11 @@
 None of it is part of the measured code: it may ask for anything, and the proxy's policy decides what is granted.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from proxy_attestation.attester.tpm_attester import TpmOptions
 from proxy_attestation.formats.request import Names
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.loader.applications.wasm import WasmLimits
@@ -87,6 +88,8 @@ class LoaderConfig:
         control: path of the control socket.
         ports_file: where to write the chosen addresses, or None.
         key_directory: a directory in memory for systems without memfd_create, or None.
+        attester: which one to use, or None for what this machine has.
+        tpm: what of a TPM's machine is attested, and how.
     """
 
     proxy: ProxyAddress
@@ -99,3 +102,5 @@ class LoaderConfig:
     control: Path
     ports_file: Path | None
     key_directory: Path | None
+    attester: str | None = None
+    tpm: TpmOptions = field(default_factory=TpmOptions)

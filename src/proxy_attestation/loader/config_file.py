@@ -42,6 +42,7 @@ from proxy_attestation.loader.config import (
     WasmConfig,
 )
 from proxy_attestation.loader.config_table import Table, parse_toml, read_file
+from proxy_attestation.loader.config_tpm import tpm_options
 from proxy_attestation.loader.endpoint import parse_address, parse_local
 from proxy_attestation.loader.limits import MIB, SessionLimits
 from proxy_attestation.loader.proxy_client import ProxyAddress
@@ -75,6 +76,7 @@ def parse_config(content: bytes, base: Path) -> LoaderConfig:
     top = parse_toml(content)
     ports_file = top.optional("ports_file", str, '"run/ports.json"')
     key_directory = top.optional("key_directory", str, '"/run/key"')
+    tee = top.parsed("tee", '"sgx"', Tee)
     config = LoaderConfig(
         proxy=ProxyAddress(
             url=top.parsed("proxy", '"https://proxy.example.org:7444"', _url),
@@ -83,7 +85,7 @@ def parse_config(content: bytes, base: Path) -> LoaderConfig:
             server_name=top.optional("proxy_name", str, '"proxy.example.org"'),
         ),
         workload=top.parsed("workload", '"example-app"', _workload),
-        tee=top.parsed("tee", '"sgx"', Tee),
+        tee=tee,
         lifetime=top.duration("lifetime", '"1h"', 60, LIFETIME_MAX, default=24 * 3600),
         names=_names(top.table("names")),
         listeners=tuple(_listener(table) for table in top.tables("listener", LISTENERS_MAX)),
@@ -91,6 +93,8 @@ def parse_config(content: bytes, base: Path) -> LoaderConfig:
         control=base / top.get("control", str, '"run/load.sock"'),
         ports_file=base / ports_file if ports_file is not None else None,
         key_directory=base / key_directory if key_directory is not None else None,
+        attester=top.optional("attester", str, '"tpm"'),
+        tpm=tpm_options(top, tee, base),
     )
     top.finish()
     if isinstance(config.application, WasmConfig) and any(x.protocol is Protocol.TCP for x in config.listeners):

@@ -184,13 +184,26 @@ class Table:
             raise self.error(key, f"is not {low} to {high}", f"write {key} = {example}")
         return value
 
+    def numbers(self, key: str, example: str, high: int) -> tuple[int, ...]:
+        """Return a list of different integers from 0 to `high`, sorted; it has to be there.
+
+        Raises:
+            ConfigurationError: `configuration.malformed`.
+        """
+        values = self.get(key, list, example)
+        good = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
+        if not good or not values or not all(0 <= value <= high for value in values) or len(set(values)) != len(values):
+            raise self.error(key, f"is not a list of different integers from 0 to {high}", f"write {key} = {example}")
+        return tuple(sorted(values))
+
     def table(self, key: str) -> "Table":
         """Return a table within; an empty one where it is absent.
 
         Raises:
             ConfigurationError: `configuration.malformed`.
         """
-        return Table(self._text, self.optional(key, dict, "a table") or {}, key)
+        name = f"{self._name}.{key}" if self._name else key
+        return Table(self._text, self.optional(key, dict, "a table") or {}, name)
 
     def tables(self, key: str, most: int) -> tuple["Table", ...]:
         """Return an array of tables, 1 to `most`.

@@ -13,7 +13,7 @@ class Credential:
     """One certificate of this workload.
 
     Attributes:
-        key: made for this certificate, in this process's memory only.
+        key: made for this certificate: in this process's memory only, or a `ResidentKey` in the TPM.
         chain: DER, the leaf first, without the root.
         serial: the leaf's serial number.
         names: the leaf's names, readable.

@@ -3,11 +3,11 @@
 In order:
 
 1. The proxy's root against the pin (done by the `ProxyPort` that is handed in).
-2. A new P-256 key, in this process's memory.
+2. A new P-256 key: in this process's memory, or in the TPM whose evidence it will be.
 3. The request's bytes: entry, TEE, names, lifetime, what the loader says of itself.
-4. A challenge.
+4. A challenge. For a TPM its nonce is inside a credential that this TPM alone opens.
 5. The binder over challenge, key and request; evidence that carries it.
-6. A CSR signed by the key, with the evidence in its attribute.
+6. A CSR signed by the key, with the evidence in its attribute; the firmware's event log travels beside it.
 7. The certificate, which has to be the one that was asked for: chain to the pinned root, our key, our names and
    SPIFFE ID, valid now and no longer than asked, claims about this key, this challenge and this application.
 """
@@ -19,7 +19,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from proxy_attestation.attester.model import Attester
 from proxy_attestation.codes import Code
@@ -37,6 +36,7 @@ from proxy_attestation.v1 import proxy_attestation_pb2 as v1
 
 _CHALLENGE_MAX: Final = timedelta(seconds=120)
 _SKEW: Final = timedelta(seconds=60)
+_EVENT_LOG: Final = "event_log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,36 +78,42 @@ async def enroll(proxy: ProxyPort, attester: Attester, wanted: Wanted, timing: T
         UnavailableError: proxy or attester cannot answer now.
     """
     # 2.
-    key = await asyncio.to_thread(ec.generate_private_key, ec.SECP256R1())
-    spki = spki_of(key.public_key())
-    # 3.
-    runtime = RuntimeClaims(wanted.application_kind, wanted.application_sha256, attester.key_origin)
-    request = encode_request(Request(wanted.workload, attester.tee, wanted.names, wanted.lifetime, runtime))
-    # 4.
-    challenge = _challenge(await proxy.get_challenge(attester.tee), timing.clock())
-    # 5.
-    binding = bind(
-        ca_id=challenge.ca_id,
-        session_id=challenge.session_id,
-        nonce=challenge.nonce,
-        spki=spki,
-        request=request,
-    )
-    evidence = await asyncio.to_thread(attester.attest, binding)
-    # 6.
-    csr = build_csr(key, encode_evidence(evidence))
+    with await asyncio.to_thread(attester.begin) as enrolment:
+        key, spki = enrolment.key, spki_of(enrolment.key.public_key())
+        # 3.
+        runtime = RuntimeClaims(wanted.application_kind, wanted.application_sha256, attester.key_origin)
+        request = encode_request(Request(wanted.workload, attester.tee, wanted.names, wanted.lifetime, runtime))
+        # 4.
+        answer = await proxy.get_challenge(attester.tee, enrolment.asked)
+        if bool(answer.nonce) is bool(enrolment.asked.ak_public) or bool(answer.nonce) is bool(answer.credential_blob):
+            raise UnavailableError(Code.PROXY_PROTOCOL, "a challenge with its nonce in another place")
+        nonce = await asyncio.to_thread(enrolment.nonce, answer.nonce, answer.credential_blob)
+        challenge = _challenge(answer, nonce, timing.clock())
+        # 5.
+        binding = bind(
+            ca_id=challenge.ca_id,
+            session_id=challenge.session_id,
+            nonce=challenge.nonce,
+            spki=spki,
+            request=request,
+        )
+        attested = await asyncio.to_thread(enrolment.attest, binding)
+        # 6.
+        csr = await asyncio.to_thread(build_csr, key, encode_evidence(attested.evidence))
     # 7.
-    answer = await proxy.get_signed_certificate(
-        v1.GetSignedCertificateRequest(session_token=challenge.token, request=request, csr=csr), challenge.expires_at
+    parts = [] if attested.event_log is None else [v1.NamedPart(name=_EVENT_LOG, content=attested.event_log)]
+    signed = await proxy.get_signed_certificate(
+        v1.GetSignedCertificateRequest(session_token=challenge.token, request=request, csr=csr, parts=parts),
+        challenge.expires_at,
     )
     now = timing.clock()
-    path = _verify(answer, proxy.root.root, now)
+    path = _verify(signed, proxy.root.root, now)
     if path.spki != spki:
         raise PeerError(Code.PEER_CLAIMS_KEY, "the certificate is for another key")
     _check_names(path, wanted, proxy.root.trust_domain)
     if path.not_after > now + timedelta(seconds=wanted.lifetime) + _SKEW:
         raise PeerError(Code.PEER_CLAIMS_MISMATCH, "the certificate lives longer than was asked for")
-    claims = _check_claims(path, _Expected(attester, wanted, evidence, challenge, proxy.root.simulated))
+    claims = _check_claims(path, _Expected(attester, wanted, attested.evidence, challenge, proxy.root.simulated))
     return Credential(
         key=key,
         chain=path.chain,
@@ -117,8 +123,8 @@ async def enroll(proxy: ProxyPort, attester: Attester, wanted: Wanted, timing: T
         not_before=path.not_before,
         not_after=path.not_after,
         claims=claims,
-        ledger_index=answer.ledger_index,
-        renewal_window=_window(answer),
+        ledger_index=signed.ledger_index,
+        renewal_window=_window(signed),
         simulated=proxy.root.simulated,
     )
 
@@ -132,14 +138,14 @@ class _Expected:
     simulated: bool
 
 
-def _challenge(answer: v1.GetChallengeResponse, now: datetime) -> _Challenge:
-    lengths = len(answer.session_id), len(answer.nonce), len(answer.ca_id)
+def _challenge(answer: v1.GetChallengeResponse, nonce: bytes, now: datetime) -> _Challenge:
+    lengths = len(answer.session_id), len(nonce), len(answer.ca_id)
     if lengths != (16, 32, 32) or not 0 < len(answer.session_token) <= 4096:
         raise UnavailableError(Code.PROXY_PROTOCOL, f"a challenge with parts of {lengths} bytes")
     expires_at = _time(answer.expires_at)
     if expires_at is None or not now - _SKEW <= expires_at <= now + _CHALLENGE_MAX + _SKEW:
         raise UnavailableError(Code.PROXY_PROTOCOL, "a challenge that ends at another time: compare the clocks")
-    return _Challenge(answer.session_id, answer.session_token, answer.nonce, answer.ca_id, expires_at)
+    return _Challenge(answer.session_id, answer.session_token, nonce, answer.ca_id, expires_at)
 
 
 def _verify(answer: v1.GetSignedCertificateResponse, root: bytes, now: datetime) -> VerifiedPath:

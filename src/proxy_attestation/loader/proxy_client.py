@@ -14,6 +14,7 @@ from typing import Final, Protocol, Self, TypeVar
 import httpx
 from google.protobuf.message import DecodeError, Message
 
+from proxy_attestation.attester.model import NOTHING_MORE, Asked
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import PeerError, UnavailableError
 from proxy_attestation.formats.bounds import MESSAGE_MAX
@@ -42,7 +43,7 @@ class ProxyPort(Protocol):
     def root(self) -> RootInfo:
         """The pinned root and what the proxy says of itself."""
 
-    async def get_challenge(self, tee: Tee) -> v1.GetChallengeResponse:
+    async def get_challenge(self, tee: Tee, asked: Asked = NOTHING_MORE) -> v1.GetChallengeResponse:
         """Ask for a challenge."""
 
     async def get_signed_certificate(
@@ -116,13 +117,23 @@ class ProxyClient:
         )
         return cls(root, http, timing)
 
-    async def get_challenge(self, tee: Tee) -> v1.GetChallengeResponse:
+    async def get_challenge(self, tee: Tee, asked: Asked = NOTHING_MORE) -> v1.GetChallengeResponse:
         """Ask for a challenge, once.
+
+        Args:
+            tee: the kind of evidence that will come.
+            asked: what goes with the question, for a TPM.
 
         Raises:
             ProxyAttestationError: what the proxy answered, or `proxy.unreachable` or `proxy.protocol`.
         """
-        return await self._call("GetChallenge", v1.GetChallengeRequest(tee=str(tee)), v1.GetChallengeResponse)
+        request = v1.GetChallengeRequest(
+            tee=str(tee),
+            ek_certificate=asked.ek_certificate,
+            ak_public=asked.ak_public,
+            ek_issuers=asked.ek_issuers,
+        )
+        return await self._call("GetChallenge", request, v1.GetChallengeResponse)
 
     async def get_signed_certificate(
         self, request: v1.GetSignedCertificateRequest, until: datetime

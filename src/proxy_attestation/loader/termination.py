@@ -18,7 +18,7 @@ from proxy_attestation.errors import UsageError
 from proxy_attestation.loader.endpoint import Endpoint
 from proxy_attestation.loader.limits import CONNECTIONS_MAX, PEER_SHARE, SessionLimits
 from proxy_attestation.loader.streams import SocketStream, Stream, TlsStream
-from proxy_attestation.loader.tls import Protocol, Served, ServerContexts
+from proxy_attestation.loader.tls import Protocol, ServerContexts
 
 _BACKLOG: Final = 128
 _ACCEPT_PAUSE_S: Final = 0.1
@@ -45,7 +45,7 @@ SessionFactory = Callable[[Stream], Session]
 @dataclass(eq=False, slots=True)
 class _Connection:
     stream: TlsStream
-    served: Served
+    close_after: datetime
     peer: str
     task: asyncio.Task[None] | None = None
     session: Session | None = None
@@ -136,7 +136,7 @@ class Listener:
     def expire(self, now: datetime) -> None:
         """Drain connections whose certificate expired long ago; break those that did not end within `DRAIN_S`."""
         for connection in self._connections:
-            if now < connection.served.close_after:
+            if now < connection.close_after:
                 continue
             if connection.drain_at is None:
                 connection.drain_at = now
@@ -162,7 +162,8 @@ class Listener:
         served = self._contexts.current(self.protocol)
         if served is None or self._draining or self._peers[peer] >= self._peer_max:
             return False  # no certificate is valid now, nothing new is taken, or the peer has its share
-        connection = _Connection(TlsStream(SocketStream(accepted), served.context), served, peer)
+        stream = TlsStream(SocketStream(accepted), served.context, served.step)
+        connection = _Connection(stream, served.close_after, peer)
         self._peers[peer] += 1
         connection.task = asyncio.create_task(self._serve(connection))
         self._connections.add(connection)
