@@ -99,7 +99,7 @@ def tpm(boot: Callable[[], Swtpm]) -> Swtpm:
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory, manufacturer: Manufacturer, tpm: Swtpm) -> Iterator[RunningProxy]:  # noqa: ARG001 - the CA exists once it made a TPM
     (pin,) = manufacturer.roots.pins
-    pins = f'ek_roots = ["{pin.hex()}"]\n' + "".join(f'pcr{i} = ["{register(w)}"]\n' for i, w in BOOTED.items())
+    pins = f'ek_root = ["{pin.hex()}"]\n' + "".join(f'pcr{i} = ["{register(w)}"]\n' for i, w in BOOTED.items())
     entries = "".join(
         f'\n[[workload]]\nname = "{name}"\ntee = "tpm"\n{pins}dns = ["{DNS}"]\nowner = {{ shared = true }}\n'
         for name in ("example-machine", "example-soft")
