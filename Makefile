@@ -17,6 +17,7 @@ $(VENV)/.installed: requirements/dev.txt pyproject.toml simulator/pyproject.toml
 
 demo: setup ## Run the main job end to end, refusals included.
 	@tools/system-packages.sh curl openssl
+	@tools/tpm-library.sh "$(VENV)" || echo "== no TSS binding here: the demo leaves the TPM out, and says so"
 	@$(BIN)/python examples/demo/demo.py
 
 test: setup ## Run every test, then the tests that need no process on each further Python of the machine.

@@ -17,9 +17,14 @@ from cryptography import x509
 from refusals import REFUSALS, Refusal
 from world import APP_NAME, OTHERS, World, say, step
 
+from proxy_attestation_simulator.swtpm import missing
+
 
 def issue_and_check(world: World, stack: ExitStack) -> None:
     """Start proxy and loader, then check what came out as different clients would."""
+    absent = missing()
+    if not absent:
+        world.boot_tpm(stack)
     step("The proxy: an authority for simulated evidence, and `serve`")
     world.make_authority()
     world.serve(stack)
@@ -49,6 +54,12 @@ def issue_and_check(world: World, stack: ExitStack) -> None:
             measured = next(name for name in ("mr_td", "measurement", "pcr0") if name in claims["measurements"])
             say(f"{tee:<6} {measured} {claims['measurements'][measured][:32]}...  verified against the same root")
 
+    step("The same application on a machine with a TPM: swtpm, and a key that stays in it")
+    if absent:
+        say(f"left out: {', '.join(absent)} not here (tools/tpm-library.sh .venv)")
+    else:
+        tpm_machine(world)
+
     step("A renewal under an open connection")
     before, after, calls = clients.renew_under_connection(world)
     say(f"one gRPC connection answered {calls} calls while the certificate changed")
@@ -56,6 +67,19 @@ def issue_and_check(world: World, stack: ExitStack) -> None:
     say(f"serial after  {after:x}")
     if before == after:
         raise SystemExit("error: the renewal did not change the certificate")
+
+
+def tpm_machine(world: World) -> None:
+    """Enrol the machine with a TPM, and look at it as a client that trusts the same root."""
+    with ExitStack() as machine:
+        address = world.load_tpm(machine)
+        said = json.loads(
+            world.quiet("verify", address, "--root", str(world.root_pem), "--expect", str(world.expect_other("tpm")),
+                        "--server-name", "tpm.example.org", "--json")
+        )  # fmt: skip
+    claims = said["peer"]
+    say(f"tpm    pcr4 {claims['measurements']['pcr4'][:32]}...  verified against the same root")
+    say(f"the certificate's key: {claims['key_origin']}; each handshake was signed there")
 
 
 def refuse(world: World) -> int:

@@ -51,7 +51,9 @@ async def misuse(descriptor: str, url: str, pin: str, kind: str) -> None:
                 spki=spki_of(attested.public_key()),
                 request=request,
             )
-            csr = build_csr(signing, encode_evidence(attester.attest(binding)))
+            with attester.begin() as enrolment:
+                evidence = enrolment.attest(binding).evidence
+            csr = build_csr(signing, encode_evidence(evidence))
             message = v1.GetSignedCertificateRequest(session_token=challenge.session_token, request=request, csr=csr)
             await proxy.get_signed_certificate(message, datetime.fromtimestamp(challenge.expires_at, UTC))
 

@@ -3,14 +3,18 @@
 import contextlib
 import io
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
+
+from proxy_attestation_simulator.swtpm import Managed, Manufacturer, measure, register
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -19,6 +23,8 @@ SIMULATOR = str(BIN / "proxy-attestation-simulator")
 APPLICATION = ROOT / "examples" / "example_application" / "example.wat"
 APP_NAME = "app.example.org"
 OTHERS = ("tdx", "snp", "nitro")
+BOOTED = {0: b"firmware", 4: b"boot loader"}
+"""What the machine with a TPM measures into its registers."""
 ROOTS = ("root.der", "amd-ark-milan.der", "aws-root.der")
 WAIT_SECONDS = 60
 
@@ -54,6 +60,7 @@ class World:
         self.real_pin = ""
         self.application = ""
         self.application_pin = ""
+        self.tpm: tuple[Manufacturer, Managed] | None = None
         self._started = 0
 
     def run(self, *arguments: str) -> str:
@@ -72,6 +79,8 @@ class World:
                 pins = self._output([SIMULATOR, "measure", "--tee", tee, "--", PROXY])
                 policy.write(f'\n[[workload]]\nname = "example-{tee}"\n{pins}dns = ["{tee}.example.org"]\n')
                 policy.write(f"{self.application_pin}\nowner = {{ shared = true }}\n")
+            if self.tpm is not None:
+                policy.write(self._tpm_entry(self.tpm[0]))
         self.run("policy", "check", str(self.policy))
         suffix = ("--trust-domain", "example.org", "--dns", "example.org", "--policy", str(self.policy), "--json")
         roots = [part for name in ROOTS for part in ("--simulated", str(self.vendor / name))]
@@ -116,6 +125,38 @@ class World:
         command = [SIMULATOR, "run", "--dir", str(self.vendor), "--tee", tee, "--", *load]
         ready = self._start(stack, command, lambda event: event.get("event") == "ready")
         return next(str(entry["address"]) for entry in ready["listeners"] if entry["protocol"] == "http")
+
+    def boot_tpm(self, stack: ExitStack) -> None:
+        """Make a machine with a TPM (swtpm) and boot it; before `make_authority`, whose policy is to know its maker."""
+        makers = stack.enter_context(tempfile.TemporaryDirectory())  # a Unix socket's path has 107 bytes at most
+        manufacturer = Manufacturer(Path(makers))
+        machine = manufacturer.make()
+        stack.callback(machine.stop)
+        for index, what in BOOTED.items():
+            measure(machine.tcti, index, what)
+        self.tpm = manufacturer, stack.enter_context(machine.managed())
+
+    def load_tpm(self, stack: ExitStack) -> str:
+        """Start a loader on the machine with a TPM; return where its application answers HTTP."""
+        if self.tpm is None:
+            raise SystemExit("error: no machine with a TPM was booted")
+        manufacturer, managed = self.tpm
+        config = self.other_app("tpm")
+        issuers = json.dumps([str(path) for path in manufacturer.issuer_files])
+        with config.open("a") as file:
+            file.write(f"\n[tpm]\nek_issuers = {issuers}\n")
+        load = [PROXY, "load", str(config), "--attester", f"tpm:{managed.tcti}", "--json", "--wait", "10"]
+        say(f"$ {' '.join(self._short(part) for part in load)}")
+        ready = self._start(stack, load, lambda event: event.get("event") == "ready", managed.environment)
+        return next(str(entry["address"]) for entry in ready["listeners"] if entry["protocol"] == "http")
+
+    def _tpm_entry(self, manufacturer: Manufacturer) -> str:
+        (pin,) = manufacturer.roots.pins
+        pins = "".join(f'pcr{index} = ["{register(what)}"]\n' for index, what in BOOTED.items())
+        return (
+            f'\n[[workload]]\nname = "example-tpm"\ntee = "tpm"\nek_roots = ["{pin.hex()}"]\n{pins}'
+            f'dns = ["tpm.example.org"]\n{self.application_pin}\nowner = {{ shared = true }}\n'
+        )
 
     def expect_other(self, tee: str) -> Path:
         """Write what a client expects of the workload on another kind of machine."""
@@ -201,12 +242,19 @@ class World:
         return self._start(stack, command, lambda event: bool(event.get("ready")))
 
     def _start(
-        self, stack: ExitStack, command: list[str], ready: Callable[[dict[str, Any]], bool]
+        self,
+        stack: ExitStack,
+        command: list[str],
+        ready: Callable[[dict[str, Any]], bool],
+        environment: Mapping[str, str] | None = None,
     ) -> Mapping[str, Any]:
         self._started += 1
         log = self.directory / f"{Path(command[0]).name}-{self._started}.log"
         errors = stack.enter_context(log.open("w"))
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=self.directory)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=self.directory,
+            env=os.environ | dict(environment or {}),
+        )  # fmt: skip
         stack.callback(_stop, process)
         return _first(process.stdout or io.StringIO(), ready, log)
 

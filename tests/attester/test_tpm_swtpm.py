@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
-from swtpm import Manufacturer, Swtpm, needs_swtpm
+from swtpm_marks import needs_swtpm
 
 from proxy_attestation.appraisal.tpm import Activation, TpmEndorsements, TpmResult, appraise_tpm
 from proxy_attestation.appraisal.tpm_chain import Purpose, TpmRoots, verify_tpm_chain
@@ -22,6 +22,7 @@ from proxy_attestation.errors import AppraisalError, UnavailableError
 from proxy_attestation.formats.tpm import decode_public, decode_signature, spki_of
 from proxy_attestation.formats.tpm_credential import RANDOM_BYTES, make_credential
 from proxy_attestation.formats.tpm_evidence import TpmEvidence, decode_tpm
+from proxy_attestation_simulator.swtpm import Manufacturer, Swtpm
 from proxy_attestation_simulator.tpm import SoftwareTpm, TpmVendor
 
 # The local CA stamps its certificates by the machine's clock: a day later they are all valid.

@@ -3,8 +3,6 @@
 What a workload does is done by `load`. What a thief would do is done step by step, with TPMs of his own.
 """
 
-import hashlib
-import importlib
 import json
 import os
 import ssl
@@ -20,7 +18,7 @@ from typing import Any, Final
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from swtpm import Managed, Manufacturer, Swtpm, needs_manager, needs_swtpm
+from swtpm_marks import needs_manager, needs_swtpm
 from workload import Client
 
 from proxy_attestation.attester.resident_key import ResidentKey
@@ -41,6 +39,7 @@ from proxy_attestation.formats.request import (
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
 from proxy_attestation_simulator.harness import RunningProxy, running_proxy
+from proxy_attestation_simulator.swtpm import Managed, Manufacturer, Swtpm, measure, register
 from proxy_attestation_simulator.tpm import SoftwareTpm, TpmVendor
 from proxy_attestation_simulator.tpm_machine import TpmMachine
 
@@ -50,19 +49,6 @@ DNS: Final = "machine.example.org"
 PCRS: Final = {"sha256": range(8)}
 
 pytestmark = [*needs_swtpm, needs_manager, pytest.mark.slow]
-
-
-def extend(tcti: str, index: int, what: bytes) -> None:
-    """Measure something into a register, as firmware does."""
-    tss: Any = importlib.import_module("tpm2_pytss")
-    digest = tss.TPMT_HA(hashAlg=tss.TPM2_ALG.SHA256, digest=tss.TPMU_HA(sha256=hashlib.sha256(what).digest()))
-    with tss.ESAPI(tcti) as esys:
-        esys.pcr_extend(tss.ESYS_TR(index), tss.TPML_DIGEST_VALUES([digest]))
-
-
-def register(what: bytes) -> str:
-    """Return what a register holds that one thing was measured into."""
-    return hashlib.sha256(bytes(32) + hashlib.sha256(what).digest()).hexdigest()
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +70,7 @@ def boot(manufacturer: Manufacturer) -> Iterator[Callable[[], Swtpm]]:
             tpm = manufacturer.make()
             stack.callback(tpm.stop)
             for index, what in BOOTED.items():
-                extend(tpm.tcti, index, what)
+                measure(tpm.tcti, index, what)
             return tpm
 
         yield make
@@ -162,13 +148,8 @@ class Machine:
         return str(json.loads(done.stdout.splitlines()[-1])["error"]["code"])
 
     def extend(self, index: int, what: bytes) -> None:
-        code = f"import test_tpm; test_tpm.extend({self.managed.tcti!r}, {index}, {what!r})"
-        here = Path(__file__).resolve().parent
-        paths = os.pathsep.join((str(here), str(here.parent / "support")))
-        subprocess.run(
-            [sys.executable, "-c", code], check=True, timeout=60,
-            env=os.environ | self.managed.environment | {"PYTHONPATH": paths},
-        )  # fmt: skip
+        code = f"from proxy_attestation_simulator import swtpm; swtpm.measure({self.managed.tcti!r}, {index}, {what!r})"
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=os.environ | self.managed.environment)
 
 
 @dataclass

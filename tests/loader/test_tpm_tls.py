@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from swtpm import Manufacturer, needs_manager, needs_swtpm
+from swtpm_marks import needs_manager, needs_swtpm
+
+from proxy_attestation_simulator.swtpm import Manufacturer
 
 SERVER: Final = Path(__file__).resolve().parents[1] / "support" / "resident_server.py"
 RENEWALS: Final = 120

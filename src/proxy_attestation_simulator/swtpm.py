@@ -1,6 +1,11 @@
-"""TPMs in software: swtpm with EK certificates of a local CA, and a resource manager in front of one."""
+"""TPMs in software: swtpm with EK certificates of a local CA, and a resource manager in front of one.
+
+For tests and demonstrations of the real path: what talks to such a TPM is the TSS, as to any other. It takes the Debian
+packages that tools/tpm-library.sh installs; `missing` tells which of it is not here.
+"""
 
 import hashlib
+import importlib
 import importlib.util
 import os
 import shutil
@@ -11,34 +16,43 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
-import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from proxy_attestation.appraisal.tpm_chain import TpmRoots
 from proxy_attestation.attester.tpm import TpmDevice
 from proxy_attestation.formats.tpm import spki_of
+from proxy_attestation_simulator.errors import SimulatorError
 
-BRIDGE = Path(__file__).resolve().parent / "tpm_bridge.py"
-ABRMD = Path("/usr/sbin/tpm2-abrmd")
-TRANSIENTS = 3
+_ABRMD: Final = Path("/usr/sbin/tpm2-abrmd")
+_TRANSIENTS: Final = 3
 """Objects that a client may have loaded: as many as Linux's resource manager gives each (include/linux/tpm.h)."""
 
-needs_swtpm = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(
-        not all(map(shutil.which, ("swtpm", "swtpm_setup", "swtpm_localca"))),
-        reason="no swtpm (Debian packages swtpm and swtpm-tools; `make test`)",
-    ),
-    pytest.mark.skipif(
-        importlib.util.find_spec("tpm2_pytss") is None, reason="no tpm2-pytss (tools/tpm-library.sh; `make test`)"
-    ),
-]
-needs_manager = pytest.mark.skipif(
-    not ABRMD.exists() or shutil.which("dbus-daemon") is None,
-    reason="no resource manager (Debian packages tpm2-abrmd, libtss2-tcti-tabrmd0 and dbus-daemon; `make test`)",
-)
+
+def missing() -> tuple[str, ...]:
+    """Return what is not here of what it takes, by the names of Debian's packages and of the extra."""
+    programs = {"swtpm": "swtpm", "swtpm_setup": "swtpm-tools", "swtpm_localca": "swtpm-tools", "dbus-daemon": "dbus"}
+    found = [package for program, package in programs.items() if shutil.which(program) is None]
+    if not _ABRMD.exists():
+        found.append("tpm2-abrmd")
+    if importlib.util.find_spec("tpm2_pytss") is None:
+        found.append("tpm2-pytss")
+    return tuple(dict.fromkeys(found))
+
+
+def measure(tcti: str, index: int, what: bytes) -> None:
+    """Measure something into a register of the SHA-256 bank, as firmware does."""
+    tss: Any = importlib.import_module("tpm2_pytss")
+    digest = tss.TPMT_HA(hashAlg=tss.TPM2_ALG.SHA256, digest=tss.TPMU_HA(sha256=hashlib.sha256(what).digest()))
+    with tss.ESAPI(tcti) as esys:
+        esys.pcr_extend(tss.ESYS_TR(index), tss.TPML_DIGEST_VALUES([digest]))
+
+
+def register(what: bytes) -> str:
+    """Return what a register holds, hex, into which one thing was measured."""
+    return hashlib.sha256(bytes(32) + hashlib.sha256(what).digest()).hexdigest()
 
 
 class Manufacturer:
@@ -65,14 +79,19 @@ class Manufacturer:
         )
 
     def make(self) -> "Swtpm":
-        """Make a TPM, and start it."""
+        """Make a TPM, and start it.
+
+        Raises:
+            SimulatorError: swtpm_setup failed.
+        """
         self._count += 1
         state = self.directory / f"tpm{self._count}"
         state.mkdir()
         command = ["swtpm_setup", "--tpm2", "--tpm-state", str(state), "--create-ek-cert", "--pcr-banks", "sha256"]
         command += ["--config", str(self.directory / "setup.conf")]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-        assert done.returncode == 0, done.stdout + done.stderr
+        if done.returncode:
+            raise SimulatorError(f"swtpm_setup ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         return Swtpm(state)
 
     @property
@@ -106,7 +125,7 @@ class Swtpm:
     @property
     def tcti(self) -> str:
         """How the TSS reaches it, for one client at a time."""
-        return f"cmd:{sys.executable} {BRIDGE} {self._state}/data"
+        return f"cmd:{sys.executable} -m {__package__}.tpm_bridge {self._state}/data"
 
     def device(self, *ek_kinds: str) -> TpmDevice:
         """Open it."""
@@ -121,7 +140,7 @@ class Swtpm:
         # The bus starts the manager when somebody first asks for it, and lets them wait until it is there.
         (directory / f"{name}.service").write_text(
             f"[D-BUS Service]\nName={name}\n"
-            f'Exec={ABRMD} --session --allow-root --max-transients={TRANSIENTS} --tcti="{self.tcti}"\n'
+            f'Exec={_ABRMD} --session --allow-root --max-transients={_TRANSIENTS} --tcti="{self.tcti}"\n'
         )
         (directory / "bus.conf").write_text(
             '<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" '
@@ -133,7 +152,7 @@ class Swtpm:
         )
         command = ["dbus-daemon", f"--config-file={directory}/bus.conf", "--nofork", "--print-address"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as bus:
-            assert bus.stdout is not None
+            assert bus.stdout is not None  # noqa: S101 - a pipe was asked for
             address = bus.stdout.readline().strip()  # once it listens
             try:
                 yield Managed("tabrmd:bus_type=session", {"DBUS_SESSION_BUS_ADDRESS": address, "TSS2_LOG": "all+none"})
