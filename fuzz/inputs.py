@@ -28,11 +28,12 @@ from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrd
 from proxy_attestation.authority.settings import Settings, decode_settings, encode_settings
 from proxy_attestation.authority.state import read_anchor
 from proxy_attestation.authority.token import make_token, token_nonce
+from proxy_attestation.cli.acceptance import Acceptance
 from proxy_attestation.cli.demands import Demands, check_demands, parse_demands
 from proxy_attestation.cli.endorsing.config import parse_config, parse_fmspc
 from proxy_attestation.cli.evidence_file import parse_time
 from proxy_attestation.cli.tpm_verdict import is_tpm, judge_tpm
-from proxy_attestation.cli.verdict import Acceptance, judge
+from proxy_attestation.cli.verdict import judge
 from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.kds import parse_vcek
 from proxy_attestation.endorsements.load import Material

@@ -33,7 +33,7 @@ ELSEWHERE: Final = {
     "authority/floors.py check_raise": "numbers that are compared, after `authority-wire` has read them",
     "authority/floors.py check_use": "the same",
     "cli/evidence_file.py read_input": "opens a file; what stands in it is read by `appraise-command`",
-    "cli/verdict.py find_workload": "a name that is looked up",
+    "cli/acceptance.py find_workload": "a name that is looked up",
     "loader/config_table.py read_file": "opens a file; `loader-file` and `endorsements-file` read what stands in it",
     "relying_party/connection.py open_connection": "opens a connection; `presented-chain` and `peer-claims` judge it",
 }

@@ -6,19 +6,12 @@ from pathlib import Path
 import click
 
 from proxy_attestation.appraisal.roots import VENDOR_ROOTS
+from proxy_attestation.cli.acceptance import Acceptance, find_workload
 from proxy_attestation.cli.demands import parse_demands
 from proxy_attestation.cli.evidence_file import parse_time, read_input
 from proxy_attestation.cli.output import json_option, print_json
 from proxy_attestation.cli.tpm_verdict import TPM, is_tpm, judge_tpm
-from proxy_attestation.cli.verdict import (
-    Acceptance,
-    Verdict,
-    find_workload,
-    judge,
-    print_verdict,
-    refuse_input,
-    verdict_to_json,
-)
+from proxy_attestation.cli.verdict import Verdict, judge, print_verdict, refuse_input, verdict_to_json
 from proxy_attestation.endorsements.load import load_material, load_roots
 from proxy_attestation.errors import ConfigurationError, FormatError, UsageError
 from proxy_attestation.formats.bounds import MESSAGE_MAX

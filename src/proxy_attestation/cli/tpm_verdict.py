@@ -25,9 +25,10 @@ from proxy_attestation.appraisal.snp import appraise_snp
 from proxy_attestation.appraisal.tpm import TpmEndorsements, appraise_tpm
 from proxy_attestation.appraisal.tpm_chain import Purpose, TpmRoots, read_tpm_certificate, verify_tpm_chain
 from proxy_attestation.appraisal.tpm_claims import tpm_to_json
+from proxy_attestation.cli.acceptance import Acceptance, judge_claims
 from proxy_attestation.cli.demands import check_demands
 from proxy_attestation.cli.evidence_file import from_text, platform_of, read_input
-from proxy_attestation.cli.verdict import Acceptance, Verdict, judge_claims, refused
+from proxy_attestation.cli.verdict import Verdict, refused
 from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.assemble import assemble
 from proxy_attestation.endorsements.choose import choose_set
