@@ -40,6 +40,7 @@ from proxy_attestation.endorsements.load import Material
 from proxy_attestation.errors import UnavailableError
 from proxy_attestation.formats import binder
 from proxy_attestation.formats.csr import build_csr, load_subject_key, spki_of
+from proxy_attestation.formats.event_log import looks_like_event_log
 from proxy_attestation.formats.evidence import Evidence, encode_evidence
 from proxy_attestation.formats.request import (
     ApplicationKind,
@@ -56,6 +57,7 @@ from proxy_attestation.relying_party.forwarder import split_target
 from proxy_attestation.relying_party.root_file import load_root_file, parse_pin
 from proxy_attestation.service import config as serve_config
 from proxy_attestation.service.calls import Method, decode_message
+from proxy_attestation.service.challenge import new_challenge, read_tpm_identity
 from proxy_attestation.service.core import Core, Serving
 from proxy_attestation.service.limits import Tries
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
@@ -64,6 +66,7 @@ from proxy_attestation_simulator.aws import Aws
 from proxy_attestation_simulator.azure import REPORT_DATA, SNP, bare_hcl_report
 from proxy_attestation_simulator.intel import Vendor
 from proxy_attestation_simulator.tpm import BOOT, TpmRecipe, TpmVendor, make
+from proxy_attestation_simulator.tpm_machine import TpmMachine
 from proxy_attestation_simulator.tpm_structures import LogRecipe
 
 NOW: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -115,6 +118,7 @@ def _td() -> DcapBody:
 def _td_log(data: bytes) -> None:
     body = _td()
     assert isinstance(body, TdxClaims)
+    looks_like_event_log(data)
     replay_td(data, body)
 
 
@@ -170,6 +174,21 @@ def _call(data: bytes) -> None:
     core._tries = Tries(counters=1)
     method = Method(pb.GetSignedCertificateRequest, core.get_signed_certificate)
     asyncio.run(core.get_signed_certificate(decode_message(method, data)))
+
+
+def _challenge(data: bytes) -> None:
+    """Ask for a challenge as a TPM does: u16 length, the EK's certificate, then the AK's public area."""
+    end = 2 + int.from_bytes(data[:2])
+    pins = frozenset({TpmVendor.create(NOW).pin})
+    issuers = TpmVendor.create(NOW).issuers
+    identity = read_tpm_identity((data[2:end], *issuers), data[end:], pins, NOW)
+    new_challenge(_info(), Tee.TPM, NOW, bytes, identity)
+
+
+def _challenges() -> list[bytes]:
+    machine = TpmMachine(TpmVendor.create(NOW))
+    certificate = machine.certificates[0]
+    return [len(certificate).to_bytes(2) + certificate + machine.ak_public]
 
 
 def _calls() -> list[bytes]:
@@ -273,6 +292,7 @@ def _settings() -> list[bytes]:
 INPUTS: Final[dict[str, Target]] = {
     "azure-walk": Target(_azure, 8192, lambda: [bare_hcl_report(_vtpm()[0]), bare_hcl_report(_vtpm()[0], 4)]),
     "td-event-log": Target(_td_log, 32768, lambda: [LogRecipe(BOOT.events, ("sha384",)).encode()]),
+    "tpm-challenge": Target(_challenge, 4096, _challenges),
     "service-call": Target(_call, 32768, _calls),
     "appraise-command": Target(_judge, 16384, _evidence),
     "authority-settings": Target(decode_settings, 2048, _settings),
