@@ -30,6 +30,8 @@ _ABRMD: Final = Path("/usr/sbin/tpm2-abrmd")
 _TRANSIENTS: Final = 3
 """Objects that a client may have loaded: as many as Linux's resource manager gives each (include/linux/tpm.h)."""
 
+_ATTEMPTS: Final = 20
+
 
 def missing() -> tuple[str, ...]:
     """Return what is not here of what it takes, by the names of Debian's packages and of the extra."""
@@ -133,11 +135,15 @@ class Swtpm:
 
     @contextmanager
     def managed(self) -> Iterator["Managed"]:
-        """Put a resource manager in front of it, on a bus of its own; nobody else can open the TPM meanwhile."""
+        """Put a resource manager in front of it, on a bus of its own; nobody else can open the TPM meanwhile.
+
+        Raises:
+            SimulatorError: it does not answer.
+        """
         directory = self._state / "bus"
         directory.mkdir(exist_ok=True)
         name = "com.intel.tss2.Tabrmd"
-        # The bus starts the manager when somebody first asks for it, and lets them wait until it is there.
+        # The bus starts the manager when somebody first asks for it.
         (directory / f"{name}.service").write_text(
             f"[D-BUS Service]\nName={name}\n"
             f'Exec={_ABRMD} --session --allow-root --max-transients={_TRANSIENTS} --tcti="{self.tcti}"\n'
@@ -155,7 +161,11 @@ class Swtpm:
             assert bus.stdout is not None  # noqa: S101 - a pipe was asked for
             address = bus.stdout.readline().strip()  # once it listens
             try:
-                yield Managed("tabrmd:bus_type=session", {"DBUS_SESSION_BUS_ADDRESS": address, "TSS2_LOG": "all+none"})
+                managed = Managed(
+                    "tabrmd:bus_type=session", {"DBUS_SESSION_BUS_ADDRESS": address, "TSS2_LOG": "all+none"}
+                )
+                _await_manager(managed)
+                yield managed
             finally:
                 bus.terminate()  # the manager ends with its bus
 
@@ -175,3 +185,16 @@ class Managed:
 
     tcti: str
     environment: dict[str, str]
+
+
+def _await_manager(managed: Managed) -> None:
+    """Ask until the manager answers: it has its name on the bus a moment before the object that takes connections."""
+    code = f"import tpm2_pytss; tpm2_pytss.ESAPI({managed.tcti!r}).close()"
+    for _ in range(_ATTEMPTS):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, check=False, timeout=60,
+            env=os.environ | managed.environment,
+        )  # fmt: skip
+        if done.returncode == 0:
+            return
+    raise SimulatorError(f"no resource manager answers on the bus:\n{done.stderr.decode(errors='replace')}")
