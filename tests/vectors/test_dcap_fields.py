@@ -14,14 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from dcap_cases import load_case, our_verdict
 from fields import der_fields, json_fields
-from judged import tcb_of
 
-from proxy_attestation.appraisal.dcap import appraise
 from proxy_attestation.appraisal.endorsements import DcapEndorsements
-from proxy_attestation.appraisal.roots import VENDOR_ROOTS
 from proxy_attestation.codes import Code
-from proxy_attestation.errors import ProxyAttestationError
 from proxy_attestation.formats.dcap_quote import decode_quote
 from proxy_attestation.formats.pem import CERTIFICATE, decode_pem
 
@@ -96,23 +93,6 @@ def collateral_mutations(quote: bytes, endorsements: DcapEndorsements) -> Iterat
             yield f"{name}:{path}", quote, replace(endorsements, **one)
 
 
-def _load(vectors_dir: Path, case: dict[str, Any]) -> tuple[bytes, DcapEndorsements, datetime, bytes]:
-    pieces = {name: (vectors_dir / path).read_bytes() for name, path in case["files"]["collateral"].items()}
-    return (
-        (vectors_dir / case["files"]["evidence"]).read_bytes(),
-        DcapEndorsements(**pieces),
-        datetime.fromisoformat(case["verify_at"]),
-        (vectors_dir / "anchors/intel-sgx-root-ca.der").read_bytes(),
-    )
-
-
-def _verdict(data: bytes, endorsements: DcapEndorsements, now: datetime) -> str:
-    try:
-        return tcb_of(appraise(data, endorsements, VENDOR_ROOTS, None, now)).status
-    except ProxyAttestationError as error:
-        return str(error.code)
-
-
 @pytest.mark.parametrize("what", ["platform", "collateral"])
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_every_field(
@@ -125,7 +105,7 @@ def test_every_field(
     agree: Callable[[str, str, str], None],
     listed_differences: dict[str, list[str]],
 ) -> None:
-    quote, endorsements, now, root = _load(vectors_dir, vector_index[ACCEPTED[name]])
+    quote, endorsements, now, root = load_case(vectors_dir, vector_index[ACCEPTED[name]])
     mutations = platform_mutations if what == "platform" else collateral_mutations
     of_platform = tuple(f"field:{name}:{role}:" for role in ROLES)
     listed = {
@@ -136,7 +116,7 @@ def test_every_field(
     seen, used = 0, set()
     for where, changed, beside in mutations(quote, endorsements):
         case = f"field:{name}:{where}"
-        ours, theirs = _verdict(changed, beside, now), oracle(changed, beside, root, now)
+        ours, theirs = our_verdict(changed, beside, now), oracle(changed, beside, root, now)
         assert where != "whole" or "." not in ours
         # What the oracle does not read at all is listed once, with a star for its fields.
         unread = next((entry for entry in listed if case.startswith(entry.removesuffix("*"))), None)

@@ -13,12 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judged import tcb_of
+from dcap_cases import load_case, our_verdict
 
-from proxy_attestation.appraisal.dcap import appraise
 from proxy_attestation.appraisal.endorsements import DcapEndorsements
-from proxy_attestation.appraisal.roots import VENDOR_ROOTS
-from proxy_attestation.errors import ProxyAttestationError
 from proxy_attestation.formats.dcap_quote import Quote, decode_quote
 
 _ACCEPTED = {
@@ -131,10 +128,10 @@ def test_quotes(
     agree: Callable[[str, str, str], None],
     listed_differences: dict[str, list[str]],
 ) -> None:
-    data, endorsements, now, root = _load(vectors_dir, vector_index[_ACCEPTED[name]])
+    data, endorsements, now, root = load_case(vectors_dir, vector_index[_ACCEPTED[name]])
     seen = set()
     for where, mutated in (*_quote_mutations(data), *_lengths(data)):
-        ours = _verdict(mutated, endorsements, now)
+        ours = our_verdict(mutated, endorsements, now)
         agree(f"mutation:{name}:{where}", ours, oracle(mutated, endorsements, root, now))
         seen.add(f"mutation:{name}:{where}")
     assert len(seen) > 250
@@ -155,7 +152,7 @@ def test_collateral(
     agree: Callable[[str, str, str], None],
     listed_differences: dict[str, list[str]],
 ) -> None:
-    data, endorsements, now, root = _load(vectors_dir, vector_index[_ACCEPTED[name]])
+    data, endorsements, now, root = load_case(vectors_dir, vector_index[_ACCEPTED[name]])
     original: bytes = getattr(endorsements, piece)
     if piece == "pck_crl_issuer_chain":
         positions = _spread(len(original), 4)
@@ -167,23 +164,6 @@ def test_collateral(
     for where, flipped in _flips(original, positions):
         changes: dict[str, Any] = {piece: flipped}
         mutated = replace(endorsements, **changes)
-        agree(f"mutation:{name}:{piece}@{where}", _verdict(data, mutated, now), oracle(data, mutated, root, now))
+        agree(f"mutation:{name}:{piece}@{where}", our_verdict(data, mutated, now), oracle(data, mutated, root, now))
         seen.add(f"mutation:{name}:{piece}@{where}")
     assert {case for case in listed_differences if case.startswith(f"mutation:{name}:{piece}@")} <= seen
-
-
-def _load(vectors_dir: Path, case: dict[str, Any]) -> tuple[bytes, DcapEndorsements, datetime, bytes]:
-    pieces = {name: (vectors_dir / path).read_bytes() for name, path in case["files"]["collateral"].items()}
-    return (
-        (vectors_dir / case["files"]["evidence"]).read_bytes(),
-        DcapEndorsements(**pieces),
-        datetime.fromisoformat(case["verify_at"]),
-        (vectors_dir / "anchors/intel-sgx-root-ca.der").read_bytes(),
-    )
-
-
-def _verdict(data: bytes, endorsements: DcapEndorsements, now: datetime) -> str:
-    try:
-        return tcb_of(appraise(data, endorsements, VENDOR_ROOTS, None, now)).status
-    except ProxyAttestationError as error:
-        return str(error.code)
