@@ -182,7 +182,7 @@ def _proxy_answer(data: bytes) -> None:
     if which == b"\0" and (answer := _message(pb.GetRootCertificateResponse, rest)) is not None:
         _root_info(answer, vendor().root_pin)
     elif which == b"\1" and (answer := _message(pb.GetChallengeResponse, rest)) is not None:
-        _challenge(answer, NOW)
+        _challenge(answer, answer.nonce, NOW)
     elif (answer := _message(pb.GetSignedCertificateResponse, rest)) is not None:
         _window(answer)
         _verify(answer, vendor().root_der, NOW)
