@@ -208,7 +208,7 @@ def _dcap() -> Iterator[Row]:
         ("tcb", "12", "tcb_revoked", "revoked-tcb"),
     ):
         yield from both(walk, step, fault, partial(dcap, quote=name))
-    yield Row("dcap", "1", "sgx.version", partial(dcap, "sgx", quote="version=4"))
+    yield Row("dcap", "1", "sgx.version", partial(dcap, "sgx", quote="body-type=4"))
     yield Row("dcap", "1", "tdx.version", partial(dcap, "tdx", quote="version=5"))
     for step, fault, name in (
         ("7", "attributes", "reserved-attributes"),
@@ -371,8 +371,9 @@ ELSEWHERE: Final = {
     "tdx.tcb_status": "policy.decide",
     "snp.tcb_status": "policy.pins: the minimum TCB of an entry",
     "tdx.service_td": "policy.pins",
-    "tpm.event_unknown": "policy.tpm_pins",
-    "tpm.software_key": "policy.tpm_pins",
+    "tdx.event_unknown": "policy.events",
+    "tpm.event_unknown": "policy.events",
+    "tpm.software_key": "policy.decide",
     "tpm.credential": "formats.tpm_credential: the blob of a challenge",
 }
 """Codes with a walk's prefix that no walk raises, and who does."""

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from proxy_attestation.attester import tpm_attester
 from proxy_attestation.attester.model import Asked, unavailable
 from proxy_attestation.attester.resident_key import ResidentKey
-from proxy_attestation.attester.tpm import KeyBlob
 from proxy_attestation.attester.tpm_attester import TpmAttester, TpmOptions
+from proxy_attestation.attester.tss import KeyBlob
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import UnavailableError
 from proxy_attestation.formats.bounds import EVENT_LOG_MAX

@@ -13,48 +13,27 @@ The TSS writes its own messages to standard error: `TSS2_LOG=all+none` in the en
 """
 
 import hashlib
-import importlib
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
 from proxy_attestation.attester.model import unavailable
+from proxy_attestation.attester.tss import DEVICE, KeyBlob, binding, parent_of_keys, sign_with, template
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError
 from proxy_attestation.formats.binary import Reader
-from proxy_attestation.formats.tpm import decode_attest, decode_public, decode_signature, spki_of
+from proxy_attestation.formats.tpm import decode_attest, decode_public, spki_of
 from proxy_attestation.formats.tpm_codes import ST_QUOTE
 from proxy_attestation.formats.tpm_evidence import Parts, encode_tpm
 
-DEVICE: Final = "device:/dev/tpmrm0"
-"""The kernel's resource manager, as a TCTI."""
 EK_KINDS: Final = ("EK-RSA2048", "EK-ECC256", "EK-HIGH-ECC384")
 """Templates of the TCG EK Credential Profile, in the order in which they are looked for."""
 QUALIFYING_BYTES: Final = 32
-_OWN: Final = "FIXEDTPM FIXEDPARENT SENSITIVEDATAORIGIN USERWITHAUTH"
 # Attributes beside those, and the kind of key.
 _AK: Final = ("SIGN_ENCRYPT RESTRICTED", "ecc256:ecdsa-sha256:null")
 _KEY: Final = ("SIGN_ENCRYPT", "ecc256:null:null")
-# A storage key of the owner hierarchy, the same each time it is made: its children can be loaded again.
-_PARENT: Final = ("NODA RESTRICTED DECRYPT", "ecc:aes128cfb")
 _TRIES: Final = 3
 _BLOB_MAX: Final = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class KeyBlob:
-    """A key that a TPM made, outside of it: encrypted for its parent, which only that TPM has.
-
-    Attributes:
-        private: TPM2B_PRIVATE, as the TSS's binding holds it.
-        public: TPM2B_PUBLIC, likewise.
-    """
-
-    private: Any
-    public: Any
 
 
 class TpmDevice:
@@ -75,12 +54,12 @@ class TpmDevice:
         Raises:
             UnavailableError: `attester.unavailable`.
         """
-        self._tss, self._utils = _binding()
+        self._tss, self._utils = binding()
         self._key: Any = None
         try:
             self._esys: Any = self._tss.ESAPI(tcti)
             certificate, self._ek_template = self._endorsement_key(ek_kinds)
-            self._ak, self._ak_area = self._primary(self._tss.ESYS_TR.ENDORSEMENT, _template(self._tss, *_AK))
+            self._ak, self._ak_area = self._primary(self._tss.ESYS_TR.ENDORSEMENT, template(self._tss, *_AK))
         except self._tss.TSS2_Exception as error:
             raise unavailable(f"the TPM does not answer as it should: {error}") from error
         self.certificates: Final = (certificate,)
@@ -152,8 +131,8 @@ class TpmDevice:
             if self._key is not None:
                 self._esys.flush_context(self._key)
                 self._key = None
-            with _parent(self._tss, self._esys) as parent:
-                private, public, *_ = self._esys.create(parent, None, _template(self._tss, *_KEY))
+            with parent_of_keys(self._tss, self._esys) as parent:
+                private, public, *_ = self._esys.create(parent, None, template(self._tss, *_KEY))
                 self._key = self._esys.load(parent, private, public)
         except self._tss.TSS2_Exception as error:
             raise unavailable(f"the TPM makes no key: {error}") from error
@@ -168,7 +147,7 @@ class TpmDevice:
             UnavailableError: `attester.unavailable`.
         """
         try:
-            return _sign(self._tss, self._esys, self._key, self.key, digest)
+            return sign_with(self._tss, self._esys, self._key, self.key, digest)
         except self._tss.TSS2_Exception as error:
             raise unavailable(f"the TPM does not sign: {error}") from error
 
@@ -239,94 +218,3 @@ class TpmDevice:
     def _primary(self, hierarchy: Any, template: Any) -> tuple[Any, Any]:
         handle, public, *_ = self._esys.create_primary(None, template, hierarchy)
         return handle, public
-
-
-class TpmSigner:
-    """Signs with keys that a TPM made, for as long as the process needs them; from any thread, one at a time.
-
-    The key that signed last stays loaded, one object of a resource manager's three. A TPM that answers with an error is
-    opened anew once: its resource manager may have been restarted, or the machine have slept.
-    """
-
-    def __init__(self, tcti: str = DEVICE) -> None:
-        """Open nothing yet.
-
-        Args:
-            tcti: how the TSS reaches the TPM.
-        """
-        self._tcti = tcti
-        self._lock = threading.Lock()
-        self._esys: Any = None
-        self._loaded: tuple[KeyBlob, Any] | None = None
-
-    def sign(self, key: KeyBlob, digest: bytes) -> bytes:
-        """Sign 32 bytes, a SHA-256 digest: ECDSA, DER.
-
-        Raises:
-            UnavailableError: `attester.unavailable`.
-        """
-        tss, _ = _binding()
-        with self._lock:
-            try:
-                try:
-                    return self._signature(tss, key, digest)
-                except tss.TSS2_Exception:
-                    self._close()
-                    return self._signature(tss, key, digest)
-            except tss.TSS2_Exception as error:
-                self._close()
-                raise unavailable(f"the TPM does not sign: {error}") from error
-
-    def close(self) -> None:
-        """Close the TPM; a later call opens it again."""
-        with self._lock:
-            self._close()
-
-    def _signature(self, tss: Any, key: KeyBlob, digest: bytes) -> bytes:
-        if self._esys is None:
-            self._esys = tss.ESAPI(self._tcti)
-        if self._loaded is None or self._loaded[0] is not key:
-            if self._loaded is not None:
-                handle, self._loaded = self._loaded[1], None
-                self._esys.flush_context(handle)
-            with _parent(tss, self._esys) as parent:
-                self._loaded = key, self._esys.load(parent, key.private, key.public)
-        return _sign(tss, self._esys, self._loaded[1], key, digest)
-
-    def _close(self) -> None:
-        esys, self._esys, self._loaded = self._esys, None, None
-        if esys is not None:
-            esys.close()
-
-
-def _binding() -> tuple[Any, Any]:
-    """Return the TSS's binding and its utilities."""
-    try:
-        return importlib.import_module("tpm2_pytss"), importlib.import_module("tpm2_pytss.utils")
-    except (ImportError, NotImplementedError) as error:
-        raise unavailable(f"the TSS's binding is absent (install the extra `tpm`): {error}") from error
-
-
-def _sign(tss: Any, esys: Any, handle: Any, key: KeyBlob, digest: bytes) -> bytes:
-    scheme = tss.TPMT_SIG_SCHEME(scheme=tss.TPM2_ALG.ECDSA)
-    scheme.details.any.hashAlg = tss.TPM2_ALG.SHA256
-    signature = esys.sign(handle, digest, scheme)
-    public = decode_public(bytes(key.public.publicArea.marshal())).key
-    return decode_signature(bytes(signature.marshal()), public).value
-
-
-@contextmanager
-def _parent(tss: Any, esys: Any) -> Iterator[Any]:
-    """Load the parent of the subject's keys."""
-    parent, *_ = esys.create_primary(None, _template(tss, *_PARENT), tss.ESYS_TR.OWNER)
-    try:
-        yield parent
-    finally:
-        esys.flush_context(parent)
-
-
-def _template(tss: Any, attributes: str, kind: str) -> Any:
-    bits = tss.TPMA_OBJECT(0)
-    for name in [*_OWN.split(), *attributes.split()]:
-        bits |= getattr(tss.TPMA_OBJECT, name)
-    return tss.TPM2B_PUBLIC.parse(kind, objectAttributes=bits)

@@ -17,7 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from proxy_attestation.attester.model import Asked, Attested, Enrolment, read_event_log, with_event_log
 from proxy_attestation.attester.openssl_key import require_foreign_keys
 from proxy_attestation.attester.resident_key import ResidentKey
-from proxy_attestation.attester.tpm import DEVICE, KeyBlob, TpmDevice, TpmSigner
+from proxy_attestation.attester.tpm import TpmDevice
+from proxy_attestation.attester.tpm_signer import TpmSigner
+from proxy_attestation.attester.tss import DEVICE, KeyBlob
 from proxy_attestation.formats.binder import Binding
 from proxy_attestation.formats.csr import load_subject_key
 from proxy_attestation.formats.evidence import Evidence
@@ -77,7 +79,7 @@ class TpmPort(Protocol):
 
 
 class SignerPort(Protocol):
-    """Signs with keys that a TPM made (`attester.tpm.TpmSigner`); what a test replaces."""
+    """Signs with keys that a TPM made (`attester.tpm_signer.TpmSigner`); what a test replaces."""
 
     def sign(self, key: KeyBlob, digest: bytes) -> bytes:
         """Sign a SHA-256 digest."""
