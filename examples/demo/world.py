@@ -154,7 +154,7 @@ class World:
         (pin,) = manufacturer.roots.pins
         pins = "".join(f'pcr{index} = ["{register(what)}"]\n' for index, what in BOOTED.items())
         return (
-            f'\n[[workload]]\nname = "example-tpm"\ntee = "tpm"\nek_roots = ["{pin.hex()}"]\n{pins}'
+            f'\n[[workload]]\nname = "example-tpm"\ntee = "tpm"\nek_root = ["{pin.hex()}"]\n{pins}'
             f'dns = ["tpm.example.org"]\n{self.application_pin}\nowner = {{ shared = true }}\n'
         )
 

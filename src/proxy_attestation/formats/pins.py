@@ -238,9 +238,14 @@ appraisal refuses it whatever a policy says."""
 
 
 def minimum_form(tee: Tee, has: Callable[[str], bool]) -> tuple[str, ...]:
-    """Return the form of minimum pins that is meant: one that is whole, or whose first key is there, or the last."""
-    whole = (form for form in MINIMUM[tee] if all(map(has, form)))
-    return next(whole, next((form for form in MINIMUM[tee] if has(form[0])), MINIMUM[tee][-1]))
+    """Return the form of minimum pins that is meant: one that is whole, or whose first key is there, or the nearest."""
+    forms = MINIMUM[tee]
+    whole = next((form for form in forms if all(map(has, form))), None)
+    named = next((form for form in forms if has(form[0])), None)
+    nearest = (
+        max(forms, key=lambda form: sum(map(has, form))) if any(has(key) for form in forms for key in form) else None
+    )
+    return whole or named or nearest or forms[-1]
 
 
 def pin_key_names(tee: Tee) -> frozenset[str]:
