@@ -322,6 +322,12 @@ def test_both_layers_of_a_vtpm(azure_core: Core, authority: Any, machines: Any, 
     assert (order.claims.hardware.tcb is None) is (tee is Tee.SNP)
 
 
+@pytest.mark.parametrize("tee", [Tee.SNP, Tee.TDX])
+def test_debug_below_is_debug(azure_core: Core, authority: Any, machines: Any, tee: Tee) -> None:
+    run(azure_core.get_signed_certificate(_on_azure(azure_core, machines, tee, "debug")))
+    assert authority.orders[0].claims.debug
+
+
 @pytest.mark.parametrize(
     ("tee", "fault", "code"),
     [

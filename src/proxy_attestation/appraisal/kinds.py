@@ -12,7 +12,7 @@ from proxy_attestation.appraisal.dcap import DcapAppraiser
 from proxy_attestation.appraisal.dcap_collateral import DcapCollateral, verify_collateral
 from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor, SnpEndorsements
 from proxy_attestation.appraisal.event_log import replay_td
-from proxy_attestation.appraisal.layers import shortened
+from proxy_attestation.appraisal.layers import judgeable
 from proxy_attestation.appraisal.nitro import appraise_nitro, check_fresh
 from proxy_attestation.appraisal.nitro_claims import claims_of
 from proxy_attestation.appraisal.roots import Roots
@@ -122,13 +122,13 @@ def tpm_result_claims(result: TpmResult) -> Claims:
         tee=Tee.TPM,
         body=tpm_body(result.body, result.anchor),
         bound=result.bound,
-        debug=False,
+        debug=below is not None and below.debug,
         tcb=None,
         instance_id=result.instance_id,
         anchor=result.anchor,
         evidence_sha256=result.evidence_sha256,
         valid_until=result.valid_until or datetime.fromtimestamp(TIME_MAX, UTC),
-        layers=shortened(result.body.layers),
+        layers=judgeable(result.body.layers),
         hardware=None if below is None else HardwareClaims(below.tee, below.body, below.debug, below.tcb),
     )
 
@@ -189,7 +189,7 @@ class Appraiser:
             return self._appraise_snp(evidence, platform_certificates, now)
         claims, floor = self._dcap.appraise(evidence, platform_certificates, now)
         if beside.event_log is not None and isinstance(claims.body, TdxClaims):
-            claims = replace(claims, layers=shortened(replay_td(beside.event_log, claims.body)))
+            claims = replace(claims, layers=judgeable(replay_td(beside.event_log, claims.body)))
         return claims, floor
 
     def _appraise_tpm(

@@ -11,7 +11,8 @@ from proxy_attestation.formats.tee import Tee
 LAYERS_MAX: Final = 24
 EVENT_DATA_MAX: Final = 1024
 """Bytes of an event's data that an entry can name. What is longer has a digest."""
-_DIGEST: Final = Size(20, 64)
+_SHA1_BYTES: Final = 20
+_DIGEST: Final = Size(_SHA1_BYTES, 64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,13 @@ class Layer:
         return f"rtmr{self.register - 1}" if tee is Tee.TDX else f"pcr{self.register}"
 
 
-def shortened(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """Return layers without the data that no entry can name."""
-    return tuple(Layer(layer.register, layer.value, tuple(map(_shortened, layer.events))) for layer in layers)
+def judgeable(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    """Return what policies can judge.
+
+    That is no SHA-1 bank, in which two logs may lead to one value, and no data longer than an entry can name.
+    """
+    strong = [layer for layer in layers if len(layer.value) > _SHA1_BYTES]
+    return tuple(Layer(layer.register, layer.value, tuple(map(_shortened, layer.events))) for layer in strong)
 
 
 def _shortened(event: MeasuredEvent) -> MeasuredEvent:

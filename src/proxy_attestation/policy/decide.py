@@ -89,15 +89,16 @@ def _mismatches(claims: Claims, request: Request, workload: Workload, own_id: st
     for whose, tee in (("the request's", request.tee), ("the evidence's", evidence)):
         if tee is not workload.tee:
             yield Mismatch(Code.POLICY_TEE, "tee", str(workload.tee), f"{whose} {tee}")
-    # 3. Debug. The claim and the bit that it was read from: whichever says debug counts.
-    if not workload.allow_debug and (claims.debug or claims.body.debug):
-        yield Mismatch(debug_code(claims.tee), "debug", "false", "true")
+    # 3. Debug. The claim and the bit that it was read from: whichever says debug counts, below a vTPM too.
+    rooted = claims.rooted
+    if not workload.allow_debug and (claims.debug or claims.body.debug or rooted.debug or rooted.body.debug):
+        yield Mismatch(debug_code(rooted.tee), "debug", "false", "true")
     # 4. Pins. Evidence of another TEE has no value for any of them: 2. has said so.
     if evidence is workload.tee:
         ruled = frozenset([rule.register for rule in workload.events])
         if workload.hardware is not None:
             ruled |= {HARDWARE}
-            yield from _hardware_mismatches(workload.hardware, claims.hardware, allow_debug=workload.allow_debug)
+            yield from _hardware_mismatches(workload.hardware, claims.hardware)
         yield from match_pins(workload.tee, workload.pins, claims.body, ruled)
         if ruled or claims.layers:
             yield from match_events(workload.tee, workload.events, frozenset(workload.pins), claims.layers)
@@ -143,15 +144,13 @@ def _platform_mismatches(wanted: Workload | Hardware, tcb: TcbClaims | None) -> 
             yield Mismatch(Code.POLICY_ADVISORY, "advisories", ", ".join(wanted.advisories) or "none", advisory)
 
 
-def _hardware_mismatches(wanted: Hardware, found: HardwareClaims | None, *, allow_debug: bool) -> Iterator[Mismatch]:
-    """Hold what lies below a vTPM against the entry, as steps 2 to 6 do for a TEE that stands by itself."""
+def _hardware_mismatches(wanted: Hardware, found: HardwareClaims | None) -> Iterator[Mismatch]:
+    """Hold what lies below a vTPM against the entry, as steps 2 and 4 to 6 do for a TEE that stands by itself."""
     if found is None:
         yield Mismatch(Code.POLICY_SIGNER, HARDWARE, str(wanted.tee), "none")
         return
     if found.tee is not wanted.tee or found.body.tee is not wanted.tee:
         yield Mismatch(Code.POLICY_TEE, HARDWARE, str(wanted.tee), str(found.tee))
         return
-    if not allow_debug and (found.debug or found.body.debug):
-        yield Mismatch(debug_code(found.tee), "debug", "false", "true")
     yield from match_pins(wanted.tee, wanted.pins, found.body)
     yield from _platform_mismatches(wanted, found.tcb)
