@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SECONDS_PER_HARNESS ?= 20
+SECONDS := 20
 
 .PHONY: help setup demo test test-here check format generate generate-check lock bench fuzz tcb clean
 
@@ -50,8 +50,8 @@ bench: setup ## Measure the worst inputs and one issuance beside bare cryptograp
 	$(BIN)/python benchmarks/worst_inputs.py
 	$(BIN)/python benchmarks/issuance.py
 
-fuzz: setup ## Run each fuzz harness for SECONDS_PER_HARNESS seconds.
-	$(BIN)/python fuzz/run.py --seconds $(SECONDS_PER_HARNESS)
+fuzz: setup ## Run each fuzz harness for so many seconds: make fuzz SECONDS=600.
+	$(BIN)/python fuzz/run.py --seconds $(SECONDS)
 
 tcb: setup ## Count the trusted code, and list what stands beside it in the processes.
 	$(BIN)/python tools/tcb.py
