@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from proxy_attestation import __version__
 from proxy_attestation.appraisal.claims import Claims
 from proxy_attestation.appraisal.layers import Layer, MeasuredEvent
 from proxy_attestation.appraisal.nitro_claims import Register
@@ -26,6 +27,7 @@ from proxy_attestation.formats.bounds import AUTHORITY_FRAME_MAX, EVENTS_MAX
 from proxy_attestation.formats.ear import LeafClaims, decode_claims_set
 from proxy_attestation.formats.request import ApplicationKind, KeyOrigin, Request, RuntimeClaims, names_from
 from proxy_attestation.formats.tee import Tee
+from proxy_attestation.policy.digest import policy_digest
 from proxy_attestation.policy.load import parse_policy
 
 EK_ROOT = b"\xe0" * 32
@@ -114,6 +116,12 @@ def test_the_cas_follow_the_policy(issuer_of: Callable[[str], Issuer]) -> None:
     assert issuer.authority.roots.tpm == {EK_ROOT, OTHER_ROOT}
     assert after.generation > before.generation
     assert after.policy_digest != before.policy_digest
+
+
+def test_the_digest_is_the_one_that_policy_check_prints(issuer_of: Callable[[str], Issuer]) -> None:
+    issuer = issuer_of(text())
+    policy = parse_policy(text(), Path("/nonexistent"))
+    assert issuer.hello().policy_digest == policy_digest(policy, issuer.authority.settings.roots, {}, __version__)
 
 
 def test_a_key_that_nobody_certified(issuer_of: Callable[[str], Issuer], world: Any) -> None:

@@ -248,8 +248,8 @@ class Authority:
         self.roots = replace(self.settings.roots, tpm=policy.tpm_roots)
 
     def _digest(self, policy: Policy, recorded: dict[tuple[Tee, bytes], Floor]) -> bytes:
-        roots = replace(self.settings.roots, tpm=policy.tpm_roots)
-        return policy_digest(policy, roots, recorded, __version__)
+        # The CAs of TPMs are the policy's own, which is in it already.
+        return policy_digest(policy, self.settings.roots, recorded, __version__)
 
     def _record_policy(self, digest: bytes) -> None:
         """Append the digest that is in force from now on, unless it was before, inside a transaction."""
