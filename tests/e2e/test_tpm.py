@@ -5,6 +5,7 @@ What a workload does is done by `load`. What a thief would do is done step by st
 
 import json
 import os
+import socket
 import ssl
 import subprocess
 import sys
@@ -194,8 +195,6 @@ class Loaded:
 
 
 def _dial(port: int) -> Any:
-    import socket  # noqa: PLC0415 - only here
-
     return socket.create_connection(("127.0.0.1", port), timeout=20)
 
 

@@ -238,7 +238,7 @@ class Credentialed(InMemory):
     def begin(self) -> Enrolment:
         begun = super().begin()
         begun.asked = Asked(b"ek", (b"issuer",), b"ak")  # type: ignore[misc] # final in the class of the others
-        begun.nonce = lambda plain, credential_blob: credential_blob or plain  # type: ignore[method-assign]
+        begun.nonce = lambda plain, credential_blob: credential_blob or plain  # type: ignore[method-assign] # for this one
         return begun
 
 
