@@ -26,6 +26,8 @@ from proxy_attestation.formats.signed_json import decode_signed_document
 from proxy_attestation.formats.tee import DCAP, Tee
 from proxy_attestation_simulator.intel import Vendor
 
+pytestmark = pytest.mark.exhaustive
+
 REPORT_DATA: Final = bytes(range(64))
 # TEE, quote version, body type.
 KINDS: Final = {

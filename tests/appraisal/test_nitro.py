@@ -204,6 +204,7 @@ def test_pins_match_no_zero_register_and_tell_every_mismatch() -> None:
     assert [m.field for m in match_pins(Tee.NITRO, {}, body)] == [*MINIMUM[Tee.NITRO][0]]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("part", range(4))
 def test_every_changed_byte_is_refused(part: int) -> None:
     """One bit of every byte: headers, every field, every certificate, signature."""

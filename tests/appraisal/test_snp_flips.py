@@ -14,6 +14,8 @@ from proxy_attestation.errors import ProxyAttestationError
 from proxy_attestation_simulator.amd import AmdVendor
 from proxy_attestation_simulator.amd_recipes import SnpEvidence
 
+pytestmark = pytest.mark.exhaustive
+
 REPORT_DATA = bytes(range(64))
 # What is always zero, and what is zero before a version; and what is zero behind R and S.
 RESERVED = [*range(0x4C, 0x50), *range(0x18B, 0x1A0), 0x1EB, 0x1EF, *range(0x208, 0x2A0), *range(0x330, 0x4A0)]

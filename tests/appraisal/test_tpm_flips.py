@@ -17,6 +17,8 @@ from proxy_attestation.errors import AppraisalError
 from proxy_attestation.formats.tpm_evidence import decode_tpm
 from proxy_attestation_simulator.tpm import TpmRecipe, TpmVendor, ak_certificate_recipe, make
 
+pytestmark = pytest.mark.exhaustive
+
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 VENDOR = TpmVendor.create(NOW)
 ROOTS = TpmRoots(frozenset({VENDOR.pin}))

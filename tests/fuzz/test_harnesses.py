@@ -11,7 +11,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+import pytest
+
 from proxy_attestation.errors import ProxyAttestationError
+
+pytestmark = pytest.mark.exhaustive
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PACKAGE: Final = ROOT / "src" / "proxy_attestation"

@@ -22,6 +22,8 @@ from proxy_attestation.codes import Code
 from proxy_attestation.formats.dcap_quote import decode_quote
 from proxy_attestation.formats.pem import CERTIFICATE, decode_pem
 
+pytestmark = pytest.mark.exhaustive
+
 ACCEPTED: Final = {
     "sgx-v3": "sgx-v3-dcap-qvl-sgx-quote-f8b81014@sgx-00a067110000-eval17-processor-20250619-c0673c",
     "tdx-v4": "tdx-v4-dcap-qvl-tdx-quote-f1c85033@tdx-b0c06f000000-eval17-platform-20250619-8ed914",

@@ -18,6 +18,8 @@ from dcap_cases import load_case, our_verdict
 from proxy_attestation.appraisal.endorsements import DcapEndorsements
 from proxy_attestation.formats.dcap_quote import Quote, decode_quote
 
+pytestmark = pytest.mark.exhaustive
+
 _ACCEPTED = {
     "sgx-v3": "sgx-v3-dcap-qvl-sgx-quote-f8b81014@sgx-00a067110000-eval17-processor-20250619-c0673c",
     "tdx-v4": "tdx-v4-dcap-qvl-tdx-quote-f1c85033@tdx-b0c06f000000-eval17-platform-20250619-8ed914",
