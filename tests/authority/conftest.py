@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -11,10 +10,10 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from ledgers import closing_ledgers
 
 from proxy_attestation.appraisal.claims import Body, Claims, SgxClaims, TcbClaims, TdxClaims
 from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor
-from proxy_attestation.authority import ledger
 from proxy_attestation.authority.init import init_state, memory_issuer
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
@@ -98,17 +97,8 @@ TDX = TdxClaims(
 @pytest.fixture(autouse=True)
 def closed_ledgers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Close every ledger that a test opened: Python 3.13 warns of those that nobody closed."""
-    opened: list[sqlite3.Connection] = []
-    connect = ledger._connect
-
-    def remembered(path: Path | None) -> sqlite3.Connection:
-        opened.append(connect(path))
-        return opened[-1]
-
-    monkeypatch.setattr(ledger, "_connect", remembered)
-    yield
-    for connection in opened:
-        connection.close()
+    with closing_ledgers(monkeypatch):
+        yield
 
 
 @dataclass

@@ -5,13 +5,14 @@ and in each row one thing is wrong with it, with its collateral or with the cloc
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from ledgers import closing_ledgers
 
 from proxy_attestation.appraisal.endorsements import Floor
 from proxy_attestation.appraisal.kinds import Appraiser, Endorsements
@@ -214,6 +215,12 @@ def pins(machine: Any, tee: Tee) -> str:
     names = ("mr_enclave", "mr_td", "rtmr0", "rtmr1", "rtmr2", "mr_config_id", "td_attributes", "xfam")
     body = machine.body
     return policy_lines(tee, {name: getattr(body, name).hex() for name in names if hasattr(body, name)})
+
+
+@pytest.fixture(autouse=True)
+def closed_ledgers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with closing_ledgers(monkeypatch):
+        yield
 
 
 @pytest.fixture
