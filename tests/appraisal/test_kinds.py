@@ -223,7 +223,10 @@ def test_issuers_may_come_from_the_set_alone(kinds: Kinds, now: datetime) -> Non
     vek = kinds.certificates[Tee.SNP][:1]
     appraiser = Appraiser(kinds.roots, kinds.collateral)
     assert appraiser.appraise(report, vek, now) == kinds.appraise(Tee.SNP, now)
+    # Without a set there are no issuers, and that is the proxy's to mend.
+    unavailable(lambda: Appraiser(kinds.roots, {}).appraise(report, vek, now))
     # The chip's own certificate is the peer's to bring.
+    refused(lambda: Appraiser(kinds.roots, {}).appraise(report, (), now), Code.SNP_ENDORSEMENTS_MISSING)
     refused(lambda: appraiser.appraise(report, (), now), Code.SNP_ENDORSEMENTS_MISSING)
 
 

@@ -211,14 +211,17 @@ class Appraiser:
     def _appraise_snp(
         self, report: SnpReport, certificates: tuple[bytes, ...], now: datetime
     ) -> tuple[Claims, Floor | None]:
-        amd = self._amd.get(line_of(report, certificates), SnpEndorsements())
+        line = line_of(report, certificates)
+        amd = self._amd.get(line, SnpEndorsements())
         try:
             result = appraise_snp(
                 report, amd, self._roots.amd, None, now, platform_certificates=certificates, crl_required=True
             )
         except AppraisalError as error:
-            # The lists are the proxy's to have: that they are absent or too old says nothing about the report.
-            if error.code in (Code.SNP_CRL_MISSING, Code.SNP_CRL_EXPIRED):
+            # Lists and issuers are the proxy's to have: that they are absent or too old says nothing about the report.
+            brought = bool(certificates or report.certificates.certificates)
+            no_issuers = error.code is Code.SNP_ENDORSEMENTS_MISSING and brought and line not in self._amd
+            if error.code in (Code.SNP_CRL_MISSING, Code.SNP_CRL_EXPIRED) or no_issuers:
                 raise UnavailableError(Code.ENDORSEMENTS_UNAVAILABLE, error.detail) from error
             raise
         return snp_result_claims(result), None if result.floor is None else floor_of(result.floor)
