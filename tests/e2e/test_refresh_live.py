@@ -205,8 +205,9 @@ def test_an_operator_is_warned_of_a_release_that_would_refuse_live_platforms(tmp
         until(lambda: bool(logged(proxy, "the coming TCB release would refuse", set=name, refused=1)), proxy)
         (line,) = logged(proxy, "the coming TCB release would refuse")
         assert (line["platforms"], line["number"]) == (1, line["held"] + 1)
-        text = httpx.get(f"http://{proxy.admin}/metrics", trust_env=False, timeout=30).text
-        assert f'proxy_attestation_endorsements_early_platforms{{set="{name}",verdict="refused"}} 1.0' in text
+        refused = f'proxy_attestation_endorsements_early_platforms{{set="{name}",verdict="refused"}} 1.0'
+        # The log is written first, then the outlook's file, the metrics last.
+        until(lambda: refused in httpx.get(f"http://{proxy.admin}/metrics", trust_env=False, timeout=30).text, proxy)
         (item,) = call_json("endorsements", "status", proxy.state)["sets"]
         assert (item["early"]["refused"], item["early"]["platforms"]) == (1, 1)
         assert item["early"]["named"] == line["named"]
