@@ -232,8 +232,9 @@ def test_named_deviations_are_accepted_and_said() -> None:
         (_directory(1, 2, 3, 16),),
         (_directory(1, 2, 3), x509.DNSName("example.org")),
         (x509.DNSName("example.org"),),
+        (),
     ],
-    ids=["less", "more", "another beside it", "something else"],
+    ids=["less", "more", "another beside it", "something else", "none at all"],
 )
 def test_another_critical_san_is_refused(names: tuple[x509.GeneralName, ...]) -> None:
     assert code_of(verify, replace(EK, extra=_san(*names)), CA, ROOT) is Code.TPM_CHAIN

@@ -155,9 +155,9 @@ def _read(der: bytes) -> _Certificate:
 
 
 def _require_tpm_name(names: x509.SubjectAlternativeName) -> None:
-    found = list(names)
-    attributes = frozenset(item.oid for item in found[0].value) if isinstance(found[0], x509.DirectoryName) else None
-    if len(found) != 1 or attributes != _TPM_NAME:
+    found = list(names)  # none at all, or one or more of any kind
+    only = found[0] if len(found) == 1 else None
+    if not isinstance(only, x509.DirectoryName) or frozenset(item.oid for item in only.value) != _TPM_NAME:
         raise AppraisalError(Code.TPM_CHAIN, "a critical subjectAltName that is not a TPM's name")
 
 
