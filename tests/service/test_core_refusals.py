@@ -282,6 +282,11 @@ def test_another_binder(core: Core, attempt: Prepare, tee: Tee, report_data: Cal
     assert refusal(core, attempt(tee, report_data=report_data).message()) == (RequestError, Code.BINDER_MISMATCH)
 
 
+@pytest.mark.parametrize("tee", [Tee.SGX, Tee.SNP, Tee.NITRO])
+def test_an_event_log_that_leads_to_no_register(core: Core, attempt: Prepare, tee: Tee) -> None:
+    assert refusal(core, attempt(tee, event_log=b"log").message()) == (FormatError, Code.EVIDENCE_UNKNOWN)
+
+
 def test_evidence_of_another_session(core: Core, attempt: Prepare) -> None:
     first, second = attempt(), attempt()
     message = first.message()
