@@ -1,4 +1,4 @@
-"""Where the authority's private keys are, and the one thing that is done with them. Keys: P-256.
+"""Where the authority's private keys are, and the one thing that is done with them. CA keys: P-256; the log's: Ed25519.
 
 Whoever can read a key file can mint certificates. A file that others could read is therefore refused, not repaired.
 """
@@ -10,6 +10,8 @@ from typing import Final, Protocol
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, UnavailableError
@@ -17,6 +19,8 @@ from proxy_attestation.formats.csr import spki_of
 
 KEY_FILE_MAX: Final = 4096
 ROOT_NUMBER: Final = 0
+LOG_KEY: Final = "log.key"
+"""The name of the log's key file beside the others."""
 
 # RFC 6979: the same bytes get the same signature, so a repeated call gets the same certificate and not only the same
 # to-be-signed bytes.
@@ -37,8 +41,26 @@ class Signer:
         return self._key.sign(tbs, _ECDSA)
 
 
+class LogKey:
+    """The ledger's private key, which signs checkpoints and does nothing else; the same bytes get the same signature.
+
+    Attributes:
+        public_key: 32 bytes (RFC 8032).
+    """
+
+    __slots__ = ("_key", "public_key")
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+        self.public_key = key.public_key().public_bytes_raw()
+
+    def sign(self, text: bytes) -> bytes:
+        """Return an Ed25519 signature, 64 bytes."""
+        return self._key.sign(text)
+
+
 class KeyStore(Protocol):
-    """Makes and finds the authority's keys, by number: 0 the root's, from 1 the issuing CAs'."""
+    """Makes and finds the authority's keys, by number: 0 the root's, from 1 the issuing CAs'; and the log's."""
 
     @property
     def origin(self) -> str:
@@ -52,6 +74,12 @@ class KeyStore(Protocol):
 
     def destroy(self, number: int) -> None:
         """Destroy the key of a retired issuing CA; nothing happens where it is gone."""
+
+    def load_log(self) -> LogKey:
+        """Return the log's key."""
+
+    def make_log(self) -> LogKey:
+        """Make the log's key, before there is any entry."""
 
 
 class FileKeys:
@@ -69,13 +97,7 @@ class FileKeys:
             ConfigurationError: `authority.state`.
         """
         path = self._path(number)
-        try:
-            check_private(self._directory, directory=True)
-            key = serialization.load_pem_private_key(read_private(path, KEY_FILE_MAX), password=None)
-        except OSError as error:
-            raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: {error.strerror}") from error
-        except (ValueError, TypeError) as error:
-            raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: not an unencrypted PKCS#8 key") from error
+        key = self._read(path)
         if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
             raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: not a P-256 key")
         return Signer(key)
@@ -86,7 +108,46 @@ class FileKeys:
         Raises:
             UnavailableError: `authority.unavailable`, when it cannot be written.
         """
-        path, key = self._path(number), ec.generate_private_key(ec.SECP256R1())
+        key = ec.generate_private_key(ec.SECP256R1())
+        self._write(self._path(number), key)
+        return Signer(key)
+
+    def destroy(self, number: int) -> None:
+        """Remove the file. What the disk keeps of it is beyond us."""
+        self._path(number).unlink(missing_ok=True)
+
+    def load_log(self) -> LogKey:
+        """Return the log's key.
+
+        Raises:
+            ConfigurationError: `authority.state`.
+        """
+        path = self._directory / LOG_KEY
+        key = self._read(path)
+        if not isinstance(key, Ed25519PrivateKey):
+            raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: not an Ed25519 key")
+        return LogKey(key)
+
+    def make_log(self) -> LogKey:
+        """Make the log's key.
+
+        Raises:
+            UnavailableError: `authority.unavailable`, when it cannot be written.
+        """
+        key = Ed25519PrivateKey.generate()
+        self._write(self._directory / LOG_KEY, key)
+        return LogKey(key)
+
+    def _read(self, path: Path) -> PrivateKeyTypes:
+        try:
+            check_private(self._directory, directory=True)
+            return serialization.load_pem_private_key(read_private(path, KEY_FILE_MAX), password=None)
+        except OSError as error:
+            raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: {error.strerror}") from error
+        except (ValueError, TypeError) as error:
+            raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: not an unencrypted PKCS#8 key") from error
+
+    def _write(self, path: Path, key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey) -> None:
         pem = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
@@ -94,11 +155,6 @@ class FileKeys:
             write_private(path, pem)
         except OSError as error:
             raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, f"{path}: {error}") from error
-        return Signer(key)
-
-    def destroy(self, number: int) -> None:
-        """Remove the file. What the disk keeps of it is beyond us."""
-        self._path(number).unlink(missing_ok=True)
 
     def _path(self, number: int) -> Path:
         return self._directory / ("root.key" if number == ROOT_NUMBER else f"issuing-{number}.key")
@@ -111,6 +167,7 @@ class MemoryKeys:
 
     def __init__(self) -> None:
         self._keys: dict[int, Signer] = {}
+        self._log: list[LogKey] = []
 
     def load(self, number: int) -> Signer:
         """Return a key."""
@@ -124,6 +181,15 @@ class MemoryKeys:
     def destroy(self, number: int) -> None:
         """Forget a key."""
         self._keys.pop(number, None)
+
+    def load_log(self) -> LogKey:
+        """Return the log's key."""
+        return self._log[0]
+
+    def make_log(self) -> LogKey:
+        """Make the log's key."""
+        self._log = [LogKey(Ed25519PrivateKey.generate())]
+        return self._log[0]
 
 
 def check_private(path: Path, *, directory: bool = False) -> None:
