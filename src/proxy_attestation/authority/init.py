@@ -164,8 +164,10 @@ def _write(
     write_private(state / layout.LEDGER, b"")
     ledger = Ledger.create(state / layout.LEDGER)
     try:
-        complete = cas.begin(settings, make_store(settings.keys, state / layout.KEYS), ledger, now)
+        keys = make_store(settings.keys, state / layout.KEYS)
+        complete = cas.begin(settings, keys, ledger, now)
         text = rules.encode_settings(complete).encode()
+        keys.bind(text)
         with ledger.transaction():
             ledger.set_meta(layout.BINDING, hashlib.sha256(text).digest())
         root = ledger.cas()[0][1]
