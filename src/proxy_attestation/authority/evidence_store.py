@@ -29,14 +29,14 @@ class Kept(NamedTuple):
     """What is kept for one leaf.
 
     Attributes:
-        index: of the leaf's entry.
+        entry: the index of the leaf's entry.
         not_after: of the leaf, seconds since the epoch.
         request: the request's exact bytes.
         spki: DER of the certified key.
         evidence: see `formats.kept_evidence`; at most `KEPT_EVIDENCE_MAX` bytes.
     """
 
-    index: int
+    entry: int
     not_after: int
     request: bytes
     spki: bytes
