@@ -7,6 +7,7 @@ from typing import Final
 
 from proxy_attestation.codes import Code, Explanation
 from proxy_attestation.explanations_appraisal import APPRAISAL
+from proxy_attestation.explanations_keys import KEYS
 from proxy_attestation.explanations_nitro import NITRO
 from proxy_attestation.explanations_reappraisal import REAPPRAISAL
 from proxy_attestation.explanations_snp import SNP
@@ -295,6 +296,7 @@ _OTHER: Final[dict[Code, tuple[str, str]]] = {
 EXPLANATIONS: Final[dict[Code, Explanation]] = {
     **{code: Explanation(cause, fix) for code, (cause, fix) in _OTHER.items()},
     **APPRAISAL,
+    **KEYS,
     **NITRO,
     **REAPPRAISAL,
     **SNP,

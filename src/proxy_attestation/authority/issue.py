@@ -319,6 +319,8 @@ class Issuer:
             return InternalError("a row of the ledger without a certificate")
         try:
             chain = _sign(issuing, row)
+        except ProxyAttestationError as error:
+            return error  # the key's place does not answer; the entry stands, and the session asks again
         except Exception as error:  # noqa: BLE001 - one order's bug must not cost the others their answer
             return _bug(error)
         return Issued(chain, index, row.not_before, row.not_after, row.claims_set, self.authority.generation)
