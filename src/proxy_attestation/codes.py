@@ -242,6 +242,13 @@ class Code(StrEnum):
     APPLICATION_LIMIT = "application.limit"
     LOADER_UNREACHABLE = "loader.unreachable"
 
+    # Judging again what was issued.
+    REAPPRAISAL_NO_EVIDENCE = "reappraisal.no_evidence"
+    REAPPRAISAL_UNREADABLE = "reappraisal.unreadable"
+    REAPPRAISAL_POLICY = "reappraisal.policy"
+    REAPPRAISAL_REVOKED = "reappraisal.revoked"
+    REAPPRAISAL_ISSUER = "reappraisal.issuer"
+
     # Local input.
     CONFIGURATION_MALFORMED = "configuration.malformed"
     INPUT_UNKNOWN = "input.unknown"

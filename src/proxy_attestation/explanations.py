@@ -9,6 +9,7 @@ from proxy_attestation.codes import Code, Explanation
 from proxy_attestation.explanations_appraisal import APPRAISAL
 from proxy_attestation.explanations_keys import KEYS
 from proxy_attestation.explanations_nitro import NITRO
+from proxy_attestation.explanations_reappraisal import REAPPRAISAL
 from proxy_attestation.explanations_snp import SNP
 from proxy_attestation.explanations_tpm import TPM
 
@@ -297,6 +298,7 @@ EXPLANATIONS: Final[dict[Code, Explanation]] = {
     **APPRAISAL,
     **KEYS,
     **NITRO,
+    **REAPPRAISAL,
     **SNP,
     **TPM,
 }
