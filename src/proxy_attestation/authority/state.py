@@ -48,6 +48,7 @@ ANCHORS: Final = "anchors"
 ENDORSEMENTS: Final = "endorsements"
 RUN: Final = "run"
 SOCKET: Final = "authority.sock"
+OPERATOR_SOCKET: Final = "operator.sock"
 BINDING: Final = "authority_sha256"
 """The name of the single value in the ledger that holds SHA-256 of authority.toml."""
 

@@ -13,6 +13,7 @@ from proxy_attestation.cli.output import run
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "init": ("init", "Make an authority in an empty directory."),
     "serve": ("serve", "Run the proxy."),
+    "status": ("status", "Show what is in force in an authority, running or not."),
     "load": ("load", "Attest, get a certificate, terminate TLS for an application, renew."),
     "root": ("root", "Fetch a proxy's root and check it against a pin."),
     "connect": ("connect", "Forward a local port to an attested server."),
