@@ -1,10 +1,12 @@
 """Where the authority's private keys are, and the one thing that is done with them. CA keys: P-256; the log's: Ed25519.
 
-Whoever can read a key file can mint certificates. A file that others could read is therefore refused, not repaired.
+Whoever can read a key file that is not sealed can mint certificates. A file that others could read is
+therefore refused, not repaired. `key_stores.py` has the other places for keys.
 """
 
 import os
 import stat
+from hashlib import sha256
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -13,22 +15,35 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
+from proxy_attestation.authority.seal import Seal
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, UnavailableError
 from proxy_attestation.formats.csr import spki_of
 
 KEY_FILE_MAX: Final = 4096
 ROOT_NUMBER: Final = 0
-LOG_KEY: Final = "log.key"
-"""The name of the log's key file beside the others."""
+LOG_NAME: Final = "log"
+"""What the log's key is called beside the others."""
+_BINDING: Final = "authority.sealed"
 
 # RFC 6979: the same bytes get the same signature, so a repeated call gets the same certificate and not only the same
 # to-be-signed bytes.
 _ECDSA: Final = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
 
 
-class Signer:
+class Signer(Protocol):
     """A private key that signs to-be-signed bytes and does nothing else."""
+
+    @property
+    def spki(self) -> bytes:
+        """DER of the SubjectPublicKeyInfo, P-256."""
+
+    def sign(self, tbs: bytes) -> bytes:
+        """Return the DER of an ecdsa-with-SHA256 signature."""
+
+
+class SoftwareSigner:
+    """A private key in this process."""
 
     __slots__ = ("_key", "spki")
 
@@ -41,12 +56,19 @@ class Signer:
         return self._key.sign(tbs, _ECDSA)
 
 
-class LogKey:
-    """The ledger's private key, which signs checkpoints and does nothing else; the same bytes get the same signature.
+class LogKey(Protocol):
+    """The ledger's private key, which signs checkpoints and does nothing else."""
 
-    Attributes:
-        public_key: 32 bytes (RFC 8032).
-    """
+    @property
+    def public_key(self) -> bytes:
+        """32 bytes (RFC 8032)."""
+
+    def sign(self, text: bytes) -> bytes:
+        """Return an Ed25519 signature, 64 bytes; the same bytes get the same one."""
+
+
+class SoftwareLogKey:
+    """The log's key in this process."""
 
     __slots__ = ("_key", "public_key")
 
@@ -64,7 +86,7 @@ class KeyStore(Protocol):
 
     @property
     def origin(self) -> str:
-        """`file` and, one day, others."""
+        """`file`, `pkcs11` or `tee`."""
 
     def load(self, number: int) -> Signer:
         """Return a key."""
@@ -81,26 +103,42 @@ class KeyStore(Protocol):
     def make_log(self) -> LogKey:
         """Make the log's key, before there is any entry."""
 
+    def bind(self, settings: bytes) -> None:
+        """Note what the authority is, where the keys are: the bytes of authority.toml, once, at `init`."""
+
+    def check(self, settings: bytes) -> None:
+        """Check that the authority is what was noted."""
+
 
 class FileKeys:
-    """Keys as PKCS#8 files (DER inside PEM, not encrypted), mode 0600, in a directory of mode 0700."""
+    """Keys as PKCS#8 files (PEM), mode 0600, in a directory of mode 0700: as they are, or sealed to a TEE."""
 
-    origin = "file"
+    def __init__(self, directory: Path, seal: Seal | None = None) -> None:
+        """Use a directory.
 
-    def __init__(self, directory: Path) -> None:
+        Args:
+            directory: where the files are.
+            seal: opens and seals them; None for files that whoever can read them can use.
+        """
         self._directory = directory
+        self._seal = seal
+
+    @property
+    def origin(self) -> str:
+        """`tee` where the files are sealed, `file` where not."""
+        return "file" if self._seal is None else "tee"
 
     def load(self, number: int) -> Signer:
         """Return a key.
 
         Raises:
-            ConfigurationError: `authority.state`.
+            ConfigurationError: `authority.state`; `keys.sealed`, when it was sealed for something else.
         """
-        path = self._path(number)
+        path = self._path(key_name(number))
         key = self._read(path)
         if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
             raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: not a P-256 key")
-        return Signer(key)
+        return SoftwareSigner(key)
 
     def make(self, number: int) -> Signer:
         """Make a key.
@@ -109,24 +147,24 @@ class FileKeys:
             UnavailableError: `authority.unavailable`, when it cannot be written.
         """
         key = ec.generate_private_key(ec.SECP256R1())
-        self._write(self._path(number), key)
-        return Signer(key)
+        self._write(self._path(key_name(number)), key)
+        return SoftwareSigner(key)
 
     def destroy(self, number: int) -> None:
         """Remove the file. What the disk keeps of it is beyond us."""
-        self._path(number).unlink(missing_ok=True)
+        self._path(key_name(number)).unlink(missing_ok=True)
 
     def load_log(self) -> LogKey:
         """Return the log's key.
 
         Raises:
-            ConfigurationError: `authority.state`.
+            ConfigurationError: `authority.state`; `keys.sealed`.
         """
-        path = self._directory / LOG_KEY
+        path = self._path(LOG_NAME)
         key = self._read(path)
         if not isinstance(key, Ed25519PrivateKey):
             raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: not an Ed25519 key")
-        return LogKey(key)
+        return SoftwareLogKey(key)
 
     def make_log(self) -> LogKey:
         """Make the log's key.
@@ -135,13 +173,15 @@ class FileKeys:
             UnavailableError: `authority.unavailable`, when it cannot be written.
         """
         key = Ed25519PrivateKey.generate()
-        self._write(self._directory / LOG_KEY, key)
-        return LogKey(key)
+        self._write(self._path(LOG_NAME), key)
+        return SoftwareLogKey(key)
 
     def _read(self, path: Path) -> PrivateKeyTypes:
         try:
             check_private(self._directory, directory=True)
-            return serialization.load_pem_private_key(read_private(path, KEY_FILE_MAX), password=None)
+            data = read_private(path, KEY_FILE_MAX)
+            pem = data if self._seal is None else self._seal.unwrap(path.name, data)
+            return serialization.load_pem_private_key(pem, password=None)
         except OSError as error:
             raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: {error.strerror}") from error
         except (ValueError, TypeError) as error:
@@ -152,12 +192,37 @@ class FileKeys:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         try:
-            write_private(path, pem)
+            write_private(path, pem if self._seal is None else self._seal.wrap(path.name, pem))
         except OSError as error:
             raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, f"{path}: {error}") from error
 
-    def _path(self, number: int) -> Path:
-        return self._directory / ("root.key" if number == ROOT_NUMBER else f"issuing-{number}.key")
+    def bind(self, settings: bytes) -> None:
+        """Seal the digest of authority.toml. Keys that are files in clear can vouch for nothing.
+
+        Raises:
+            OSError: when it cannot be written.
+        """
+        if self._seal is not None:
+            write_private(self._directory / _BINDING, self._seal.wrap(_BINDING, sha256(settings).digest()))
+
+    def check(self, settings: bytes) -> None:
+        """Check that authority.toml is what was sealed: whoever writes the disk can change the file and the ledger.
+
+        Raises:
+            ConfigurationError: `keys.sealed`, when it is not; `authority.state`, when nothing was.
+        """
+        if self._seal is None:
+            return
+        path = self._directory / _BINDING
+        try:
+            sealed = read_private(path, KEY_FILE_MAX)
+        except OSError as error:
+            raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: {error.strerror}") from error
+        if self._seal.unwrap(_BINDING, sealed) != sha256(settings).digest():
+            raise ConfigurationError(Code.KEYS_SEALED, "authority.toml is not the one that was sealed with the keys")
+
+    def _path(self, name: str) -> Path:
+        return self._directory / f"{name}.key{'' if self._seal is None else '.sealed'}"
 
 
 class MemoryKeys:
@@ -175,7 +240,7 @@ class MemoryKeys:
 
     def make(self, number: int) -> Signer:
         """Make a key."""
-        self._keys[number] = Signer(ec.generate_private_key(ec.SECP256R1()))
+        self._keys[number] = SoftwareSigner(ec.generate_private_key(ec.SECP256R1()))
         return self._keys[number]
 
     def destroy(self, number: int) -> None:
@@ -188,8 +253,19 @@ class MemoryKeys:
 
     def make_log(self) -> LogKey:
         """Make the log's key."""
-        self._log = [LogKey(Ed25519PrivateKey.generate())]
+        self._log = [SoftwareLogKey(Ed25519PrivateKey.generate())]
         return self._log[0]
+
+    def bind(self, settings: bytes) -> None:
+        """Note nothing: there is no file that somebody could change."""
+
+    def check(self, settings: bytes) -> None:
+        """Check nothing, likewise."""
+
+
+def key_name(number: int) -> str:
+    """Return what the key of a CA is called: `root`, or `issuing-N`."""
+    return "root" if number == ROOT_NUMBER else f"issuing-{number}"
 
 
 def check_private(path: Path, *, directory: bool = False) -> None:

@@ -90,4 +90,15 @@ CREATE TRIGGER checkpoint_only_rises BEFORE UPDATE ON checkpoint
     BEGIN SELECT raise(ABORT, 'a checkpoint does not sink'); END;
 CREATE TRIGGER checkpoint_no_delete BEFORE DELETE ON checkpoint
     BEGIN SELECT raise(ABORT, 'a checkpoint does not go'); END;
+
+-- The evidence behind each leaf, for re-appraisal (evidence_store.py); rows may go, and nothing else refers to them.
+CREATE TABLE evidence (
+    idx INTEGER PRIMARY KEY REFERENCES entry (idx),
+    not_after INTEGER NOT NULL CHECK (not_after > 0),
+    size INTEGER NOT NULL CHECK (size = length(request) + length(spki) + length(kept)),
+    request BLOB NOT NULL,
+    spki BLOB NOT NULL,
+    kept BLOB NOT NULL
+) STRICT;
+CREATE INDEX evidence_not_after ON evidence (not_after, size);
 """
