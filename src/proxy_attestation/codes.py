@@ -240,6 +240,9 @@ class Code(StrEnum):
     ENDORSEMENTS_REJECTED = "endorsements.rejected"
     LIMITS_EXHAUSTED = "limits.exhausted"
     LEDGER_NO_PROOF = "ledger.no_proof"
+    LEDGER_INCONSISTENT = "ledger.inconsistent"
+    LEDGER_WITNESS = "ledger.witness"
+    LEDGER_COSIGNATURE = "ledger.cosignature"
     PROXY_UNREACHABLE = "proxy.unreachable"
     PROXY_PROTOCOL = "proxy.protocol"
 
@@ -254,6 +257,7 @@ class Code(StrEnum):
     PEER_CLAIMS_MISMATCH = "peer.claims_mismatch"
     PEER_TRUST_DOMAIN = "peer.trust_domain"
     PEER_UNREACHABLE = "peer.unreachable"
+    PEER_LEDGER_PROOF = "peer.ledger_proof"
 
     # The machine the loader runs on, and its application.
     ATTESTER_UNAVAILABLE = "attester.unavailable"

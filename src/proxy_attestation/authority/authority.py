@@ -68,6 +68,7 @@ class Authority:
 
         Raises:
             ConfigurationError: `authority.state`, when ledger, settings and keys do not fit each other;
+                `ledger.inconsistent`, when the ledger's tree does not fit its entries or its last signed checkpoint;
                 `policy.malformed`, when the policy is not for this authority.
             UnavailableError: `authority.clock`, when the clock lies before what the ledger has seen.
         """
@@ -88,6 +89,7 @@ class Authority:
             raise ConfigurationError(Code.AUTHORITY_STATE, "the root has expired: make a new authority")
         self._numbers = [number for number, _ in rows]
         self.issuing = cas.load_issuing(rows[1:], self.root, keys, now)
+        ledger.sign_with(settings.ledger_origin, keys.load_log())
         self.floors = ledger.floors()
         self.token_keys = ledger.token_keys()
         self.generation = int.from_bytes(ledger.meta(_GENERATION) or b"", "big")
@@ -137,6 +139,7 @@ class Authority:
             policy_digest=self.policy_digest,
             dangers=self.policy.dangers,
             floors=tuple(PlatformFloor(*key, floor) for key, floor in sorted(self.floors.items())),
+            ledger_key=str(self.ledger.tree.log),
         )
 
     def maintain(self) -> bool:

@@ -17,6 +17,8 @@ from proxy_attestation.formats.bounds import (
     CERTIFICATE_MAX,
     CLAIMS_MAX,
     KEPT_EVIDENCE_MAX,
+    LEDGER_NOTE_MAX,
+    LEDGER_PROOF_MAX,
     REQUEST_MAX,
     TIME_MAX,
     TPM_ROOTS_MAX,
@@ -78,6 +80,7 @@ class AuthorityInfo:
         policy_digest: 32 bytes.
         dangers: the policy's dangerous switches, readable.
         floors: of every platform family that is known, sorted.
+        ledger_key: the log's public key, a C2SP vkey.
     """
 
     generation: Count
@@ -94,6 +97,7 @@ class AuthorityInfo:
     policy_digest: Digest
     dangers: Annotated[tuple[Annotated[str, Size(1, 512)], ...], Size(0, 1024)]
     floors: Annotated[tuple[PlatformFloor, ...], Size(0, FLOORS_MAX)]
+    ledger_key: Annotated[str, Size(0, 512)] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,8 @@ class Issued:
         not_after: seconds since the epoch.
         claims_set: the claims set inside the leaf (`formats.ear`).
         generation: the authority's, so that a worker notices a change.
+        proof: the tlog-proof; empty while too few witnesses have cosigned a checkpoint over the entry, and then the
+            answer waits.
     """
 
     chain: Certificates
@@ -142,6 +148,7 @@ class Issued:
     not_after: Seconds
     claims_set: Annotated[bytes, Size(1, CLAIMS_MAX)]
     generation: Count
+    proof: Annotated[bytes, Size(0, LEDGER_PROOF_MAX)] = b""
 
 
 class _Vendor(IntEnum):
@@ -184,5 +191,7 @@ def decode_endorsements(value: object) -> Endorsements:
     return _decode_set(value).documents
 
 
+decode_note = Array[bytes](Annotated[bytes, Size(0, LEDGER_NOTE_MAX)], MALFORMED).read
+decode_count = Array[int](Count, MALFORMED).read
 decode_spki = Array[bytes](Spki, MALFORMED).read
 decode_chain = Array[tuple[bytes, ...]](Certificates, MALFORMED).read

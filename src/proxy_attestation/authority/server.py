@@ -13,6 +13,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,7 @@ from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.messages import Issued, IssueOrder
 from proxy_attestation.authority.operations import operate
 from proxy_attestation.authority.sockets import unix_address
+from proxy_attestation.authority.waiting import Waiting
 from proxy_attestation.authority.wire import Method
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import (
@@ -44,7 +46,7 @@ TLS_LEAF_RATE: Final = 1 / 60
 """TLS certificates for the proxy itself, a second; each stands in the ledger."""
 TLS_LEAF_BURST: Final = 10
 """How many of them at once, after a pause."""
-WORKER_CALLS: Final = frozenset({Method.HELLO, Method.ISSUE, Method.RAISE_FLOOR})
+WORKER_CALLS: Final = frozenset({Method.HELLO, Method.ISSUE, Method.RAISE_FLOOR, Method.COSIGNED})
 SUPERVISOR_CALLS: Final = frozenset({Method.HELLO, Method.TLS_LEAF})
 OPERATOR_CALLS: Final = frozenset({Method.OPERATE})
 
@@ -84,6 +86,7 @@ class Server:
         self._clock = clock
         self._tls_leaves = Bucket(TLS_LEAF_RATE, TLS_LEAF_BURST, clock())
         self._queue: deque[tuple[_Connection, int, IssueOrder]] = deque()
+        self._waiting = Waiting()
         self._scheduled = False
         self._draining = False
         self._connections: set[_Connection] = set()
@@ -106,6 +109,7 @@ class Server:
             connection.stop_reading()
         while self._queue:
             self._issue()
+        self._waiting.give_up()
         for connection in list(self._connections):
             connection.close()
         if self._connections:
@@ -150,6 +154,8 @@ class Server:
         try:
             if call.method is Method.RAISE_FLOOR:
                 return messages.encode_floor(self._issuer.raise_floor(messages.decode_endorsements(call.body)))
+            if call.method is Method.COSIGNED:
+                return self._cosigned(messages.decode_note(call.body))
             if call.method is Method.TLS_LEAF:
                 spki = messages.decode_spki(call.body)
                 if not self._tls_leaves.take(self._clock()):
@@ -160,7 +166,7 @@ class Server:
         return messages.encode_info(self._issuer.hello())
 
     def _enqueue(self, connection: "_Connection", call_id: int, order: IssueOrder) -> None:
-        if len(self._queue) >= self._queue_max:
+        if len(self._queue) + len(self._waiting) >= self._queue_max:
             raise UnavailableError(Code.LIMITS_EXHAUSTED, f"{self._queue_max} orders wait")
         self._queue.append((connection, call_id, order))
         self._schedule()
@@ -181,10 +187,25 @@ class Server:
         batch = [self._queue.popleft() for _ in range(min(BATCH_MAX, len(self._queue)))]
         outcomes = self._issuer.issue_batch([order for _, _, order in batch])
         for (connection, call_id, _), outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, Issued):
-                connection.send(wire.encode_answer(call_id, messages.encode_issued(outcome)))
+            tell = partial(_tell, connection, call_id)
+            if isinstance(outcome, Issued) and not outcome.proof:
+                self._waiting.add(outcome, tell)
             else:
-                connection.send(wire.encode_error(call_id, outcome))
+                tell(outcome)
+
+    def _cosigned(self, note: bytes) -> int:
+        """Take cosignatures, and answer those who have waited for them."""
+        ledger = self._issuer.authority.ledger
+        size = ledger.cosign(note)
+        self._waiting.published(size, ledger.proof)
+        return size
+
+
+def _tell(connection: "_Connection", call_id: int, outcome: Issued | ProxyAttestationError) -> None:
+    if isinstance(outcome, Issued):
+        connection.send(wire.encode_answer(call_id, messages.encode_issued(outcome)))
+    else:
+        connection.send(wire.encode_error(call_id, outcome))
 
 
 class _Connection(asyncio.Protocol):

@@ -7,10 +7,11 @@ from proxy_attestation.v1 import proxy_attestation_pb2 as pb
 
 
 def root_answer(info: AuthorityInfo) -> pb.GetRootCertificateResponse:
-    """Return the root bundle and what this proxy is; evidence, statement and ledger key are empty until they exist."""
+    """Return the root bundle and what this proxy is; evidence and statement are empty until they exist."""
     return pb.GetRootCertificateResponse(
         bundle=pb.RootBundle(sequence=info.bundle_sequence, roots=info.roots, issuing=info.issuing),
         policy_digest=info.policy_digest,
+        ledger_key=info.ledger_key.encode(),
         key_origin=info.key_origin,
         trust_domain=info.trust_domain,
         simulated=info.simulated,
@@ -37,5 +38,6 @@ def signed_answer(issued: Issued) -> pb.GetSignedCertificateResponse:
         chain=issued.chain,
         claims_json=claims_set_to_json(issued.claims_set),
         ledger_index=issued.index,
+        ledger_proof=issued.proof,
         renewal=pb.RenewalInformation(start=issued.not_before + life * 2 // 3, end=issued.not_before + life * 5 // 6),
     )
