@@ -8,6 +8,7 @@ from typing import Final
 from proxy_attestation.codes import Code, Explanation
 from proxy_attestation.explanations_appraisal import APPRAISAL
 from proxy_attestation.explanations_keys import KEYS
+from proxy_attestation.explanations_ledger import LEDGER
 from proxy_attestation.explanations_nitro import NITRO
 from proxy_attestation.explanations_snp import SNP
 from proxy_attestation.explanations_tpm import TPM
@@ -296,6 +297,7 @@ EXPLANATIONS: Final[dict[Code, Explanation]] = {
     **{code: Explanation(cause, fix) for code, (cause, fix) in _OTHER.items()},
     **APPRAISAL,
     **KEYS,
+    **LEDGER,
     **NITRO,
     **SNP,
     **TPM,
