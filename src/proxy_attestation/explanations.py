@@ -9,6 +9,7 @@ from proxy_attestation.codes import Code, Explanation
 from proxy_attestation.explanations_appraisal import APPRAISAL
 from proxy_attestation.explanations_keys import KEYS
 from proxy_attestation.explanations_log import LOG
+from proxy_attestation.explanations_ledger import LEDGER
 from proxy_attestation.explanations_nitro import NITRO
 from proxy_attestation.explanations_owner import OWNER
 from proxy_attestation.explanations_reappraisal import REAPPRAISAL
@@ -292,6 +293,7 @@ EXPLANATIONS: Final[dict[Code, Explanation]] = {
     **APPRAISAL,
     **KEYS,
     **LOG,
+    **LEDGER,
     **NITRO,
     **REAPPRAISAL,
     **OWNER,
