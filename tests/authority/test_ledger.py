@@ -203,6 +203,7 @@ def test_a_ledger_of_another_version_is_refused(ledger: Ledger, path: Path) -> N
 
 def test_a_gap_is_found_when_it_is_opened(ledger: Ledger, path: Path) -> None:
     add(ledger, POLICY, POLICY, POLICY)
+    ledger._connection.execute("PRAGMA foreign_keys = OFF")
     ledger._connection.execute("DROP TRIGGER entry_no_delete")
     ledger._connection.execute("DELETE FROM entry WHERE idx = 1")
     ledger.close()

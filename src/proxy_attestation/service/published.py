@@ -118,7 +118,7 @@ class PublishedLedger:
         if self._connection is None or file != self._file:  # a restored ledger is another file
             self.close()
             uri = f"file:{quote(str(self._path.absolute()))}?mode=ro"
-            self._connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+            self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
             self._connection.execute("PRAGMA query_only = ON")
             self._connection.execute("PRAGMA trusted_schema = OFF")
             self._connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
