@@ -2,7 +2,7 @@
 
 from typing import Final
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 APPLICATION_ID: Final = 0x50415454
 """`PATT`, in the file's header."""
 
@@ -14,7 +14,7 @@ CREATE TABLE meta (
 
 CREATE TABLE entry (
     idx INTEGER PRIMARY KEY CHECK (idx >= 0),
-    kind INTEGER NOT NULL CHECK (kind BETWEEN 1 AND 5),
+    kind INTEGER NOT NULL CHECK (kind BETWEEN 1 AND 8),
     entry BLOB NOT NULL CHECK (length(entry) BETWEEN 1 AND 4096),
     tbs BLOB CHECK (length(tbs) BETWEEN 1 AND 8192),
     not_before INTEGER CHECK (not_before > 0),
@@ -76,4 +76,29 @@ CREATE TABLE evidence (
     kept BLOB NOT NULL
 ) STRICT;
 CREATE INDEX evidence_not_after ON evidence (not_after, size);
+
+-- The Merkle tree (tree.py): with each entry the hashes of the subtrees that it completed, from its leaf upwards.
+CREATE TABLE node (
+    idx INTEGER PRIMARY KEY REFERENCES entry (idx),
+    hashes BLOB NOT NULL CHECK (length(hashes) BETWEEN 32 AND 2016 AND length(hashes) % 32 = 0)
+) STRICT;
+CREATE TRIGGER node_dense BEFORE INSERT ON node
+    WHEN NEW.idx IS NOT (SELECT coalesce(max(idx) + 1, 0) FROM node)
+    BEGIN SELECT raise(ABORT, 'the node is not the next one'); END;
+CREATE TRIGGER node_no_update BEFORE UPDATE ON node
+    BEGIN SELECT raise(ABORT, 'nodes do not change'); END;
+CREATE TRIGGER node_no_delete BEFORE DELETE ON node
+    BEGIN SELECT raise(ABORT, 'nodes do not go'); END;
+
+-- Signed notes: the newest checkpoint that we signed, and the newest one that enough witnesses have cosigned.
+CREATE TABLE checkpoint (
+    name TEXT PRIMARY KEY CHECK (name IN ('signed', 'witnessed')),
+    size INTEGER NOT NULL CHECK (size > 0),
+    note BLOB NOT NULL CHECK (length(note) BETWEEN 1 AND 16384)
+) STRICT;
+CREATE TRIGGER checkpoint_only_rises BEFORE UPDATE ON checkpoint
+    WHEN NEW.size < OLD.size
+    BEGIN SELECT raise(ABORT, 'a checkpoint does not sink'); END;
+CREATE TRIGGER checkpoint_no_delete BEFORE DELETE ON checkpoint
+    BEGIN SELECT raise(ABORT, 'a checkpoint does not go'); END;
 """
