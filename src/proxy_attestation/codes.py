@@ -203,6 +203,17 @@ class Code(StrEnum):
     POLICY_CLAIM = "policy.claim"
     POLICY_MALFORMED = "policy.malformed"
     POLICY_STALE = "policy.stale"
+    POLICY_UNSIGNED = "policy.unsigned"
+    POLICY_SIGNATURE = "policy.signature"
+
+    # `[deny]` of the policy (policy/deny.py).
+    DENY_PRODUCT = "deny.product"
+    DENY_FMSPC = "deny.fmspc"
+    DENY_CHIP_ID = "deny.chip_id"
+    DENY_MEASUREMENT = "deny.measurement"
+    DENY_ADVISORY = "deny.advisory"
+    DENY_SERIAL = "deny.serial"
+    DENY_SPKI = "deny.spki"
 
     # Who may hold an entry's names.
     OWNER_MALFORMED = "owner.malformed"

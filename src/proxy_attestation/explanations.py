@@ -10,6 +10,7 @@ from proxy_attestation.explanations_appraisal import APPRAISAL
 from proxy_attestation.explanations_keys import KEYS
 from proxy_attestation.explanations_nitro import NITRO
 from proxy_attestation.explanations_owner import OWNER
+from proxy_attestation.explanations_policy import POLICY
 from proxy_attestation.explanations_reappraisal import REAPPRAISAL
 from proxy_attestation.explanations_snp import SNP
 from proxy_attestation.explanations_tpm import TPM
@@ -147,10 +148,6 @@ _OTHER: Final[dict[Code, tuple[str, str]]] = {
     Code.POLICY_MALFORMED: (
         "The policy file, or an index that it names, cannot be used as it is written.",
         "Mend the line that the message names, then run `policy check` on the file.",
-    ),
-    Code.POLICY_STALE: (
-        "The worker decided under another version of the policy than the authority holds.",
-        "Repeat the call; the worker reads the new policy first.",
     ),
     Code.AUTHORITY_UNAVAILABLE: (
         "The authority process does not answer.",
@@ -295,6 +292,7 @@ EXPLANATIONS: Final[dict[Code, Explanation]] = {
     **APPRAISAL,
     **KEYS,
     **NITRO,
+    **POLICY,
     **REAPPRAISAL,
     **OWNER,
     **SNP,

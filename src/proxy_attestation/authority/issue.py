@@ -192,7 +192,7 @@ class Issuer:
             raise AppraisalError(Code(f"{claims.rooted.tee}.root"), f"anchor {claims.anchor.hex()}")
         floors.check_use(authority.floors, claims, order.collateral_floor)
         # 7. Decision.
-        decision = decide(claims, request, authority.policy)
+        decision = decide(claims, request, authority.policy, spki_sha256(order.spki))
         if not decision.accepted:
             raise PolicyError(decision.mismatches)
         # 8. Life.

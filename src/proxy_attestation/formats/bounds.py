@@ -48,6 +48,8 @@ INDEX_MAX: Final = 32 * 1024 * 1024
 POLICY_FILE_MAX: Final = 1024 * 1024
 POLICY_WORKLOADS_MAX: Final = 1024
 PIN_VALUES_MAX: Final = 64
+DENY_VALUES_MAX: Final = 1024
+"""Values in one list of `[deny]`."""
 REGISTERS_ROOM: Final = 768
 """Bytes of a TPM's registers that one entry can pin, and its leaves carry."""
 EVENT_RULES_MAX: Final = 256
