@@ -7,6 +7,7 @@ from typing import Final
 
 from proxy_attestation.codes import Code, Explanation
 from proxy_attestation.explanations_appraisal import APPRAISAL
+from proxy_attestation.explanations_life import LIFE
 from proxy_attestation.explanations_nitro import NITRO
 from proxy_attestation.explanations_snp import SNP
 from proxy_attestation.explanations_tpm import TPM
@@ -294,6 +295,7 @@ _OTHER: Final[dict[Code, tuple[str, str]]] = {
 EXPLANATIONS: Final[dict[Code, Explanation]] = {
     **{code: Explanation(cause, fix) for code, (cause, fix) in _OTHER.items()},
     **APPRAISAL,
+    **LIFE,
     **NITRO,
     **SNP,
     **TPM,

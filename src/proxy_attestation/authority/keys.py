@@ -38,7 +38,7 @@ class Signer:
 
 
 class KeyStore(Protocol):
-    """Makes and finds the authority's keys, by number: 0 the root's, from 1 the issuing CAs'."""
+    """Makes and finds the authority's keys, by number: from 1 the issuing CAs'; a root's is 1 - generation."""
 
     @property
     def origin(self) -> str:
@@ -101,7 +101,8 @@ class FileKeys:
         self._path(number).unlink(missing_ok=True)
 
     def _path(self, number: int) -> Path:
-        return self._directory / ("root.key" if number == ROOT_NUMBER else f"issuing-{number}.key")
+        root = "root.key" if number == ROOT_NUMBER else f"root-g{1 - number}.key"
+        return self._directory / (root if number <= ROOT_NUMBER else f"issuing-{number}.key")
 
 
 class MemoryKeys:

@@ -2,7 +2,8 @@
 
 WAL with synchronous=FULL: when `transaction` has ended, what it wrote survives a crash of the machine; when it has
 not, nothing of it is there. Entries are only ever appended, with indexes 0, 1, 2 ...; the file itself refuses anything
-else. Of the tables, `entry` is the ledger; `ca` lists the CA certificates whose events stand in it; `floor` has the
+else. Of the tables, `entry` is the ledger; `ca` lists the CA certificates whose events stand in it, and
+`ledger_life.py` what else is known of their life and of revocations; `floor` has the
 oldest collateral that may be used; `token_key` the keys of session tokens; `meta` single values.
 """
 
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.authority.ledger_life import LifeTables
 from proxy_attestation.authority.ledger_schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
 from proxy_attestation.authority.messages import TokenKey
 from proxy_attestation.codes import Code
@@ -65,7 +67,7 @@ _FLOORS: Final = (
 )
 
 
-class Ledger:
+class Ledger(LifeTables):
     """An open ledger. Every method may raise `UnavailableError` (`authority.unavailable`) when SQLite cannot answer."""
 
     def __init__(self, connection: sqlite3.Connection, size: int) -> None:

@@ -37,7 +37,7 @@ class Settings:
         trust_domain: the SPIFFE trust domain.
         key_origin: `file`.
         dns: the suffixes that the root permits, sorted.
-        root_spki_sha256: 32 bytes.
+        root_spki_sha256: 32 bytes, of the first root; its successors are in the ledger.
         anchors: SPKI SHA-256 of the simulated vendors' roots, 32 bytes each; none in a real authority, which trusts
             the pinned vendors.
     """
@@ -59,10 +59,9 @@ class Settings:
         """The O of the CA names: what everybody should see."""
         return "SIMULATED" if self.simulated else "FILE KEYS"
 
-    @property
-    def root_name(self) -> bytes:
-        """DER of the root's name."""
-        return ca_name(self.trust_domain, "Root G1", self.organization)
+    def root_name(self, generation: int) -> bytes:
+        """Return the DER of a root's name; the first is generation 1."""
+        return ca_name(self.trust_domain, f"Root G{generation}", self.organization)
 
     def issuing_name(self, number: int) -> bytes:
         """Return the DER of an issuing CA's name."""
@@ -70,7 +69,7 @@ class Settings:
 
     @property
     def ledger_origin(self) -> str:
-        """The ledger's name: no two authorities share one, even where one replaced the other."""
+        """The ledger's name, by the first root: no two authorities share one, and a successor of the root keeps it."""
         return f"{self.trust_domain}/issuance/{self.root_spki_sha256.hex()[:16]}"
 
     @property
