@@ -71,7 +71,7 @@ class TestIssuing:
         authority.maintain()
         assert states(CA_LIST.run(issuer, No()))[1:] == [("ca", 2, "active", True), ("ca", 1, "retired", False)]
 
-    def test_by_command(self, issuer: Issuer, authority: Authority, clock: Any) -> None:
+    def test_by_command(self, issuer: Issuer, authority: Authority) -> None:
         assert states(CA_ROTATE.run(issuer, Rotate(now=False)))[1:] == [
             ("ca", 1, "active", True),
             ("ca", 2, "prepared", True),
@@ -134,7 +134,7 @@ class TestIssuing:
     ) -> None:
         """The process ends in the middle: the next one goes on with the same CA, key and number."""
 
-        def crash(number: int, at: int) -> None:
+        def crash(*_: object) -> None:
             raise KeyboardInterrupt
 
         monkeypatch.setattr(authority.ledger, "activate", crash)

@@ -16,7 +16,11 @@ from proxy_attestation.formats.arrays import Array, Chosen, Size, exactly
 from proxy_attestation.formats.bounds import (
     CERTIFICATE_MAX,
     CLAIMS_MAX,
+<<<<<<< HEAD
     DENY_LIST_MAX,
+=======
+    KEPT_EVIDENCE_MAX,
+>>>>>>> f657913b9b2dad0db5c9d70161c2dc9ca2016ddf
     REQUEST_MAX,
     TIME_MAX,
     TPM_ROOTS_MAX,
@@ -113,6 +117,7 @@ class IssueOrder:
         policy_digest: 32 bytes: the policy that the worker was told of.
         owner_kind: of the owner proof, or empty.
         owner_proof: its bytes, or empty.
+        kept: the evidence and what came beside it, unread here (`formats.kept_evidence`); empty keeps nothing.
     """
 
     token: Annotated[bytes, Size(0, 192)]
@@ -123,6 +128,7 @@ class IssueOrder:
     policy_digest: Digest
     owner_kind: Annotated[str, Size(0, 64)] = ""
     owner_proof: Annotated[bytes, Size(0, 4096)] = b""
+    kept: Annotated[bytes, Size(0, KEPT_EVIDENCE_MAX)] = b""
 
 
 @dataclass(frozen=True, slots=True)
