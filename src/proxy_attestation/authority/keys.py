@@ -159,12 +159,7 @@ class FileKeys:
             raise ConfigurationError(Code.KEYS_SEALED, "authority.toml is not the one that was sealed with the keys")
 
     def _path(self, number: int) -> Path:
-<<<<<<< HEAD
-        root = "root.key" if number == ROOT_NUMBER else f"root-g{1 - number}.key"
-        return self._directory / (root if number <= ROOT_NUMBER else f"issuing-{number}.key")
-=======
         return self._directory / f"{key_name(number)}.key{'' if self._seal is None else '.sealed'}"
->>>>>>> f657913b9b2dad0db5c9d70161c2dc9ca2016ddf
 
 
 class MemoryKeys:
@@ -196,8 +191,9 @@ class MemoryKeys:
 
 
 def key_name(number: int) -> str:
-    """Return what the key of a CA is called: `root`, or `issuing-N`."""
-    return "root" if number == ROOT_NUMBER else f"issuing-{number}"
+    """Return what the key of a CA is called: `root`, `root-gN` of a later root, or `issuing-N`."""
+    root = "root" if number == ROOT_NUMBER else f"root-g{1 - number}"
+    return root if number <= ROOT_NUMBER else f"issuing-{number}"
 
 
 def check_private(path: Path, *, directory: bool = False) -> None:

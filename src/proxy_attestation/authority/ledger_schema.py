@@ -66,7 +66,6 @@ CREATE TABLE token_key (
     not_after INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-<<<<<<< HEAD
 -- The life of certificates (ledger_life.py). From when a CA's key signs: an issuing CA's number, or 1 minus a root's
 -- generation.
 CREATE TABLE activation (
@@ -92,7 +91,6 @@ CREATE TABLE revoked (
 CREATE INDEX revoked_spki ON revoked (spki_sha256);
 CREATE INDEX revoked_not_after ON revoked (not_after);
 CREATE INDEX entry_spki ON entry (spki_sha256) WHERE spki_sha256 IS NOT NULL;
-=======
 -- The evidence behind each leaf, for re-appraisal (evidence_store.py); rows may go, and nothing else refers to them.
 CREATE TABLE evidence (
     idx INTEGER PRIMARY KEY REFERENCES entry (idx),
@@ -103,5 +101,4 @@ CREATE TABLE evidence (
     kept BLOB NOT NULL
 ) STRICT;
 CREATE INDEX evidence_not_after ON evidence (not_after, size);
->>>>>>> f657913b9b2dad0db5c9d70161c2dc9ca2016ddf
 """

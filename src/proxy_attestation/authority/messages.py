@@ -16,11 +16,8 @@ from proxy_attestation.formats.arrays import Array, Chosen, Size, exactly
 from proxy_attestation.formats.bounds import (
     CERTIFICATE_MAX,
     CLAIMS_MAX,
-<<<<<<< HEAD
     DENY_LIST_MAX,
-=======
     KEPT_EVIDENCE_MAX,
->>>>>>> f657913b9b2dad0db5c9d70161c2dc9ca2016ddf
     REQUEST_MAX,
     TIME_MAX,
     TPM_ROOTS_MAX,
