@@ -8,6 +8,7 @@ from typing import Final
 from proxy_attestation.codes import Code, Explanation
 from proxy_attestation.explanations_appraisal import APPRAISAL
 from proxy_attestation.explanations_keys import KEYS
+from proxy_attestation.explanations_life import LIFE
 from proxy_attestation.explanations_nitro import NITRO
 from proxy_attestation.explanations_owner import OWNER
 from proxy_attestation.explanations_policy import POLICY
@@ -290,6 +291,7 @@ _OTHER: Final[dict[Code, tuple[str, str]]] = {
 EXPLANATIONS: Final[dict[Code, Explanation]] = {
     **{code: Explanation(cause, fix) for code, (cause, fix) in _OTHER.items()},
     **APPRAISAL,
+    **LIFE,
     **KEYS,
     **NITRO,
     **POLICY,

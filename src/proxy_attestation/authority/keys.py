@@ -82,7 +82,7 @@ class SoftwareLogKey:
 
 
 class KeyStore(Protocol):
-    """Makes and finds the authority's keys, by number: 0 the root's, from 1 the issuing CAs'; and the log's."""
+    """Makes and finds the authority's keys by number: from 1 the issuing CAs', a root's is 1 - generation; and the log's."""
 
     @property
     def origin(self) -> str:
@@ -267,8 +267,9 @@ class MemoryKeys:
 
 
 def key_name(number: int) -> str:
-    """Return what the key of a CA is called: `root`, or `issuing-N`."""
-    return "root" if number == ROOT_NUMBER else f"issuing-{number}"
+    """Return what the key of a CA is called: `root`, `root-gN` of a later root, or `issuing-N`."""
+    root = "root" if number == ROOT_NUMBER else f"root-g{1 - number}"
+    return root if number <= ROOT_NUMBER else f"issuing-{number}"
 
 
 def check_private(path: Path, *, directory: bool = False) -> None:

@@ -156,7 +156,7 @@ class TokenKeys:
             ConfigurationError: `keys.exist`, for a root whose label is taken: it is another authority's.
         """
         name = self._name(number)
-        if number == ROOT_NUMBER and self._ask(lambda binding, session: self._all(binding, session, name)):
+        if number <= ROOT_NUMBER and self._ask(lambda binding, session: self._all(binding, session, name)):
             raise ConfigurationError(Code.KEYS_EXIST, f"the token has {name!r} already: choose another object")
         self._generate(name, "EC", _P256, "EC_KEY_PAIR_GEN")
         return self.load(number)
