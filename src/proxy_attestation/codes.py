@@ -203,6 +203,18 @@ class Code(StrEnum):
     POLICY_MALFORMED = "policy.malformed"
     POLICY_STALE = "policy.stale"
 
+    # Reference values that people measure, sign and import (docs/reference-values.md).
+    REFERENCE_MALFORMED = "reference.malformed"
+    REFERENCE_SIGNATURE = "reference.signature"
+    REFERENCE_LIBRARY = "reference.library"
+    REFERENCE_FILE = "reference.file"
+    REFERENCE_SIGNERS = "reference.signers"
+    REFERENCE_VERSION = "reference.version"
+    REFERENCE_EXPIRED = "reference.expired"
+    REFERENCE_VALUES = "reference.values"
+    REFERENCE_TEE = "reference.tee"
+    REFERENCE_UNSUPPORTED = "reference.unsupported"
+
     # The proxy and its authority.
     AUTHORITY_UNAVAILABLE = "authority.unavailable"
     AUTHORITY_LIFETIME = "authority.lifetime"

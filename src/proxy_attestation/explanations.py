@@ -8,6 +8,7 @@ from typing import Final
 from proxy_attestation.codes import Code, Explanation
 from proxy_attestation.explanations_appraisal import APPRAISAL
 from proxy_attestation.explanations_nitro import NITRO
+from proxy_attestation.explanations_reference import REFERENCE
 from proxy_attestation.explanations_snp import SNP
 from proxy_attestation.explanations_tpm import TPM
 
@@ -295,6 +296,7 @@ EXPLANATIONS: Final[dict[Code, Explanation]] = {
     **{code: Explanation(cause, fix) for code, (cause, fix) in _OTHER.items()},
     **APPRAISAL,
     **NITRO,
+    **REFERENCE,
     **SNP,
     **TPM,
 }
