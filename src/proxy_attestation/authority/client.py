@@ -1,4 +1,4 @@
-"""The worker's side of the private socket: many calls in flight on one connection, each with an end in time."""
+"""The worker's or operator's side of a private socket: many calls in flight, each with an end in time."""
 
 import asyncio
 import socket
@@ -12,6 +12,8 @@ from proxy_attestation.appraisal.endorsements import Floor
 from proxy_attestation.appraisal.kinds import Endorsements
 from proxy_attestation.authority import messages, wire
 from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
+from proxy_attestation.authority.operation import Operation
+from proxy_attestation.authority.operations import encode_operation
 from proxy_attestation.authority.sockets import unix_address
 from proxy_attestation.authority.wire import Method
 from proxy_attestation.codes import Code
@@ -20,6 +22,7 @@ from proxy_attestation.formats import cbor
 from proxy_attestation.formats.bounds import COLLATERAL_SET_MAX
 
 _T = TypeVar("_T")
+_Argument = TypeVar("_Argument")
 
 CALL_TIMEOUT: Final = 10.0
 """Seconds after which a call is given up; the authority may still have issued, and the same call finds out."""
@@ -120,6 +123,15 @@ class AuthorityClient(asyncio.Protocol):
             UnavailableError: `limits.exhausted`.
         """
         return await self._call(Method.TLS_LEAF, spki, messages.decode_chain)
+
+    async def operate(self, operation: Operation[_Argument, _T], argument: _Argument) -> _T:
+        """Have the authority do something; an operator's connection alone may.
+
+        Raises:
+            ProxyAttestationError: whatever the operation refuses with.
+            UnavailableError: `authority.unavailable`, also when it is not known whether it was done.
+        """
+        return await self._call(Method.OPERATE, encode_operation(operation, argument), operation.answer.read)
 
     async def close(self) -> None:
         """Close the connection; open calls fail with `authority.unavailable`."""

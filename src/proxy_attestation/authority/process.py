@@ -1,5 +1,7 @@
 """The authority's process: a Unix socket that only workers of the same user can reach, in front of an `Issuer`.
 
+A second one, STATE/run/operator.sock, takes what an operator wants done (`operations.py`).
+
 Requests from all connections go into one bounded queue. Whatever is pending when the loop comes round, at most
 `BATCH_MAX` orders, is one batch and one commit; nobody waits on purpose for a batch to fill. Answers leave after the
 commit. SIGTERM, or the end of the supervisor's connection (it has died): no new requests, what is queued is answered,
@@ -28,7 +30,7 @@ from typing import Final
 from proxy_attestation import hardening, log
 from proxy_attestation.authority import state as layout
 from proxy_attestation.authority.issue import Issuer
-from proxy_attestation.authority.server import Server, bind
+from proxy_attestation.authority.server import OPERATOR_CALLS, Server, bind
 from proxy_attestation.errors import InternalError, ProxyAttestationError, UsageError
 
 MAINTENANCE_SECONDS: Final = 60.0
@@ -84,23 +86,27 @@ async def serve_authority(
             issuer = Issuer(authority, authority.settings.server_names(tuple(tls_names)))
             server = Server(issuer)
             await server.adopt(supervisor, gone)
+            operator_path = state / layout.RUN / layout.OPERATOR_SOCKET
             listening = await server.listen(bind(socket_path))
+            operators = await server.listen(bind(operator_path), OPERATOR_CALLS)
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, issuer, state)
             ready(issuer, socket_path)
             try:
                 await _maintain(issuer, stop)
             finally:
                 listening.close()
+                operators.close()
                 await server.drain()
-                _unlink(socket_path)
+                _unlink(socket_path, operator_path)
         finally:
             authority.ledger.close()
     finally:
         os.close(lock)
 
 
-def _unlink(path: Path) -> None:
-    path.unlink(missing_ok=True)
+def _unlink(*paths: Path) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def _settle() -> None:

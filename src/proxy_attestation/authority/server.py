@@ -1,8 +1,8 @@
 """The authority's sockets: frames in, one bounded queue, batches to the `Issuer`, frames out.
 
-There are two kinds of connection, and each may make its own calls only. Workers connect to the path. The supervisor has
-one end of a socket pair whose other end the authority was started with: nobody else can get it, and so nobody else
-gets a certificate with the proxy's own name.
+There are three kinds of connection, and each may make its own calls only. Workers connect to one path, operators to
+another. The supervisor has one end of a socket pair whose other end the authority was started with: nobody else can get
+it, and so nobody else gets a certificate with the proxy's own name.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from proxy_attestation.authority import messages, wire
 from proxy_attestation.authority.bucket import Bucket
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.messages import Issued, IssueOrder
+from proxy_attestation.authority.operations import operate
 from proxy_attestation.authority.sockets import unix_address
 from proxy_attestation.authority.wire import Method
 from proxy_attestation.codes import Code
@@ -45,6 +46,7 @@ TLS_LEAF_BURST: Final = 10
 """How many of them at once, after a pause."""
 WORKER_CALLS: Final = frozenset({Method.HELLO, Method.ISSUE, Method.RAISE_FLOOR})
 SUPERVISOR_CALLS: Final = frozenset({Method.HELLO, Method.TLS_LEAF})
+OPERATOR_CALLS: Final = frozenset({Method.OPERATE})
 
 _BACKLOG: Final = 128
 _UCRED: Final = struct.Struct("3i")  # pid, uid, gid (unix(7), SO_PEERCRED)
@@ -87,10 +89,10 @@ class Server:
         self._connections: set[_Connection] = set()
         self._all_closed = asyncio.Event()
 
-    async def listen(self, listener: socket.socket) -> asyncio.Server:
-        """Take workers' connections from a bound socket."""
+    async def listen(self, listener: socket.socket, calls: frozenset[Method] = WORKER_CALLS) -> asyncio.Server:
+        """Take connections from a bound socket: workers', or others that may make other calls."""
         loop = asyncio.get_running_loop()
-        return await loop.create_unix_server(lambda: _Connection(self, WORKER_CALLS), sock=listener)
+        return await loop.create_unix_server(lambda: _Connection(self, calls), sock=listener)
 
     async def adopt(self, supervisor: socket.socket, gone: Callable[[], None]) -> None:
         """Serve the supervisor on a connection that exists; `gone` is called when it has ended."""
@@ -143,6 +145,8 @@ class Server:
             connection.send(wire.encode_error(call.call_id, InternalError(type(error).__name__)))
 
     def _answer(self, call: wire.Call) -> object:
+        if call.method is Method.OPERATE:
+            return operate(self._issuer, call.body)
         try:
             if call.method is Method.RAISE_FLOOR:
                 return messages.encode_floor(self._issuer.raise_floor(messages.decode_endorsements(call.body)))

@@ -43,12 +43,13 @@ _Text: TypeAlias = Annotated[str, Size(0, _DETAIL_MAX)]
 
 
 class Method(IntEnum):
-    """What a worker may ask the authority for."""
+    """What the authority may be asked for; each kind of connection has its own (`server.py`)."""
 
     HELLO = 1
     ISSUE = 2
     RAISE_FLOOR = 3
     TLS_LEAF = 4
+    OPERATE = 5
 
 
 @dataclass(frozen=True, slots=True)

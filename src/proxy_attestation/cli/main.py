@@ -13,6 +13,7 @@ from proxy_attestation.cli.output import run
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "init": ("init", "Make an authority in an empty directory."),
     "serve": ("serve", "Run the proxy."),
+    "status": ("status", "Show what is in force in an authority, running or not."),
     "load": ("load", "Attest, get a certificate, terminate TLS for an application, renew."),
     "root": ("root", "Fetch a proxy's root and check it against a pin."),
     "connect": ("connect", "Forward a local port to an attested server."),
@@ -21,6 +22,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "inspect": ("inspect", "Show what is in a certificate, quote or request."),
     "explain": ("explain", "Say what a code means and how to mend it."),
     "endorsements": ("endorsements", "Fetch vendors' collateral, keep it fresh, carry it over an air gap."),
+    "reappraise": ("reappraise", "Judge every live certificate again, by what is in force now."),
     "policy": ("policy", "Check a policy."),
     "index": ("index", "List files with their digests, or show what changed."),
     "completion": ("completion", "Print the completion script of a shell."),
