@@ -215,6 +215,17 @@ class Code(StrEnum):
     DENY_SERIAL = "deny.serial"
     DENY_SPKI = "deny.spki"
 
+    # Reference values that people measure, sign and import (docs/reference-values.md).
+    REFERENCE_MALFORMED = "reference.malformed"
+    REFERENCE_SIGNATURE = "reference.signature"
+    REFERENCE_LIBRARY = "reference.library"
+    REFERENCE_FILE = "reference.file"
+    REFERENCE_SIGNERS = "reference.signers"
+    REFERENCE_VERSION = "reference.version"
+    REFERENCE_EXPIRED = "reference.expired"
+    REFERENCE_VALUES = "reference.values"
+    REFERENCE_TEE = "reference.tee"
+    REFERENCE_UNSUPPORTED = "reference.unsupported"
     # Who may hold an entry's names.
     OWNER_MALFORMED = "owner.malformed"
     OWNER_CHIP = "owner.chip"

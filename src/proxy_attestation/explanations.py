@@ -10,6 +10,8 @@ from proxy_attestation.explanations_appraisal import APPRAISAL
 from proxy_attestation.explanations_keys import KEYS
 from proxy_attestation.explanations_life import LIFE
 from proxy_attestation.explanations_nitro import NITRO
+from proxy_attestation.explanations_reference import REFERENCE
+from proxy_attestation.explanations_reappraisal import REAPPRAISAL
 from proxy_attestation.explanations_owner import OWNER
 from proxy_attestation.explanations_policy import POLICY
 from proxy_attestation.explanations_reappraisal import REAPPRAISAL
@@ -295,6 +297,7 @@ EXPLANATIONS: Final[dict[Code, Explanation]] = {
     **KEYS,
     **NITRO,
     **POLICY,
+    **REFERENCE,
     **REAPPRAISAL,
     **OWNER,
     **SNP,
