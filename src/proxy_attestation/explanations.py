@@ -8,6 +8,7 @@ from typing import Final
 from proxy_attestation.codes import Code, Explanation
 from proxy_attestation.explanations_appraisal import APPRAISAL
 from proxy_attestation.explanations_keys import KEYS
+from proxy_attestation.explanations_evidence import EVIDENCE
 from proxy_attestation.explanations_nitro import NITRO
 from proxy_attestation.explanations_snp import SNP
 from proxy_attestation.explanations_tpm import TPM
@@ -299,4 +300,5 @@ EXPLANATIONS: Final[dict[Code, Explanation]] = {
     **NITRO,
     **SNP,
     **TPM,
+    **EVIDENCE,
 }
