@@ -198,10 +198,29 @@ class Code(StrEnum):
     POLICY_APPLICATION = "policy.application"
     POLICY_KEY_ORIGIN = "policy.key_origin"
     POLICY_OWNER = "policy.owner"
+    POLICY_OWNER_HELD = "policy.owner_held"
     POLICY_NAME = "policy.name"
     POLICY_CLAIM = "policy.claim"
     POLICY_MALFORMED = "policy.malformed"
     POLICY_STALE = "policy.stale"
+
+    # Who may hold an entry's names.
+    OWNER_MALFORMED = "owner.malformed"
+    OWNER_CHIP = "owner.chip"
+    OWNER_LAUNCH_DATA = "owner.launch_data"
+    OWNER_TOKEN = "owner.token"  # noqa: S105 - a code
+    OWNER_TOKEN_ENTRY = "owner.token_entry"  # noqa: S105 - a code
+    OWNER_TOKEN_EXPIRED = "owner.token_expired"  # noqa: S105 - a code
+    OWNER_TOKEN_SPENT = "owner.token_spent"  # noqa: S105 - a code
+    OWNER_GRANT = "owner.grant"
+    OWNER_GRANT_SCOPE = "owner.grant_scope"
+    OWNER_GRANT_EXPIRED = "owner.grant_expired"
+    OWNER_GRANT_LIFETIME = "owner.grant_lifetime"
+    OWNER_RENEWAL = "owner.renewal"
+    OWNER_MACHINE = "owner.machine"
+    OWNER_EXPIRED = "owner.expired"
+    OWNER_UNHELD = "owner.unheld"
+    OWNER_NEEDED = "owner.needed"
 
     # The proxy and its authority.
     AUTHORITY_UNAVAILABLE = "authority.unavailable"
@@ -257,6 +276,13 @@ class Code(StrEnum):
     APPLICATION_FAILED = "application.failed"
     APPLICATION_LIMIT = "application.limit"
     LOADER_UNREACHABLE = "loader.unreachable"
+
+    # Judging again what was issued.
+    REAPPRAISAL_NO_EVIDENCE = "reappraisal.no_evidence"
+    REAPPRAISAL_UNREADABLE = "reappraisal.unreadable"
+    REAPPRAISAL_POLICY = "reappraisal.policy"
+    REAPPRAISAL_REVOKED = "reappraisal.revoked"
+    REAPPRAISAL_ISSUER = "reappraisal.issuer"
 
     # Local input.
     CONFIGURATION_MALFORMED = "configuration.malformed"

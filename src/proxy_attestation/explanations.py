@@ -10,6 +10,8 @@ from proxy_attestation.explanations_appraisal import APPRAISAL
 from proxy_attestation.explanations_keys import KEYS
 from proxy_attestation.explanations_evidence import EVIDENCE
 from proxy_attestation.explanations_nitro import NITRO
+from proxy_attestation.explanations_reappraisal import REAPPRAISAL
+from proxy_attestation.explanations_owner import OWNER
 from proxy_attestation.explanations_snp import SNP
 from proxy_attestation.explanations_tpm import TPM
 
@@ -134,10 +136,6 @@ _OTHER: Final[dict[Code, tuple[str, str]]] = {
     Code.POLICY_KEY_ORIGIN: (
         "The private key was not made where the entry demands.",
         "Make the key inside the TEE, or list this key origin in the entry.",
-    ),
-    Code.POLICY_OWNER: (
-        "The instance has not proved that it may hold the entry's names.",
-        "Send the owner proof that the entry's owner kind asks for.",
     ),
     Code.POLICY_NAME: (
         "A requested name is not granted by the policy entry.",
@@ -298,6 +296,8 @@ EXPLANATIONS: Final[dict[Code, Explanation]] = {
     **APPRAISAL,
     **KEYS,
     **NITRO,
+    **REAPPRAISAL,
+    **OWNER,
     **SNP,
     **TPM,
     **EVIDENCE,

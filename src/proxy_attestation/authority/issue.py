@@ -28,6 +28,7 @@ from proxy_attestation.appraisal.kinds import Endorsements, verify_endorsements
 from proxy_attestation.authority import cas, floors, profile
 from proxy_attestation.authority.authority import Authority
 from proxy_attestation.authority.check import Expected, ExpectedClaims, is_usual_key
+from proxy_attestation.authority.evidence_store import Kept
 from proxy_attestation.authority.leaf import code_measurements, leaf_claims, leaf_row, life
 from proxy_attestation.authority.ledger import Row
 from proxy_attestation.authority.messages import FLOORS_MAX, AuthorityInfo, Issued, IssueOrder
@@ -76,6 +77,8 @@ class Issuer:
         self._tls_names = tls_names
         self._random = random
         self._verified: dict[bytes, tuple[Tee, bytes, Floor]] = {}
+        self._kept: dict[bytes, IssueOrder] = {}
+        """By session: the orders of this batch that came with evidence to keep."""
 
     def hello(self) -> AuthorityInfo:
         """Return what a worker needs to know."""
@@ -122,6 +125,7 @@ class Issuer:
             - InternalError.
         """
         new: dict[bytes, Row] = {}
+        self._kept.clear()
         prepared = [self._prepare(order, new) for order in orders]
         indexes = self._append(new)
         return [self._answer(item, indexes) if isinstance(item, _Prepared) else item for item in prepared]
@@ -227,6 +231,8 @@ class Issuer:
             claims_sha256=_sha256(claims_set),
             request_sha256=_sha256(order.request),
         )
+        if order.kept:
+            self._kept[token.session_id] = order
         return _Prepared(token.session_id, row, issuing, None)
 
     def _used(self, order: IssueOrder, token: Token, issuing: cas.IssuingCa, new: dict[bytes, Row]) -> _Prepared | None:
@@ -278,6 +284,7 @@ class Issuer:
         try:
             with self.authority.ledger.transaction():
                 first = self.authority.ledger.append(rows)
+                self._keep(first, rows)
         except InternalError as error:
             # A constraint of the schema: one entry is to blame, and the others must not pay for it.
             if len(new) == 1:
@@ -290,6 +297,16 @@ class Issuer:
             return dict.fromkeys(new, error)
         self.authority.saw(max([row.not_before or 0 for row in rows]))
         return {session: first + offset for offset, session in enumerate(new)}
+
+    def _keep(self, first: int, rows: Sequence[Row]) -> None:
+        """Keep the evidence of entries that were appended, inside their transaction."""
+        found = [(index, row, self._kept.get(row.session_id or b"")) for index, row in enumerate(rows, first)]
+        kept = [
+            Kept(index, row.not_after or 0, order.request, order.spki, order.kept)
+            for index, row, order in found
+            if order is not None
+        ]
+        self.authority.ledger.evidence.keep(kept, self.authority.now())
 
     def _answer(
         self, prepared: _Prepared, outcomes: dict[bytes, int | ProxyAttestationError]

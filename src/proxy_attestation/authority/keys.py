@@ -6,6 +6,7 @@ therefore refused, not repaired. `key_stores.py` has the other places for keys.
 
 import os
 import stat
+from hashlib import sha256
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -19,6 +20,7 @@ from proxy_attestation.formats.csr import spki_of
 
 KEY_FILE_MAX: Final = 4096
 ROOT_NUMBER: Final = 0
+_BINDING: Final = "authority.sealed"
 
 # RFC 6979: the same bytes get the same signature, so a repeated call gets the same certificate and not only the same
 # to-be-signed bytes.
@@ -65,6 +67,12 @@ class KeyStore(Protocol):
 
     def destroy(self, number: int) -> None:
         """Destroy the key of a retired issuing CA; nothing happens where it is gone."""
+
+    def bind(self, settings: bytes) -> None:
+        """Note what the authority is, where the keys are: the bytes of authority.toml, once, at `init`."""
+
+    def check(self, settings: bytes) -> None:
+        """Check that the authority is what was noted."""
 
 
 class FileKeys:
@@ -125,6 +133,31 @@ class FileKeys:
         """Remove the file. What the disk keeps of it is beyond us."""
         self._path(number).unlink(missing_ok=True)
 
+    def bind(self, settings: bytes) -> None:
+        """Seal the digest of authority.toml. Keys that are files in clear can vouch for nothing.
+
+        Raises:
+            OSError: when it cannot be written.
+        """
+        if self._seal is not None:
+            write_private(self._directory / _BINDING, self._seal.wrap(_BINDING, sha256(settings).digest()))
+
+    def check(self, settings: bytes) -> None:
+        """Check that authority.toml is what was sealed: whoever writes the disk can change the file and the ledger.
+
+        Raises:
+            ConfigurationError: `keys.sealed`, when it is not; `authority.state`, when nothing was.
+        """
+        if self._seal is None:
+            return
+        path = self._directory / _BINDING
+        try:
+            sealed = read_private(path, KEY_FILE_MAX)
+        except OSError as error:
+            raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: {error.strerror}") from error
+        if self._seal.unwrap(_BINDING, sealed) != sha256(settings).digest():
+            raise ConfigurationError(Code.KEYS_SEALED, "authority.toml is not the one that was sealed with the keys")
+
     def _path(self, number: int) -> Path:
         return self._directory / f"{key_name(number)}.key{'' if self._seal is None else '.sealed'}"
 
@@ -149,6 +182,12 @@ class MemoryKeys:
     def destroy(self, number: int) -> None:
         """Forget a key."""
         self._keys.pop(number, None)
+
+    def bind(self, settings: bytes) -> None:
+        """Note nothing: there is no file that somebody could change."""
+
+    def check(self, settings: bytes) -> None:
+        """Check nothing, likewise."""
 
 
 def key_name(number: int) -> str:

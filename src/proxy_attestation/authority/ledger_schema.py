@@ -65,4 +65,15 @@ CREATE TABLE token_key (
     key BLOB NOT NULL CHECK (length(key) = 32),
     not_after INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- The evidence behind each leaf, for re-appraisal (evidence_store.py); rows may go, and nothing else refers to them.
+CREATE TABLE evidence (
+    idx INTEGER PRIMARY KEY REFERENCES entry (idx),
+    not_after INTEGER NOT NULL CHECK (not_after > 0),
+    size INTEGER NOT NULL CHECK (size = length(request) + length(spki) + length(kept)),
+    request BLOB NOT NULL,
+    spki BLOB NOT NULL,
+    kept BLOB NOT NULL
+) STRICT;
+CREATE INDEX evidence_not_after ON evidence (not_after, size);
 """

@@ -108,6 +108,7 @@ def open_authority(state: Path, clock: Callable[[], datetime]) -> Authority:
     try:
         _check_binding(ledger, data)
         keys = open_store(settings.keys, state / KEYS)
+        keys.check(data)
         authority = Authority(settings, keys, ledger, policy, clock=clock)
         _check_root(state / ROOT, authority.root.certificate)
     except BaseException:

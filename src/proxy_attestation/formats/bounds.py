@@ -76,3 +76,7 @@ DEPLOYMENT_MAX: Final = 32 * 1024
 """The text of a deployment statement. A measurement is a line of some 120 bytes."""
 DEPLOYMENT_NOTE_MAX: Final = 64 * 1024
 """The same with its signatures."""
+KEPT_EVIDENCE_MAX: Final = 576 * 1024
+"""What is kept of one issuance: a record, 16 certificates and an event log. Of SGX it is some 5 KiB."""
+EVIDENCE_STORE_MAX: Final = 1024 * 1024 * 1024
+"""What is kept of all issuances together; beyond it the oldest goes, what has expired first."""

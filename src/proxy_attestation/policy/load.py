@@ -19,6 +19,7 @@ from proxy_attestation.policy.entry import read_entry, read_lifetime
 from proxy_attestation.policy.lines import line_of, locate
 from proxy_attestation.policy.model import Policy, Workload
 from proxy_attestation.policy.names import is_trust_domain
+from proxy_attestation.policy.ownership import refuse_shared_names
 from proxy_attestation.policy.reader import Fault, Issue, TableReader, show
 from proxy_attestation.policy.vocabulary import POLICY_KEYS
 
@@ -98,13 +99,17 @@ def parse_policy(text: str, base: Path, file: str = "policy.toml") -> Policy:
 
 
 def index_files(text: str) -> tuple[str, ...]:
-    """Return the index files that a good policy names, relative to it, so that whoever copies it copies them too.
+    """Return the files that a good policy names, relative to it, so that whoever copies it copies them too.
+
+    They are the indexes of applications and the PEM files of tenants' keys.
 
     Args:
         text: of a policy that `parse_policy` has accepted.
     """
-    applications = (entry.get("application") for entry in tomllib.loads(text)["workload"])
-    return tuple(sorted({application["index"] for application in applications if application is not None}))
+    entries = tomllib.loads(text)["workload"]
+    files = {entry["application"]["index"] for entry in entries if "application" in entry}
+    keys = {entry["owner"].get("tenant_key", "") for entry in entries if isinstance(entry["owner"], dict)}
+    return tuple(sorted(files | {key for key in keys if key.endswith(".pem")}))
 
 
 def _parse_toml(text: str, file: str) -> dict[str, object]:
@@ -131,6 +136,7 @@ def _read(reader: TableReader, base: Path) -> Policy | None:
     min_lifetime = read_lifetime(reader, "min_lifetime", lowest, LIFETIME_MAX, MIN_LIFETIME_DEFAULT)
     max_lifetime = read_lifetime(reader, "max_lifetime", min_lifetime, LIFETIME_MAX, LIFETIME_MAX)
     workloads: dict[str, Workload] = {}
+    read: list[tuple[TableReader, Workload]] = []
     for index, table in enumerate(tables):
         name = names[index]
         if isinstance(name, str) and name in names[:index]:
@@ -140,6 +146,8 @@ def _read(reader: TableReader, base: Path) -> Policy | None:
         )
         if entry is not None:
             workloads[entry.name] = entry
+            read.append((table, entry))
+    refuse_shared_names(read)
     if version is None or trust_domain is None:
         return None
     return Policy(

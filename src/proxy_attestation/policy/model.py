@@ -12,9 +12,30 @@ from proxy_attestation.policy.events import EventRule
 
 
 class OwnerKind(StrEnum):
-    """Who may hold an entry's names. Kinds beyond these are refused when the policy is read."""
+    """Which instance may hold an entry's names (`ownership.py`)."""
 
     SHARED = "shared"
+    CHIP_IDS = "chip_ids"
+    TENANT_KEY = "tenant_key"
+    ENROLMENT = "enrolment"
+    FIRST_USE = "first_use"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who may hold an entry's names, several at a time only where it is shared.
+
+    Attributes:
+        kind: what has to be shown.
+        chips: of `chip_ids`: the machines, as `Claims.instance_id` names them, 32 bytes each, sorted.
+        key: of `tenant_key`: the DER of its SubjectPublicKeyInfo, Ed25519 or P-256.
+        place: of `tenant_key`: the claim that holds the key's digest (`ownership.launch_data`).
+    """
+
+    kind: OwnerKind
+    chips: tuple[bytes, ...] = ()
+    key: bytes = b""
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +83,7 @@ class Workload:
     application: tuple[bytes, ...]
     key_origins: tuple[KeyOrigin, ...]
     names: Names
-    owner: OwnerKind
+    owner: Owner
     max_lifetime: int
     allow_debug: bool
     events: tuple[EventRule, ...] = ()

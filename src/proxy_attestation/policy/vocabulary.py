@@ -17,7 +17,8 @@ WORKLOAD_KEYS: Final = (
 """The keys of an entry beside its pins."""
 APPLICATION_KEYS: Final = ("index", "sha256", "paths")
 EVENT_KEYS: Final = ("register", "type", "digest", "data", "text", "any", "optional")
-DANGER_KEYS: Final = ("allow_debug", "software_keys", "short_lifetimes")
+OWNER_KEYS: Final = ("shared", "chip_ids", "tenant_key", "in", "enrolment", "first_use")
+DANGER_KEYS: Final = ("allow_debug", "software_keys", "first_use", "short_lifetimes")
 
 _HEX: Final = re.compile(r"[0-9a-f]*\Z")
 _ADVISORY: Final = re.compile(r"[A-Z0-9][A-Z0-9-]{0,31}\Z")
