@@ -22,9 +22,9 @@ from proxy_attestation.formats.csr import spki_of
 
 KEY_FILE_MAX: Final = 4096
 ROOT_NUMBER: Final = 0
-LOG_NAME: Final = "log"
-"""What the log's key is called beside the others."""
 _BINDING: Final = "authority.sealed"
+LOG_NAME: Final = "log"
+"""What the log's key is called, beside `root` and `issuing-N`."""
 
 # RFC 6979: the same bytes get the same signature, so a repeated call gets the same certificate and not only the same
 # to-be-signed bytes.
@@ -57,18 +57,18 @@ class SoftwareSigner:
 
 
 class LogKey(Protocol):
-    """The ledger's private key, which signs checkpoints and does nothing else."""
+    """The ledger's private key, which signs checkpoints and nothing else; the same bytes get the same signature."""
 
     @property
     def public_key(self) -> bytes:
         """32 bytes (RFC 8032)."""
 
     def sign(self, text: bytes) -> bytes:
-        """Return an Ed25519 signature, 64 bytes; the same bytes get the same one."""
+        """Return an Ed25519 signature, 64 bytes."""
 
 
 class SoftwareLogKey:
-    """The log's key in this process."""
+    """The ledger's key in this process."""
 
     __slots__ = ("_key", "public_key")
 
@@ -82,7 +82,7 @@ class SoftwareLogKey:
 
 
 class KeyStore(Protocol):
-    """Makes and finds the authority's keys, by number: 0 the root's, from 1 the issuing CAs'; and the log's."""
+    """Makes and finds keys by number: from 1 the issuing CAs', a root's is 1 - generation; and the log's."""
 
     @property
     def origin(self) -> str:
@@ -97,17 +97,17 @@ class KeyStore(Protocol):
     def destroy(self, number: int) -> None:
         """Destroy the key of a retired issuing CA; nothing happens where it is gone."""
 
-    def load_log(self) -> LogKey:
-        """Return the log's key."""
-
-    def make_log(self) -> LogKey:
-        """Make the log's key, before there is any entry."""
-
     def bind(self, settings: bytes) -> None:
         """Note what the authority is, where the keys are: the bytes of authority.toml, once, at `init`."""
 
     def check(self, settings: bytes) -> None:
         """Check that the authority is what was noted."""
+
+    def load_log(self) -> LogKey:
+        """Return the log's key."""
+
+    def make_log(self) -> LogKey:
+        """Make the log's key, before there is any entry."""
 
 
 class FileKeys:
@@ -134,7 +134,7 @@ class FileKeys:
         Raises:
             ConfigurationError: `authority.state`; `keys.sealed`, when it was sealed for something else.
         """
-        path = self._path(key_name(number))
+        path = self._path(number)
         key = self._read(path)
         if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
             raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: not a P-256 key")
@@ -147,20 +147,20 @@ class FileKeys:
             UnavailableError: `authority.unavailable`, when it cannot be written.
         """
         key = ec.generate_private_key(ec.SECP256R1())
-        self._write(self._path(key_name(number)), key)
+        self._write(self._path(number), key)
         return SoftwareSigner(key)
 
     def destroy(self, number: int) -> None:
         """Remove the file. What the disk keeps of it is beyond us."""
-        self._path(key_name(number)).unlink(missing_ok=True)
+        self._path(number).unlink(missing_ok=True)
 
     def load_log(self) -> LogKey:
         """Return the log's key.
 
         Raises:
-            ConfigurationError: `authority.state`; `keys.sealed`.
+            ConfigurationError: `authority.state`.
         """
-        path = self._path(LOG_NAME)
+        path = self._file(LOG_NAME)
         key = self._read(path)
         if not isinstance(key, Ed25519PrivateKey):
             raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: not an Ed25519 key")
@@ -173,7 +173,7 @@ class FileKeys:
             UnavailableError: `authority.unavailable`, when it cannot be written.
         """
         key = Ed25519PrivateKey.generate()
-        self._write(self._path(LOG_NAME), key)
+        self._write(self._file(LOG_NAME), key)
         return SoftwareLogKey(key)
 
     def _read(self, path: Path) -> PrivateKeyTypes:
@@ -221,7 +221,10 @@ class FileKeys:
         if self._seal.unwrap(_BINDING, sealed) != sha256(settings).digest():
             raise ConfigurationError(Code.KEYS_SEALED, "authority.toml is not the one that was sealed with the keys")
 
-    def _path(self, name: str) -> Path:
+    def _path(self, number: int) -> Path:
+        return self._file(key_name(number))
+
+    def _file(self, name: str) -> Path:
         return self._directory / f"{name}.key{'' if self._seal is None else '.sealed'}"
 
 
@@ -247,6 +250,12 @@ class MemoryKeys:
         """Forget a key."""
         self._keys.pop(number, None)
 
+    def bind(self, settings: bytes) -> None:
+        """Note nothing: there is no file that somebody could change."""
+
+    def check(self, settings: bytes) -> None:
+        """Check nothing, likewise."""
+
     def load_log(self) -> LogKey:
         """Return the log's key."""
         return self._log[0]
@@ -256,16 +265,11 @@ class MemoryKeys:
         self._log = [SoftwareLogKey(Ed25519PrivateKey.generate())]
         return self._log[0]
 
-    def bind(self, settings: bytes) -> None:
-        """Note nothing: there is no file that somebody could change."""
-
-    def check(self, settings: bytes) -> None:
-        """Check nothing, likewise."""
-
 
 def key_name(number: int) -> str:
-    """Return what the key of a CA is called: `root`, or `issuing-N`."""
-    return "root" if number == ROOT_NUMBER else f"issuing-{number}"
+    """Return what the key of a CA is called: `root`, `root-gN` of a later root, or `issuing-N`."""
+    root = "root" if number == ROOT_NUMBER else f"root-g{1 - number}"
+    return root if number <= ROOT_NUMBER else f"issuing-{number}"
 
 
 def check_private(path: Path, *, directory: bool = False) -> None:

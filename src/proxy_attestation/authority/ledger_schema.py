@@ -66,6 +66,42 @@ CREATE TABLE token_key (
     not_after INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- The life of certificates (ledger_life.py). From when a CA's key signs: an issuing CA's number, or 1 minus a root's
+-- generation.
+CREATE TABLE activation (
+    number INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL CHECK (at > 0)
+) STRICT;
+
+-- Roots after the first: certified by themselves, by the root before, and the root before certified by them.
+CREATE TABLE root (
+    generation INTEGER PRIMARY KEY CHECK (generation >= 2),
+    certificate BLOB NOT NULL CHECK (length(certificate) BETWEEN 1 AND 8192),
+    forward BLOB NOT NULL CHECK (length(forward) BETWEEN 1 AND 8192),
+    back BLOB NOT NULL CHECK (length(back) BETWEEN 1 AND 8192)
+) STRICT;
+
+-- What was revoked: one certificate where there is a serial number, or every one of a key.
+CREATE TABLE revoked (
+    idx INTEGER PRIMARY KEY REFERENCES entry (idx),
+    serial BLOB UNIQUE CHECK (length(serial) = 20),
+    spki_sha256 BLOB NOT NULL CHECK (length(spki_sha256) = 32),
+    not_after INTEGER NOT NULL
+) STRICT;
+CREATE INDEX revoked_spki ON revoked (spki_sha256);
+CREATE INDEX revoked_not_after ON revoked (not_after);
+CREATE INDEX entry_spki ON entry (spki_sha256) WHERE spki_sha256 IS NOT NULL;
+-- The evidence behind each leaf, for re-appraisal (evidence_store.py); rows may go, and nothing else refers to them.
+CREATE TABLE evidence (
+    idx INTEGER PRIMARY KEY REFERENCES entry (idx),
+    not_after INTEGER NOT NULL CHECK (not_after > 0),
+    size INTEGER NOT NULL CHECK (size = length(request) + length(spki) + length(kept)),
+    request BLOB NOT NULL,
+    spki BLOB NOT NULL,
+    kept BLOB NOT NULL
+) STRICT;
+CREATE INDEX evidence_not_after ON evidence (not_after, size);
+
 -- The Merkle tree (tree.py): with each entry the hashes of the subtrees that it completed, from its leaf upwards.
 CREATE TABLE node (
     idx INTEGER PRIMARY KEY REFERENCES entry (idx),
@@ -90,15 +126,4 @@ CREATE TRIGGER checkpoint_only_rises BEFORE UPDATE ON checkpoint
     BEGIN SELECT raise(ABORT, 'a checkpoint does not sink'); END;
 CREATE TRIGGER checkpoint_no_delete BEFORE DELETE ON checkpoint
     BEGIN SELECT raise(ABORT, 'a checkpoint does not go'); END;
-
--- The evidence behind each leaf, for re-appraisal (evidence_store.py); rows may go, and nothing else refers to them.
-CREATE TABLE evidence (
-    idx INTEGER PRIMARY KEY REFERENCES entry (idx),
-    not_after INTEGER NOT NULL CHECK (not_after > 0),
-    size INTEGER NOT NULL CHECK (size = length(request) + length(spki) + length(kept)),
-    request BLOB NOT NULL,
-    spki BLOB NOT NULL,
-    kept BLOB NOT NULL
-) STRICT;
-CREATE INDEX evidence_not_after ON evidence (not_after, size);
 """

@@ -1,7 +1,7 @@
 """Keys inside a PKCS#11 token (OASIS PKCS #11 v3.0): made there, used there, never seen here.
 
-Each key is a pair of objects with one label, ``<object>-root``, ``<object>-issuing-N`` or ``<object>-log``, `object`
-being the URI's (RFC 7512): several authorities may share a token. Private keys are made sensitive and not extractable.
+Each key is a pair of objects with one label, ``<object>-root`` or ``<object>-issuing-N``, `object` being the URI's
+(RFC 7512): several authorities may share a token. Private keys are made sensitive and not extractable.
 
 The token's library is loaded into the authority's process, as the operator's URI names it, and is trusted like our own
 code. `python-pkcs11` is imported only here, and only where an authority was made with such keys.
@@ -29,8 +29,8 @@ PIN_MAX: Final = 256
 _SCHEME: Final = "pkcs11"
 _HALF: Final = 32  # of a P-256 signature: r and s, each in 32 bytes, big-endian (PKCS #11 v3.0, CKM_ECDSA)
 _P256: Final = bytes.fromhex("06082a8648ce3d030107")  # CKA_EC_PARAMS: the OID of secp256r1
-
-_ED25519: Final = bytes.fromhex("06032b6570")  # likewise, the OID of Ed25519 (RFC 8410)
+_ED25519: Final = b"\x13\x0cedwards25519"  # likewise, a curveName (PrintableString; PKCS #11 v3.0 section 2.3.5)
+_ED25519_BYTES: Final = 32
 
 _T = TypeVar("_T")
 
@@ -95,12 +95,12 @@ class TokenSigner:
         Raises:
             UnavailableError: `keys.unavailable`, when the token does not answer.
         """
-        raw = self._token.sign(self._name, sha256(tbs).digest())
+        raw = self._token.sign(self._name, sha256(tbs).digest(), "ECDSA")
         return encode_dss_signature(int.from_bytes(raw[:_HALF]), int.from_bytes(raw[_HALF:]))
 
 
 class TokenLogKey:
-    """The log's key in a token."""
+    """The log's private key in a token."""
 
     __slots__ = ("_name", "_token", "public_key")
 
@@ -140,8 +140,14 @@ class TokenKeys:
             ConfigurationError: `authority.state`, when the token has no such key.
             UnavailableError: `keys.unavailable`, and so in every method here.
         """
-        name = self._name(key_name(number))
-        return TokenSigner(self, name, _spki(self._point(name)))
+        name = self._name(number)
+        # An OCTET STRING of 65 bytes around the uncompressed point.
+        point = self._point(name).removeprefix(b"\x04\x41")
+        try:
+            key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+        except ValueError as error:
+            raise ConfigurationError(Code.AUTHORITY_STATE, f"{name!r} in the token: not a P-256 key") from error
+        return TokenSigner(self, name, spki_of(key))
 
     def make(self, number: int) -> TokenSigner:
         """Make a key.
@@ -149,70 +155,60 @@ class TokenKeys:
         Raises:
             ConfigurationError: `keys.exist`, for a root whose label is taken: it is another authority's.
         """
-        name = self._name(key_name(number))
-        if number == ROOT_NUMBER and self._ask(lambda binding, session: self._all(binding, session, name)):
+        name = self._name(number)
+        if number <= ROOT_NUMBER and self._ask(lambda binding, session: self._all(binding, session, name)):
             raise ConfigurationError(Code.KEYS_EXIST, f"the token has {name!r} already: choose another object")
         self._generate(name, "EC", _P256, "EC_KEY_PAIR_GEN")
         return self.load(number)
-
-    def destroy(self, number: int) -> None:
-        """Destroy a key; nothing happens where it is gone."""
-        self._destroy(self._name(key_name(number)))
 
     def load_log(self) -> TokenLogKey:
         """Return the log's key.
 
         Raises:
-            ConfigurationError: `authority.state`, when the token has none.
+            ConfigurationError: `authority.state`, when the token has no such key.
         """
-        name = self._name(LOG_NAME)
-        return TokenLogKey(self, name, self._point(name))
+        name = f"{self._uri.label}-{LOG_NAME}"
+        # An OCTET STRING of 32 bytes; some tokens give the bytes alone.
+        public_key = self._point(name).removeprefix(b"\x04\x20")
+        if len(public_key) != _ED25519_BYTES:
+            raise ConfigurationError(Code.AUTHORITY_STATE, f"{name!r} in the token: not an Ed25519 key")
+        return TokenLogKey(self, name, public_key)
 
     def make_log(self) -> TokenLogKey:
-        """Make the log's key; the root's has been made, and so the label is this authority's."""
-        self._generate(self._name(LOG_NAME), "EC_EDWARDS", _ED25519, "EC_EDWARDS_KEY_PAIR_GEN")
+        """Make the log's key."""
+        self._generate(f"{self._uri.label}-{LOG_NAME}", "EC_EDWARDS", _ED25519, "EC_EDWARDS_KEY_PAIR_GEN")
         return self.load_log()
 
-    def bind(self, settings: bytes) -> None:
-        """Note nothing: whoever can change authority.toml has the PIN too."""
+    def destroy(self, number: int) -> None:
+        """Destroy a key; nothing happens where it is gone."""
+        self._destroy(self._name(number))
 
-    def check(self, settings: bytes) -> None:
-        """Check nothing, likewise."""
+    def _point(self, name: str) -> bytes:
+        """Return CKA_EC_POINT of a public key."""
 
-    def sign(self, name: str, data: bytes, mechanism: str = "ECDSA") -> bytes:
-        """Sign with the key of a label.
+        def read(binding: Any, session: Any) -> list[bytes]:
+            found = self._find(binding, session, binding.ObjectClass.PUBLIC_KEY, name)
+            return [bytes(key[binding.Attribute.EC_POINT]) for key in found]
 
-        Args:
-            name: the label.
-            data: a SHA-256 digest for ECDSA, which gives r || s, 32 bytes each, big-endian; anything for EDDSA.
-            mechanism: ECDSA or EDDSA.
-        """
-
-        def sign(binding: Any, session: Any) -> bytes:
-            handle = self._handles.get(name)
-            if handle is None:
-                (handle,) = self._find(binding, session, binding.ObjectClass.PRIVATE_KEY, name)
-                self._handles[name] = handle
-            return bytes(handle.sign(data, mechanism=binding.Mechanism[mechanism]))
-
-        signature = self._ask(sign)
-        if len(signature) != 2 * _HALF:
-            raise UnavailableError(Code.KEYS_UNAVAILABLE, f"a signature of {len(signature)} bytes from the token")
-        return signature
-
-    def _name(self, name: str) -> str:
-        return f"{self._uri.label}-{name}"
+        points = self._ask(read)
+        if len(points) != 1:
+            raise ConfigurationError(Code.AUTHORITY_STATE, f"{len(points)} public keys {name!r} in the token")
+        return points[0]
 
     def _generate(self, name: str, kind: str, curve: bytes, mechanism: str) -> None:
+        """Make a pair of objects in the place of those that a start which failed has left."""
         self._destroy(name)
 
         def generate(binding: Any, session: Any) -> None:
             attribute = binding.Attribute
-            parameters = {attribute.EC_PARAMS: curve}
-            domain = session.create_domain_parameters(binding.KeyType[kind], parameters, local=True)
-            private = {attribute.SENSITIVE: True, attribute.EXTRACTABLE: False}
-            domain.generate_keypair(
-                mechanism=binding.Mechanism[mechanism], store=True, label=name, private_template=private
+            parameters = session.create_domain_parameters(
+                binding.KeyType[kind], {attribute.EC_PARAMS: curve}, local=True
+            )
+            parameters.generate_keypair(
+                store=True,
+                label=name,
+                mechanism=binding.Mechanism[mechanism],
+                private_template={attribute.SENSITIVE: True, attribute.EXTRACTABLE: False},
             )
 
         self._ask(generate)
@@ -226,12 +222,29 @@ class TokenKeys:
 
         self._ask(remove)
 
-    def _point(self, name: str) -> bytes:
-        """Return CKA_EC_POINT without the OCTET STRING around it."""
-        found = self._ask(lambda binding, session: self._find(binding, session, binding.ObjectClass.PUBLIC_KEY, name))
-        if len(found) != 1:
-            raise ConfigurationError(Code.AUTHORITY_STATE, f"{len(found)} public keys {name!r} in the token")
-        return self._ask(lambda binding, _: bytes(found[0][binding.Attribute.EC_POINT]))[2:]
+    def bind(self, settings: bytes) -> None:
+        """Note nothing: whoever can change authority.toml has the PIN too."""
+
+    def check(self, settings: bytes) -> None:
+        """Check nothing, likewise."""
+
+    def sign(self, name: str, data: bytes, mechanism: str) -> bytes:
+        """Sign with the key of a label: ECDSA a SHA-256 digest (r || s, big-endian), or EDDSA a text; 64 bytes."""
+
+        def sign(binding: Any, session: Any) -> bytes:
+            handle = self._handles.get(name)
+            if handle is None:
+                (handle,) = self._find(binding, session, binding.ObjectClass.PRIVATE_KEY, name)
+                self._handles[name] = handle
+            return bytes(handle.sign(data, mechanism=binding.Mechanism[mechanism]))
+
+        signature = self._ask(sign)
+        if len(signature) != 2 * _HALF:
+            raise UnavailableError(Code.KEYS_UNAVAILABLE, f"a signature of {len(signature)} bytes from the token")
+        return signature
+
+    def _name(self, number: int) -> str:
+        return f"{self._uri.label}-{key_name(number)}"
 
     def _find(self, binding: Any, session: Any, kind: Any, name: str) -> list[Any]:
         wanted = {binding.Attribute.CLASS: kind, binding.Attribute.LABEL: name}
@@ -277,7 +290,3 @@ def _binding() -> Any:
     except ImportError as error:
         detail = f"python-pkcs11 is absent (install the extra `pkcs11`): {error}"
         raise UnavailableError(Code.KEYS_UNAVAILABLE, detail) from error
-
-
-def _spki(point: bytes) -> bytes:
-    return spki_of(ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point))

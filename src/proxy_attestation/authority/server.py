@@ -46,7 +46,7 @@ TLS_LEAF_RATE: Final = 1 / 60
 """TLS certificates for the proxy itself, a second; each stands in the ledger."""
 TLS_LEAF_BURST: Final = 10
 """How many of them at once, after a pause."""
-WORKER_CALLS: Final = frozenset({Method.HELLO, Method.ISSUE, Method.RAISE_FLOOR, Method.COSIGNED})
+WORKER_CALLS: Final = frozenset({Method.HELLO, Method.ISSUE, Method.RAISE_FLOOR, Method.DENIED, Method.COSIGNED})
 SUPERVISOR_CALLS: Final = frozenset({Method.HELLO, Method.TLS_LEAF})
 OPERATOR_CALLS: Final = frozenset({Method.OPERATE})
 
@@ -151,11 +151,13 @@ class Server:
     def _answer(self, call: wire.Call) -> object:
         if call.method is Method.OPERATE:
             return operate(self._issuer, call.body)
+        if call.method is Method.DENIED:
+            return self._issuer.authority.revocations.note
         try:
             if call.method is Method.RAISE_FLOOR:
                 return messages.encode_floor(self._issuer.raise_floor(messages.decode_endorsements(call.body)))
             if call.method is Method.COSIGNED:
-                return self._cosigned(messages.decode_note(call.body))
+                return self._cosigned(messages.decode_checkpoint(call.body))
             if call.method is Method.TLS_LEAF:
                 spki = messages.decode_spki(call.body)
                 if not self._tls_leaves.take(self._clock()):

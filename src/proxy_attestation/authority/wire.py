@@ -50,7 +50,8 @@ class Method(IntEnum):
     RAISE_FLOOR = 3
     TLS_LEAF = 4
     OPERATE = 5
-    COSIGNED = 6
+    DENIED = 6
+    COSIGNED = 7
 
 
 @dataclass(frozen=True, slots=True)
