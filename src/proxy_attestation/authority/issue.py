@@ -3,7 +3,8 @@
 For each order of a batch:
 
 1.  The session token: its MAC, its expiry, and that the issuing CA which it names may still sign.
-2.  A session that was used: the same key and request get the same certificate again, anything else is refused.
+2.  A key that was revoked gets nothing. A session that was used: the same key and request get the same certificate
+    again, anything else is refused.
 3.  The request's form, one TEE throughout, the key's form.
 4.  The policy that the worker was told of is the one in force.
 5.  The binder, rebuilt from the token, the key and the request, is what the claims say was attested.
@@ -28,6 +29,7 @@ from proxy_attestation.appraisal.kinds import Endorsements, verify_endorsements
 from proxy_attestation.authority import cas, floors, profile
 from proxy_attestation.authority.authority import Authority
 from proxy_attestation.authority.check import Expected, ExpectedClaims, is_usual_key
+from proxy_attestation.authority.evidence_store import Kept
 from proxy_attestation.authority.leaf import code_measurements, leaf_claims, leaf_row, life
 from proxy_attestation.authority.ledger import Row
 from proxy_attestation.authority.messages import FLOORS_MAX, AuthorityInfo, Issued, IssueOrder
@@ -76,6 +78,8 @@ class Issuer:
         self._tls_names = tls_names
         self._random = random
         self._verified: dict[bytes, tuple[Tee, bytes, Floor]] = {}
+        self._kept: dict[bytes, IssueOrder] = {}
+        """By session: the orders of this batch that came with evidence to keep."""
 
     def hello(self) -> AuthorityInfo:
         """Return what a worker needs to know."""
@@ -114,7 +118,7 @@ class Issuer:
         Returns:
             In the order of the orders: a certificate that stands in the ledger, or the error:
 
-            - RequestError: `challenge.*`, `request.tee`, `csr.key`, `binder.mismatch`;
+            - RequestError: `challenge.*`, `certificate.revoked`, `request.tee`, `csr.key`, `binder.mismatch`;
             - FormatError: `request.malformed`;
             - PolicyError: every mismatch;
             - AppraisalError: `<tee>.root`;
@@ -122,6 +126,7 @@ class Issuer:
             - InternalError.
         """
         new: dict[bytes, Row] = {}
+        self._kept.clear()
         prepared = [self._prepare(order, new) for order in orders]
         indexes = self._append(new)
         return [self._answer(item, indexes) if isinstance(item, _Prepared) else item for item in prepared]
@@ -133,7 +138,7 @@ class Issuer:
             spki: DER of the SubjectPublicKeyInfo, P-256 or P-384.
 
         Returns:
-            DER: leaf, issuing CA.
+            DER: leaf, issuing CA, and what leads to the other root while there are two.
 
         Raises:
             RequestError: `csr.key`.
@@ -165,7 +170,9 @@ class Issuer:
         issuing = authority.signing_ca(token.ca_id, now)
         if issuing is None:
             raise RequestError(Code.CHALLENGE_CA, "the challenge names an issuing CA that signs no more")
-        # 2. Session.
+        # 2. Key and session.
+        if authority.revocations.is_revoked(spki_sha256(order.spki)):
+            raise RequestError(Code.CERTIFICATE_REVOKED)
         used = self._used(order, token, issuing, new)
         if used is not None:
             return used
@@ -188,7 +195,7 @@ class Issuer:
             raise AppraisalError(Code(f"{claims.rooted.tee}.root"), f"anchor {claims.anchor.hex()}")
         floors.check_use(authority.floors, claims, order.collateral_floor)
         # 7. Decision.
-        decision = decide(claims, request, authority.policy)
+        decision = decide(claims, request, authority.policy, spki_sha256(order.spki))
         if not decision.accepted:
             raise PolicyError(decision.mismatches)
         # 8. Life.
@@ -227,6 +234,8 @@ class Issuer:
             claims_sha256=_sha256(claims_set),
             request_sha256=_sha256(order.request),
         )
+        if order.kept:
+            self._kept[token.session_id] = order
         return _Prepared(token.session_id, row, issuing, None)
 
     def _used(self, order: IssueOrder, token: Token, issuing: cas.IssuingCa, new: dict[bytes, Row]) -> _Prepared | None:
@@ -278,6 +287,7 @@ class Issuer:
         try:
             with self.authority.ledger.transaction():
                 first = self.authority.ledger.append(rows)
+                self._keep(first, rows)
         except InternalError as error:
             # A constraint of the schema: one entry is to blame, and the others must not pay for it.
             if len(new) == 1:
@@ -290,6 +300,16 @@ class Issuer:
             return dict.fromkeys(new, error)
         self.authority.saw(max([row.not_before or 0 for row in rows]))
         return {session: first + offset for offset, session in enumerate(new)}
+
+    def _keep(self, first: int, rows: Sequence[Row]) -> None:
+        """Keep the evidence of entries that were appended, inside their transaction."""
+        found = [(index, row, self._kept.get(row.session_id or b"")) for index, row in enumerate(rows, first)]
+        kept = [
+            Kept(index, row.not_after or 0, order.request, order.spki, order.kept)
+            for index, row, order in found
+            if order is not None
+        ]
+        self.authority.ledger.evidence.keep(kept, self.authority.now())
 
     def _answer(
         self, prepared: _Prepared, outcomes: dict[bytes, int | ProxyAttestationError]
@@ -318,7 +338,7 @@ def _check_key(spki: bytes) -> None:
 def _sign(issuing: cas.IssuingCa, row: Row) -> tuple[bytes, ...]:
     if issuing.signer is None or row.tbs is None:
         raise InternalError("an issuing CA without a key, or a row without a certificate, was to be signed")
-    return (profile.assemble(row.tbs, issuing.signer.sign(row.tbs)), issuing.ca.certificate)
+    return (profile.assemble(row.tbs, issuing.signer.sign(row.tbs)), *issuing.above)
 
 
 def _sha256(data: bytes) -> bytes:
