@@ -42,11 +42,13 @@ class Made:
         settings: what it is.
         policy: that it begins with.
         root: DER.
+        ledger_key: the log's vkey.
     """
 
     settings: Settings
     policy: Policy
     root: bytes
+    ledger_key: str
 
 
 def init_state(
@@ -101,7 +103,7 @@ def init_state(
     existed = state.exists()
     _require_empty(state)
     try:
-        complete, root = _write(state, settings, files, tuple(anchors), int(now.timestamp()))
+        complete, root, ledger_key = _write(state, settings, files, tuple(anchors), int(now.timestamp()))
         _require_same(load_policy(state / layout.POLICY), loaded)
     except OSError as error:
         _clear(state, keep=existed)
@@ -109,7 +111,7 @@ def init_state(
     except BaseException:
         _clear(state, keep=existed)
         raise
-    return Made(complete, loaded, root)
+    return Made(complete, loaded, root, ledger_key)
 
 
 def memory_issuer(
@@ -149,8 +151,8 @@ def memory_issuer(
 
 def _write(
     state: Path, settings: Settings, files: dict[str, bytes], anchors: tuple[bytes, ...], now: int
-) -> tuple[Settings, bytes]:
-    """Fill STATE; authority.toml comes last, and without it there is no authority."""
+) -> tuple[Settings, bytes, str]:
+    """Fill STATE; return the settings, the root and the log's key. authority.toml comes last, and without it there is no authority."""
     state.mkdir(mode=0o700, exist_ok=True)
     state.chmod(0o700)
     for name in (layout.KEYS, layout.ANCHORS, layout.ENDORSEMENTS, layout.RUN):
@@ -169,7 +171,7 @@ def _write(
         keys.bind(text)
         with ledger.transaction():
             ledger.set_meta(layout.BINDING, hashlib.sha256(text).digest())
-        root = ledger.cas()[0][1]
+        root, ledger_key = ledger.cas()[0][1], str(ledger.tree.log)
     finally:
         ledger.close()
     pem = x509.load_der_x509_certificate(root).public_bytes(Encoding.PEM)
@@ -177,7 +179,7 @@ def _write(
     (state / layout.ROOT).chmod(0o644)
     write_private(state / layout.SETTINGS, text)
     sync_directory(state)
-    return complete, root
+    return complete, root, ledger_key
 
 
 def _policy_files(policy: Path) -> dict[str, bytes]:

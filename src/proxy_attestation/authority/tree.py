@@ -16,11 +16,13 @@ from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, FormatError, RefusedError, RequestError, UnavailableError
 from proxy_attestation.formats.checkpoint import Checkpoint, open_checkpoint
 from proxy_attestation.formats.merkle import Frontier, leaf_hash, node_hash
-from proxy_attestation.formats.signed_note import KeyType, Note, Verifier, parse_vkey, sign_note
+from proxy_attestation.formats.signed_note import KeyType, Note, Signature, Verifier, parse_vkey
 
 START_ENTRIES: Final = 1 << 17
 """Entries, the newest, from which a start recomputes the root; the audit in the background reads all of them."""
 WITNESSES_MAX: Final = 16
+
+_AT_ONCE: Final = 4096
 
 _STORED: Final = "SELECT (SELECT max(idx) FROM entry), (SELECT max(idx) FROM node)"
 _NOTE: Final = "SELECT size, note FROM checkpoint WHERE name = ?"
@@ -102,6 +104,7 @@ class Tree:
         self._nodes = Nodes(connection)
         self._connection = connection
         self._key = key
+        self._key_id = self.log.key_id
         self._witnesses = NO_WITNESSES
         self._broken = ""
         self._audit: _Audit | None = None
@@ -123,7 +126,8 @@ class Tree:
         self.signed, self.witnessed = self._stored(SIGNED), self._stored(WITNESSED)
         self.frontier(size)
         self._audit = _Audit(self._nodes.frontier(max(0, size - START_ENTRIES)))
-        self.audit(size)
+        while not self.audit(_AT_ONCE):
+            pass
 
     def frontier(self, size: int) -> Frontier:
         """Read back what the next entry builds on.
@@ -169,7 +173,7 @@ class Tree:
             rows.append((index, b"".join(digest for _, _, digest in made)))
         self._connection.executemany("INSERT INTO node VALUES (?, ?)", rows)
         text = Checkpoint(self.log.name, frontier.size, frontier.root).text
-        note = Note(text, (sign_note(text, self.log, self._key.sign),)).encode()
+        note = Note(text, (Signature(self.log.name, self._key_id, self._key.sign(text.encode())),)).encode()
         self._connection.execute(_SET_NOTE, (SIGNED, frontier.size, note))
         return Head(frontier.size, frontier.root, note)
 

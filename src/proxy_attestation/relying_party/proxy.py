@@ -105,7 +105,7 @@ class RootInfo:
         sequence: the root bundle's number.
         trust_domain: the proxy's.
         policy_digest: 32 bytes.
-        ledger_key: empty until the ledger signs checkpoints.
+        ledger_key: the C2SP vkey of its ledger, in UTF-8; not checked.
         key_origin: `file`, `pkcs11` or `tee`.
         simulated: whether the proxy takes simulated evidence.
         dangers: every dangerous switch of its policy, readable.
