@@ -25,6 +25,7 @@ from proxy_attestation.appraisal.tpm import TpmEndorsements, appraise_tpm
 from proxy_attestation.appraisal.tpm_chain import TpmRoots
 from proxy_attestation.authority.check import is_usual_key
 from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder, TokenKey
+from proxy_attestation.authority.pkcs11_keys import parse_uri
 from proxy_attestation.authority.settings import Settings, decode_settings, encode_settings
 from proxy_attestation.authority.state import read_anchor
 from proxy_attestation.authority.token import make_token, token_nonce
@@ -267,6 +268,7 @@ def _text(data: bytes) -> None:
         parse_fmspc,
         lambda value: parse_vcek(value, "Milan"),
         serve_config.parse_address,
+        parse_uri,
     )
     chosen = (data[0] if data else 0) % len(readers)
     with suppress(*((ValueError,) if chosen in (3, 4, 7, 8, 9) else ())):
@@ -277,13 +279,14 @@ def _texts() -> list[bytes]:
     texts = (
         "2026-11-24T12:00:00Z", "ab" * 32, "app.example.org:443", "127.0.0.1:443", "unix:/run/app", "isv_svn=3",
         "isv_svn=3", "00906ed50000", f"{'11' * 64}:bl=4,tee=0,snp=24,ucode=219", "[::1]:7443",
+        "pkcs11:token=t;object=o?module-path=/lib.so&pin-source=file:/pin",
     )  # fmt: skip
     return [bytes([number]) + text.encode() for number, text in enumerate(texts)]
 
 
 def _settings() -> list[bytes]:
     settings = Settings(
-        simulated=True, trust_domain="example.org", key_origin="file", dns=("example.org",),
+        simulated=True, trust_domain="example.org", keys="file", dns=("example.org",),
         root_spki_sha256=bytes(32), anchors=frozenset({bytes(32)}),
     )  # fmt: skip
     return [encode_settings(settings).encode()]

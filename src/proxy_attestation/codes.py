@@ -229,6 +229,9 @@ class Code(StrEnum):
     AUTHORITY_STATE = "authority.state"
     AUTHORITY_PROFILE = "authority.profile"
     AUTHORITY_CALLER = "authority.caller"
+    KEYS_SEALED = "keys.sealed"
+    KEYS_UNAVAILABLE = "keys.unavailable"
+    KEYS_EXIST = "keys.exist"
     ENDORSEMENTS_UNAVAILABLE = "endorsements.unavailable"
     ENDORSEMENTS_MALFORMED = "endorsements.malformed"
     ENDORSEMENTS_SOURCE = "endorsements.source"
@@ -257,6 +260,13 @@ class Code(StrEnum):
     APPLICATION_FAILED = "application.failed"
     APPLICATION_LIMIT = "application.limit"
     LOADER_UNREACHABLE = "loader.unreachable"
+
+    # Judging again what was issued.
+    REAPPRAISAL_NO_EVIDENCE = "reappraisal.no_evidence"
+    REAPPRAISAL_UNREADABLE = "reappraisal.unreadable"
+    REAPPRAISAL_POLICY = "reappraisal.policy"
+    REAPPRAISAL_REVOKED = "reappraisal.revoked"
+    REAPPRAISAL_ISSUER = "reappraisal.issuer"
 
     # Local input.
     CONFIGURATION_MALFORMED = "configuration.malformed"

@@ -302,7 +302,7 @@ class TestOpening:
             ('kind = "simulated"', 'kind = "real"'),
             ('trust_domain = "example.org"', 'trust_domain = "example.net"'),
             ('dns = ["example.org"]', 'dns = ["example.org", "org"]'),
-            ('key_origin = "file"', 'key_origin = "tee"'),
+            ('keys = "file"', 'keys = "tee"'),
             ("format = 1", "format = 2"),
             ("# What", "# what"),
             ("dns = ", "more = 1\ndns = "),

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from proxy_attestation import __version__
 from proxy_attestation.appraisal.endorsements import Floor
 from proxy_attestation.authority.issue import Issuer
+from proxy_attestation.authority.keys import SoftwareSigner
 from proxy_attestation.authority.messages import Issued, IssueOrder, TokenKey
 from proxy_attestation.authority.token import make_token
 from proxy_attestation.codes import Code
@@ -486,3 +487,23 @@ def test_a_token_of_a_worker_that_lies_about_its_life_is_refused(issuer: Issuer,
         info.token_keys[0], session_id=b"\x01" * 16, tee=Tee.SGX, ca_id=info.ca_id, expires_at=SECONDS + 121
     )
     assert refusal(issuer, world.order(info, token=forged)).code is Code.CHALLENGE_INVALID
+
+
+def test_keys_that_do_not_answer_leave_the_entry_and_the_session(
+    issuer: Issuer, world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> bytes:
+        raise UnavailableError(Code.KEYS_UNAVAILABLE)
+
+    order = world.order(issuer.hello())
+    with monkeypatch.context() as patch:
+        patch.setattr(SoftwareSigner, "sign", away)
+        (refused,) = issuer.issue_batch([order])
+    assert isinstance(refused, UnavailableError)
+    assert refused.code is Code.KEYS_UNAVAILABLE
+    size = issuer.authority.ledger.size()
+
+    (issued,) = issuer.issue_batch([order])
+
+    assert isinstance(issued, Issued)
+    assert (issued.index, issuer.authority.ledger.size()) == (size - 1, size)

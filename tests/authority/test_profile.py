@@ -19,7 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, SignatureAlgorit
 
 from proxy_attestation.authority import profile
 from proxy_attestation.authority.issue import Issuer
-from proxy_attestation.authority.keys import Signer
+from proxy_attestation.authority.keys import SoftwareSigner
 from proxy_attestation.authority.messages import Issued, IssueOrder
 from proxy_attestation.formats.csr import ID_PE_CMW, spki_of
 from proxy_attestation.formats.ear import decode_extension
@@ -258,7 +258,7 @@ def test_openssl_prints_nothing_unexpected(
 
 def test_a_root_can_be_succeeded(tmp_path: Path) -> None:
     """Clients that trust only the old root accept leaves under the new one, through its cross-signed certificate."""
-    keys = {which: Signer(ec.generate_private_key(ec.SECP256R1())) for which in ("old", "new", "ca", "leaf")}
+    keys = {which: SoftwareSigner(ec.generate_private_key(ec.SECP256R1())) for which in ("old", "new", "ca", "leaf")}
     now = int(NOW.timestamp())
 
     def ca(subject: str, key: str, issuer: str, by: str, path_length: int) -> bytes:
@@ -334,8 +334,8 @@ def test_times_are_utctime_until_2049_and_generalizedtime_from_2050(moment: date
 
 def test_the_same_bytes_get_the_same_signature() -> None:
     key = ec.generate_private_key(ec.SECP256R1())
-    assert Signer(key).sign(b"bytes") == Signer(key).sign(b"bytes")
-    key.public_key().verify(Signer(key).sign(b"bytes"), b"bytes", ec.ECDSA(hashes.SHA256()))
+    assert SoftwareSigner(key).sign(b"bytes") == SoftwareSigner(key).sign(b"bytes")
+    key.public_key().verify(SoftwareSigner(key).sign(b"bytes"), b"bytes", ec.ECDSA(hashes.SHA256()))
 
 
 def leaf_tbs(**changes: Any) -> bytes:

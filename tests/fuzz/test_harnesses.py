@@ -36,6 +36,7 @@ ELSEWHERE: Final = {
     "authority/check.py is_permitted_dns": "a name that is compared, after `request` and `policy` have read it",
     "authority/floors.py check_raise": "numbers that are compared, after `authority-wire` has read them",
     "authority/floors.py check_use": "the same",
+    "authority/key_stores.py open_store": "a word of authority.toml, which `authority-settings` reads",
     "cli/evidence_file.py read_input": "opens a file; what stands in it is read by `appraise-command`",
     "cli/acceptance.py find_workload": "a name that is looked up",
     "loader/config_table.py read_file": "opens a file; `loader-file` and `endorsements-file` read what stands in it",

@@ -155,6 +155,9 @@ class Authority:
         self._retire(now)
         if not self.token_keys or now >= self.token_keys[0].not_after - TOKEN_KEY_GRACE:
             self._new_token_key(now)
+        if self.ledger.evidence.due(now):
+            with self.ledger.transaction():
+                self.ledger.evidence.forget(now)
         return self.generation != before
 
     def raise_floor(self, tee: Tee, fmspc: bytes, floor: Floor) -> Floor:

@@ -17,7 +17,8 @@ from proxy_attestation.authority import settings as rules
 from proxy_attestation.authority import state as layout
 from proxy_attestation.authority.authority import Authority
 from proxy_attestation.authority.issue import Issuer
-from proxy_attestation.authority.keys import FileKeys, MemoryKeys, sync_directory, write_private
+from proxy_attestation.authority.key_stores import FILE, are_keys, make_store
+from proxy_attestation.authority.keys import MemoryKeys, sync_directory, write_private
 from proxy_attestation.authority.ledger import Ledger
 from proxy_attestation.authority.settings import Settings
 from proxy_attestation.codes import Code
@@ -56,6 +57,7 @@ def init_state(
     policy: Path,
     simulated_roots: Sequence[bytes],
     now: datetime,
+    keys: str = FILE,
 ) -> Made:
     """Make an authority.
 
@@ -67,9 +69,10 @@ def init_state(
         simulated_roots: the root certificates (DER or PEM) of the simulated vendors whose evidence it takes; none for a
             real authority.
         now: aware UTC.
+        keys: where its keys shall be, as in `Settings`.
 
     Raises:
-        UsageError: for a directory that is not empty, or a trust domain or suffix that cannot be.
+        UsageError: for a directory that is not empty, or a trust domain, suffix or place for keys that cannot be.
         ConfigurationError: `policy.malformed`; `configuration.malformed`, for a simulated root that is none.
         UnavailableError: `authority.unavailable`, when something cannot be written. STATE is then as it was.
     """
@@ -79,13 +82,15 @@ def init_state(
     suffixes = tuple(sorted(set(dns)))
     if not rules.are_suffixes(suffixes):
         raise UsageError(f"--dns: 1 to {rules.DNS_SUFFIXES_MAX} DNS names in lower case, without a dot in front")
+    if not are_keys(keys):
+        raise UsageError(f"--keys {keys!r}: file, gramine, snp, tpm:0,2,4,7, or a PKCS#11 URI")
     anchors = dict(layout.read_anchor(root, "--simulated") for root in simulated_roots)
     if not every_pin(VENDOR_ROOTS).isdisjoint(anchors.values()):
         raise UsageError("--simulated: this is a real vendor's root; use --real")
     settings = Settings(
         simulated=bool(simulated_roots),
         trust_domain=trust_domain,
-        key_origin=FileKeys.origin,
+        keys=keys,
         dns=suffixes,
         root_spki_sha256=bytes(32),
         anchors=frozenset(anchors.values()),
@@ -131,7 +136,7 @@ def memory_issuer(
     settings = Settings(
         simulated=True,
         trust_domain=policy.trust_domain,
-        key_origin=MemoryKeys.origin,
+        keys=FILE,
         dns=tuple(sorted(set(dns))),
         root_spki_sha256=bytes(32),
         anchors=frozenset(anchors),
@@ -158,8 +163,10 @@ def _write(
     write_private(state / layout.LEDGER, b"")
     ledger = Ledger.create(state / layout.LEDGER)
     try:
-        complete = cas.begin(settings, FileKeys(state / layout.KEYS), ledger, now)
+        keys = make_store(settings.keys, state / layout.KEYS)
+        complete = cas.begin(settings, keys, ledger, now)
         text = rules.encode_settings(complete).encode()
+        keys.bind(text)
         with ledger.transaction():
             ledger.set_meta(layout.BINDING, hashlib.sha256(text).digest())
         root = ledger.cas()[0][1]

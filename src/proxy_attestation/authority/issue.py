@@ -30,6 +30,7 @@ from proxy_attestation.appraisal.kinds import Endorsements, verify_endorsements
 from proxy_attestation.authority import cas, floors, profile
 from proxy_attestation.authority.authority import Authority
 from proxy_attestation.authority.check import Expected, ExpectedClaims, is_usual_key
+from proxy_attestation.authority.evidence_store import Kept
 from proxy_attestation.authority.leaf import code_measurements, leaf_claims, leaf_row, life
 from proxy_attestation.authority.ledger import Row
 from proxy_attestation.authority.messages import FLOORS_MAX, AuthorityInfo, Issued, IssueOrder
@@ -81,6 +82,8 @@ class Issuer:
         self._random = random
         self.owners = Owners(authority.ledger, authority.settings.trust_domain, random)
         self._verified: dict[bytes, tuple[Tee, bytes, Floor]] = {}
+        self._kept: dict[bytes, IssueOrder] = {}
+        """By session: the orders of this batch that came with evidence to keep."""
 
     def hello(self) -> AuthorityInfo:
         """Return what a worker needs to know."""
@@ -128,6 +131,7 @@ class Issuer:
         """
         new: dict[bytes, Row] = {}
         self.owners.begin()
+        self._kept.clear()
         prepared = [self._prepare(order, new) for order in orders]
         indexes = self._append(new)
         return [self._answer(item, indexes) if isinstance(item, _Prepared) else item for item in prepared]
@@ -237,6 +241,8 @@ class Issuer:
         )
         if change is not None:
             self.owners.stage(token.session_id, change, row.not_after or 0)
+        if order.kept:
+            self._kept[token.session_id] = order
         return _Prepared(token.session_id, row, issuing, None)
 
     def _owner(self, workload: Workload | None, order: IssueOrder, report_data: bytes, now: int) -> Change | None:
@@ -307,6 +313,7 @@ class Issuer:
             with self.authority.ledger.transaction():
                 first = self.authority.ledger.append(rows)
                 self.owners.commit(new)
+                self._keep(first, rows)
         except InternalError as error:
             # A constraint of the schema: one entry is to blame, and the others must not pay for it.
             if len(new) == 1:
@@ -320,6 +327,16 @@ class Issuer:
         self.authority.saw(max([row.not_before or 0 for row in rows]))
         return {session: first + offset for offset, session in enumerate(new)}
 
+    def _keep(self, first: int, rows: Sequence[Row]) -> None:
+        """Keep the evidence of entries that were appended, inside their transaction."""
+        found = [(index, row, self._kept.get(row.session_id or b"")) for index, row in enumerate(rows, first)]
+        kept = [
+            Kept(index, row.not_after or 0, order.request, order.spki, order.kept)
+            for index, row, order in found
+            if order is not None
+        ]
+        self.authority.ledger.evidence.keep(kept, self.authority.now())
+
     def _answer(
         self, prepared: _Prepared, outcomes: dict[bytes, int | ProxyAttestationError]
     ) -> Issued | ProxyAttestationError:
@@ -331,6 +348,8 @@ class Issuer:
             return InternalError("a row of the ledger without a certificate")
         try:
             chain = _sign(issuing, row)
+        except ProxyAttestationError as error:
+            return error  # the key's place does not answer; the entry stands, and the session asks again
         except Exception as error:  # noqa: BLE001 - one order's bug must not cost the others their answer
             return _bug(error)
         return Issued(chain, index, row.not_before, row.not_after, row.claims_set, self.authority.generation)

@@ -1,30 +1,45 @@
 """Where the authority's private keys are, and the one thing that is done with them. Keys: P-256.
 
-Whoever can read a key file can mint certificates. A file that others could read is therefore refused, not repaired.
+Whoever can read a key file that is not sealed can mint certificates. A file that others could read is
+therefore refused, not repaired. `key_stores.py` has the other places for keys.
 """
 
 import os
 import stat
+from hashlib import sha256
 from pathlib import Path
 from typing import Final, Protocol
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from proxy_attestation.authority.seal import Seal
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, UnavailableError
 from proxy_attestation.formats.csr import spki_of
 
 KEY_FILE_MAX: Final = 4096
 ROOT_NUMBER: Final = 0
+_BINDING: Final = "authority.sealed"
 
 # RFC 6979: the same bytes get the same signature, so a repeated call gets the same certificate and not only the same
 # to-be-signed bytes.
 _ECDSA: Final = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
 
 
-class Signer:
+class Signer(Protocol):
     """A private key that signs to-be-signed bytes and does nothing else."""
+
+    @property
+    def spki(self) -> bytes:
+        """DER of the SubjectPublicKeyInfo, P-256."""
+
+    def sign(self, tbs: bytes) -> bytes:
+        """Return the DER of an ecdsa-with-SHA256 signature."""
+
+
+class SoftwareSigner:
+    """A private key in this process."""
 
     __slots__ = ("_key", "spki")
 
@@ -42,7 +57,7 @@ class KeyStore(Protocol):
 
     @property
     def origin(self) -> str:
-        """`file` and, one day, others."""
+        """`file`, `pkcs11` or `tee`."""
 
     def load(self, number: int) -> Signer:
         """Return a key."""
@@ -53,32 +68,50 @@ class KeyStore(Protocol):
     def destroy(self, number: int) -> None:
         """Destroy the key of a retired issuing CA; nothing happens where it is gone."""
 
+    def bind(self, settings: bytes) -> None:
+        """Note what the authority is, where the keys are: the bytes of authority.toml, once, at `init`."""
+
+    def check(self, settings: bytes) -> None:
+        """Check that the authority is what was noted."""
+
 
 class FileKeys:
-    """Keys as PKCS#8 files (DER inside PEM, not encrypted), mode 0600, in a directory of mode 0700."""
+    """Keys as PKCS#8 files (PEM), mode 0600, in a directory of mode 0700: as they are, or sealed to a TEE."""
 
-    origin = "file"
+    def __init__(self, directory: Path, seal: Seal | None = None) -> None:
+        """Use a directory.
 
-    def __init__(self, directory: Path) -> None:
+        Args:
+            directory: where the files are.
+            seal: opens and seals them; None for files that whoever can read them can use.
+        """
         self._directory = directory
+        self._seal = seal
+
+    @property
+    def origin(self) -> str:
+        """`tee` where the files are sealed, `file` where not."""
+        return "file" if self._seal is None else "tee"
 
     def load(self, number: int) -> Signer:
         """Return a key.
 
         Raises:
-            ConfigurationError: `authority.state`.
+            ConfigurationError: `authority.state`; `keys.sealed`, when it was sealed for something else.
         """
         path = self._path(number)
         try:
             check_private(self._directory, directory=True)
-            key = serialization.load_pem_private_key(read_private(path, KEY_FILE_MAX), password=None)
+            data = read_private(path, KEY_FILE_MAX)
+            pem = data if self._seal is None else self._seal.unwrap(path.name, data)
+            key = serialization.load_pem_private_key(pem, password=None)
         except OSError as error:
             raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: {error.strerror}") from error
         except (ValueError, TypeError) as error:
             raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: not an unencrypted PKCS#8 key") from error
         if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
             raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: not a P-256 key")
-        return Signer(key)
+        return SoftwareSigner(key)
 
     def make(self, number: int) -> Signer:
         """Make a key.
@@ -91,17 +124,42 @@ class FileKeys:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         try:
-            write_private(path, pem)
+            write_private(path, pem if self._seal is None else self._seal.wrap(path.name, pem))
         except OSError as error:
             raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, f"{path}: {error}") from error
-        return Signer(key)
+        return SoftwareSigner(key)
 
     def destroy(self, number: int) -> None:
         """Remove the file. What the disk keeps of it is beyond us."""
         self._path(number).unlink(missing_ok=True)
 
+    def bind(self, settings: bytes) -> None:
+        """Seal the digest of authority.toml. Keys that are files in clear can vouch for nothing.
+
+        Raises:
+            OSError: when it cannot be written.
+        """
+        if self._seal is not None:
+            write_private(self._directory / _BINDING, self._seal.wrap(_BINDING, sha256(settings).digest()))
+
+    def check(self, settings: bytes) -> None:
+        """Check that authority.toml is what was sealed: whoever writes the disk can change the file and the ledger.
+
+        Raises:
+            ConfigurationError: `keys.sealed`, when it is not; `authority.state`, when nothing was.
+        """
+        if self._seal is None:
+            return
+        path = self._directory / _BINDING
+        try:
+            sealed = read_private(path, KEY_FILE_MAX)
+        except OSError as error:
+            raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: {error.strerror}") from error
+        if self._seal.unwrap(_BINDING, sealed) != sha256(settings).digest():
+            raise ConfigurationError(Code.KEYS_SEALED, "authority.toml is not the one that was sealed with the keys")
+
     def _path(self, number: int) -> Path:
-        return self._directory / ("root.key" if number == ROOT_NUMBER else f"issuing-{number}.key")
+        return self._directory / f"{key_name(number)}.key{'' if self._seal is None else '.sealed'}"
 
 
 class MemoryKeys:
@@ -118,12 +176,23 @@ class MemoryKeys:
 
     def make(self, number: int) -> Signer:
         """Make a key."""
-        self._keys[number] = Signer(ec.generate_private_key(ec.SECP256R1()))
+        self._keys[number] = SoftwareSigner(ec.generate_private_key(ec.SECP256R1()))
         return self._keys[number]
 
     def destroy(self, number: int) -> None:
         """Forget a key."""
         self._keys.pop(number, None)
+
+    def bind(self, settings: bytes) -> None:
+        """Note nothing: there is no file that somebody could change."""
+
+    def check(self, settings: bytes) -> None:
+        """Check nothing, likewise."""
+
+
+def key_name(number: int) -> str:
+    """Return what the key of a CA is called: `root`, or `issuing-N`."""
+    return "root" if number == ROOT_NUMBER else f"issuing-{number}"
 
 
 def check_private(path: Path, *, directory: bool = False) -> None:

@@ -3,7 +3,8 @@
 WAL with synchronous=FULL: when `transaction` has ended, what it wrote survives a crash of the machine; when it has
 not, nothing of it is there. Entries are only ever appended, with indexes 0, 1, 2 ...; the file itself refuses anything
 else. Of the tables, `entry` is the ledger; `ca` lists the CA certificates whose events stand in it; `floor` has the
-oldest collateral that may be used; `token_key` the keys of session tokens; `meta` single values.
+oldest collateral that may be used; `token_key` the keys of session tokens; `evidence` what the leaves rest on
+(`evidence_store.py`); `meta` single values.
 """
 
 import sqlite3
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.authority.evidence_store import EvidenceStore
 from proxy_attestation.authority.ledger_schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
 from proxy_attestation.authority.messages import TokenKey
 from proxy_attestation.codes import Code
@@ -66,10 +68,15 @@ _FLOORS: Final = (
 
 
 class Ledger:
-    """An open ledger. Every method may raise `UnavailableError` (`authority.unavailable`) when SQLite cannot answer."""
+    """An open ledger. Every method may raise `UnavailableError` (`authority.unavailable`) when SQLite cannot answer.
+
+    Attributes:
+        evidence: what is kept beside it.
+    """
 
     def __init__(self, connection: sqlite3.Connection, size: int) -> None:
         self._connection = connection
+        self.evidence = EvidenceStore(connection)
         self._size = size
 
     @classmethod
@@ -128,14 +135,14 @@ class Ledger:
             UnavailableError: `authority.unavailable`; nothing was written.
             InternalError: a constraint of the schema was violated; nothing was written.
         """
-        size = self._size
+        size, kept = self._size, self.evidence.size
         with _TRANSLATED:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
                 self._connection.execute("COMMIT")
             except BaseException:
-                self._size = size
+                self._size, self.evidence.size = size, kept
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise

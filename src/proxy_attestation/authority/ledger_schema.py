@@ -93,4 +93,15 @@ CREATE TABLE enrolment (
 CREATE TRIGGER enrolment_once BEFORE UPDATE ON enrolment
     WHEN OLD.spent IS NOT NULL OR NEW.entry <> OLD.entry OR NEW.expires <> OLD.expires
     BEGIN SELECT raise(ABORT, 'a token is spent once'); END;
+
+-- The evidence behind each leaf, for re-appraisal (evidence_store.py); rows may go, and nothing else refers to them.
+CREATE TABLE evidence (
+    idx INTEGER PRIMARY KEY REFERENCES entry (idx),
+    not_after INTEGER NOT NULL CHECK (not_after > 0),
+    size INTEGER NOT NULL CHECK (size = length(request) + length(spki) + length(kept)),
+    request BLOB NOT NULL,
+    spki BLOB NOT NULL,
+    kept BLOB NOT NULL
+) STRICT;
+CREATE INDEX evidence_not_after ON evidence (not_after, size);
 """

@@ -13,7 +13,14 @@ from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor, Sn
 from proxy_attestation.appraisal.kinds import Endorsements
 from proxy_attestation.authority.wire import MALFORMED
 from proxy_attestation.formats.arrays import Array, Chosen, Size, exactly
-from proxy_attestation.formats.bounds import CERTIFICATE_MAX, CLAIMS_MAX, REQUEST_MAX, TIME_MAX, TPM_ROOTS_MAX
+from proxy_attestation.formats.bounds import (
+    CERTIFICATE_MAX,
+    CLAIMS_MAX,
+    KEPT_EVIDENCE_MAX,
+    REQUEST_MAX,
+    TIME_MAX,
+    TPM_ROOTS_MAX,
+)
 from proxy_attestation.formats.tee import Tee
 
 _T = TypeVar("_T")
@@ -102,6 +109,7 @@ class IssueOrder:
         policy_digest: 32 bytes: the policy that the worker was told of.
         owner_kind: of the owner proof, or empty.
         owner_proof: its bytes, or empty.
+        kept: the evidence and what came beside it, unread here (`formats.kept_evidence`); empty keeps nothing.
     """
 
     token: Annotated[bytes, Size(0, 192)]
@@ -112,6 +120,7 @@ class IssueOrder:
     policy_digest: Digest
     owner_kind: Annotated[str, Size(0, 64)] = ""
     owner_proof: Annotated[bytes, Size(0, 4096)] = b""
+    kept: Annotated[bytes, Size(0, KEPT_EVIDENCE_MAX)] = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,12 +96,11 @@ _LEAF_FIXED: Final = (
 )
 
 
-def ca_name(trust_domain: str, role: str, organization: str) -> bytes:
-    """Return the DER of ``O=<organization>, CN=<trust domain> Proxy Attestation <role>``, both UTF8String."""
-    attributes = [
-        x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization),
-        x509.NameAttribute(NameOID.COMMON_NAME, f"{trust_domain} Proxy Attestation {role}"),
-    ]
+def ca_name(trust_domain: str, role: str, organization: str | None) -> bytes:
+    """Return the DER of ``O=<organization>, CN=<trust domain> Proxy Attestation <role>``, both UTF8String; O if any."""
+    attributes = [x509.NameAttribute(NameOID.COMMON_NAME, f"{trust_domain} Proxy Attestation {role}")]
+    if organization is not None:
+        attributes.insert(0, x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization))
     return x509.Name(attributes).public_bytes()
 
 

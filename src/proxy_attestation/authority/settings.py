@@ -6,6 +6,7 @@ from typing import Final, NoReturn
 
 from proxy_attestation.appraisal.roots import VENDOR_ROOTS, Roots, same_for_all
 from proxy_attestation.authority.check import is_permitted_dns
+from proxy_attestation.authority.key_stores import FILE, are_keys, origin_of
 from proxy_attestation.authority.profile import ca_name
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, FormatError, UsageError
@@ -25,7 +26,6 @@ _FORMAT: Final = 1
 _DIGEST: Final = 32
 _REAL: Final = "real"
 _SIMULATED: Final = "simulated"
-_FILE: Final = "file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,8 @@ class Settings:
     Attributes:
         simulated: whether it takes simulated evidence; never both kinds.
         trust_domain: the SPIFFE trust domain.
-        key_origin: `file`.
+        keys: where its keys are: `file`; a PKCS#11 URI; or what seals them: `gramine`, `snp`, `tpm:0,2,4,7`
+            (`key_stores.py`).
         dns: the suffixes that the root permits, sorted.
         root_spki_sha256: 32 bytes.
         anchors: SPKI SHA-256 of the simulated vendors' roots, 32 bytes each; none in a real authority, which trusts
@@ -44,7 +45,7 @@ class Settings:
 
     simulated: bool
     trust_domain: str
-    key_origin: str
+    keys: str
     dns: tuple[str, ...]
     root_spki_sha256: bytes
     anchors: frozenset[bytes]
@@ -55,9 +56,16 @@ class Settings:
         return same_for_all(self.anchors) if self.simulated else VENDOR_ROOTS
 
     @property
-    def organization(self) -> str:
+    def key_origin(self) -> str:
+        """`file`, `pkcs11` or `tee`: what everybody is told."""
+        return origin_of(self.keys)
+
+    @property
+    def organization(self) -> str | None:
         """The O of the CA names: what everybody should see."""
-        return "SIMULATED" if self.simulated else "FILE KEYS"
+        if self.simulated:
+            return "SIMULATED"
+        return "FILE KEYS" if self.key_origin == FILE else None
 
     @property
     def root_name(self) -> bytes:
@@ -124,7 +132,7 @@ def encode_settings(settings: Settings) -> str:
         f"format = {_FORMAT}\n"
         f'kind = "{_SIMULATED if settings.simulated else _REAL}"\n'
         f'trust_domain = "{settings.trust_domain}"\n'
-        f'key_origin = "{settings.key_origin}"\n'
+        f'keys = "{settings.keys}"\n'
         f"dns = [{dns}]\n"
         f'root_spki_sha256 = "{settings.root_spki_sha256.hex()}"\n'
         f"anchors = [{anchors}]\n"
@@ -143,7 +151,7 @@ def decode_settings(data: bytes) -> Settings:
         settings = Settings(
             simulated=table["kind"] == _SIMULATED,
             trust_domain=table["trust_domain"],
-            key_origin=table["key_origin"],
+            keys=table["keys"],
             dns=tuple(table["dns"]),
             root_spki_sha256=bytes.fromhex(table["root_spki_sha256"]),
             anchors=frozenset(map(bytes.fromhex, table["anchors"])),
@@ -155,7 +163,7 @@ def decode_settings(data: bytes) -> Settings:
     digests = (settings.root_spki_sha256, *settings.anchors)
     possible = (
         same
-        and settings.key_origin == _FILE
+        and are_keys(settings.keys)
         and is_authority_domain(settings.trust_domain)
         and are_suffixes(settings.dns)
         and settings.simulated == bool(settings.anchors)

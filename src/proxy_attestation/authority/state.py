@@ -5,7 +5,7 @@
     authority.toml      what it is; fixed for life, its SHA-256 is in the ledger          settings.py
     root.pem            the root certificate, for people and clients
     policy.toml         the policy, and beside or below it the indexes that it names
-    keys/               0700: root.key, issuing-N.key, PKCS#8, 0600                       keys.py
+    keys/               0700: root.key, issuing-N.key, PKCS#8, 0600; or sealed            keys.py, key_stores.py
     ledger.sqlite       0600                                                              ledger.py
     anchors/            a simulated authority's vendor roots, DER
     endorsements/       vendor collateral, the workers' business
@@ -30,7 +30,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from proxy_attestation.appraisal.roots import every_pin
 from proxy_attestation.authority.authority import Authority
-from proxy_attestation.authority.keys import FileKeys, check_private, read_private
+from proxy_attestation.authority.key_stores import open_store
+from proxy_attestation.authority.keys import check_private, read_private
 from proxy_attestation.authority.ledger import Ledger
 from proxy_attestation.authority.settings import SETTINGS_MAX, Settings, decode_settings
 from proxy_attestation.codes import Code
@@ -90,8 +91,8 @@ def open_authority(state: Path, clock: Callable[[], datetime]) -> Authority:
     """Open the authority of STATE, having checked all that can be checked. `lock_state` comes first.
 
     Raises:
-        ConfigurationError: `authority.state`, `policy.malformed` or `policy.stale`.
-        UnavailableError: `authority.clock` or `authority.unavailable`.
+        ConfigurationError: `authority.state`, `keys.sealed`, `policy.malformed` or `policy.stale`.
+        UnavailableError: `authority.clock`, `authority.unavailable` or `keys.unavailable`.
     """
     try:
         for directory in (state / KEYS, state / RUN):
@@ -106,7 +107,9 @@ def open_authority(state: Path, clock: Callable[[], datetime]) -> Authority:
     ledger = Ledger.open(state / LEDGER)
     try:
         _check_binding(ledger, data)
-        authority = Authority(settings, FileKeys(state / KEYS), ledger, policy, clock=clock)
+        keys = open_store(settings.keys, state / KEYS)
+        keys.check(data)
+        authority = Authority(settings, keys, ledger, policy, clock=clock)
         _check_root(state / ROOT, authority.root.certificate)
     except BaseException:
         ledger.close()

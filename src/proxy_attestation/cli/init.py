@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from proxy_attestation.authority.init import Made, init_state
+from proxy_attestation.authority.key_stores import FILE
 from proxy_attestation.cli.output import json_option, print_json
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, UsageError
@@ -37,6 +38,14 @@ from proxy_attestation.formats.bounds import CERTIFICATE_MAX
     help="Take evidence of a simulated vendor with this root, and of nobody else; may be repeated. For tests and "
     "demonstrations.",
 )
+@click.option(
+    "--keys",
+    default=FILE,
+    show_default=True,
+    metavar="WHERE",
+    help="Where the authority's keys are: `file`; a PKCS#11 URI (pkcs11:token=T;object=PREFIX?module-path=/LIB.so&"
+    "pin-source=file:/PIN); or files sealed by the TEE this runs in: `gramine`, `snp`, `tpm:0,2,4,7` (PCRs).",
+)
 @json_option
 def command(
     state: Path,
@@ -46,13 +55,14 @@ def command(
     policy: Path,
     real: bool,
     simulated: tuple[Path, ...],
+    keys: str,
     as_json: bool,
 ) -> None:
     """Make an authority in STATE, a directory that is empty or not there.
 
     \b
     Fixed for the authority's whole life, and visible in its root certificate:
-      real or simulated, the trust domain, the DNS suffixes.
+      real or simulated, the trust domain, the DNS suffixes, where the keys are.
 
     \b
     For example:
@@ -68,6 +78,7 @@ def command(
         policy=policy,
         simulated_roots=[_read(path) for path in simulated],
         now=datetime.now(UTC),
+        keys=keys,
     )
     if as_json:
         print_json(_to_json(state, made))
@@ -116,7 +127,10 @@ def _print(state: Path, made: Made) -> None:
         click.echo(
             click.style("SIMULATED      it takes simulated evidence: trust its root with nothing real", bold=True)
         )
-    click.echo("FILE KEYS      whoever can write to this directory can mint certificates")
+    if settings.key_origin == FILE:
+        click.echo("FILE KEYS      whoever can write to this directory can mint certificates")
+    else:
+        click.echo(f"keys           {settings.keys}")
     for danger in made.policy.dangers:
         click.echo(click.style(f"DANGER         {danger}", fg="red", bold=True))
     click.echo(f"next           {_next(state)}")

@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "inspect": ("inspect", "Show what is in a certificate, quote or request."),
     "explain": ("explain", "Say what a code means and how to mend it."),
     "endorsements": ("endorsements", "Fetch vendors' collateral, keep it fresh, carry it over an air gap."),
+    "reappraise": ("reappraise", "Judge every live certificate again, by what is in force now."),
     "policy": ("policy", "Check a policy."),
     "index": ("index", "List files with their digests, or show what changed."),
     "completion": ("completion", "Print the completion script of a shell."),

@@ -8,6 +8,7 @@ import click
 from proxy_attestation import __version__
 from proxy_attestation.appraisal.roots import VENDOR_ROOTS
 from proxy_attestation.cli.output import error_to_json, json_option, print_json
+from proxy_attestation.cli.whatif import what_if
 from proxy_attestation.endorsements.load import load_roots
 from proxy_attestation.policy.digest import policy_digest
 from proxy_attestation.policy.load import PolicyFileError, load_policy
@@ -20,6 +21,9 @@ from proxy_attestation.policy.pins import pins_readable
 @click.group("policy")
 def command() -> None:
     """Check a policy."""
+
+
+command.add_command(what_if)
 
 
 @command.command("check")

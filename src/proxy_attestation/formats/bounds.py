@@ -68,3 +68,7 @@ SNP_CRL_MAX: Final = 16 * 1024
 SNP_CRLS_MAX: Final = 16
 SNP_TABLE_ENTRIES_MAX: Final = 16
 """Entries of the certificate table of an extended SEV-SNP report. GHCB defines five."""
+KEPT_EVIDENCE_MAX: Final = 576 * 1024
+"""What is kept of one issuance: a record, 16 certificates and an event log. Of SGX it is some 5 KiB."""
+EVIDENCE_STORE_MAX: Final = 1024 * 1024 * 1024
+"""What is kept of all issuances together; beyond it the oldest goes, what has expired first."""

@@ -152,7 +152,7 @@ class CollateralStore:
         if before != self._stamp:
             self._loaded = await asyncio.to_thread(load_sets, self._directory)
             self._stamp = before
-        self._verified, broken = await asyncio.to_thread(_verify, self._loaded, self._verified, roots, now)
+        self._verified, broken = await asyncio.to_thread(verify_sets, self._loaded, self._verified, roots, now)
         chosen = choose(self._verified.values(), floors, now)
         for one in self._verified.values():
             key = one.tee, one.platform
@@ -192,9 +192,20 @@ class CollateralStore:
         self._unusable = broken
 
 
-def _verify(
+def verify_sets(
     loaded: Loaded, known: Mapping[Endorsements, Collateral], roots: Roots, now: datetime
 ) -> tuple[dict[Endorsements, Collateral], dict[object, str]]:
+    """Verify what was loaded, each set by itself.
+
+    Args:
+        loaded: what `load_sets` gave.
+        known: sets that were verified under the same roots; none of them is verified again.
+        roots: the authority's anchors.
+        now: aware, UTC.
+
+    Returns:
+        The verified sets, and what is wrong with each that is not.
+    """
     verified: dict[Endorsements, Collateral] = {}
     broken: dict[object, str] = {path: f"{path.name}: {error}" for path, error in loaded.errors}
     for endorsements in loaded.sets:

@@ -37,6 +37,7 @@ from proxy_attestation.formats.bounds import (
 )
 from proxy_attestation.formats.csr import Csr, decode_csr, verify_csr
 from proxy_attestation.formats.evidence import Evidence, decode_evidence
+from proxy_attestation.formats.kept_evidence import KeptEvidence, encode_kept
 from proxy_attestation.formats.request import Request, decode_request
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.service.answers import challenge_answer, root_answer, signed_answer
@@ -204,6 +205,7 @@ class Core:
             policy_digest=serving.info.policy_digest,
             owner_kind=message.owner_proof.kind,
             owner_proof=message.owner_proof.proof,
+            kept=_kept(message, csr, evidence, certificates, beside),
         )
         answer = signed_answer(await self._authority.issue(order))
         self._metrics.issued(str(request.tee), request.workload)
@@ -268,6 +270,22 @@ def _read(message: pb.GetSignedCertificateRequest, token: Token) -> tuple[Reques
     if message.parts or evidence.event_log_sha256 is not None:
         evidence = _with_parts(evidence, {part.name: part.content for part in message.parts})
     return request, csr, evidence
+
+
+def _kept(
+    message: pb.GetSignedCertificateRequest, csr: Csr, evidence: Evidence, used: tuple[bytes, ...], beside: Beside
+) -> bytes:
+    """Return what re-appraisal needs: the record as received, and of the certificates used those that it lacks."""
+    apart = any(part.name == _PLATFORM_CERTIFICATES for part in message.parts)
+    return encode_kept(
+        KeptEvidence(
+            record=message.evidence if csr.cmw is None else csr.cmw,
+            certificates=used if apart else used[len(evidence.platform_certificates) :],
+            event_log=beside.event_log,
+            ak_name=None if beside.activation is None else beside.activation.ak_name,
+            ek_spki_sha256=None if beside.activation is None else beside.activation.ek_spki_sha256,
+        )
+    )
 
 
 def _with_parts(evidence: Evidence, parts: dict[str, bytes]) -> Evidence:
