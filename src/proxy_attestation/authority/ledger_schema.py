@@ -76,4 +76,7 @@ CREATE TABLE evidence (
     kept BLOB NOT NULL
 ) STRICT;
 CREATE INDEX evidence_not_after ON evidence (not_after, size);
+
+-- The policies that were in force (authority.py, `policy log`).
+CREATE INDEX entry_policy ON entry (idx) WHERE kind = 2;
 """

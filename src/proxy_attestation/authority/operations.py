@@ -13,6 +13,7 @@ from proxy_attestation import log
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.messages import Count, Digest, Seconds
 from proxy_attestation.authority.operation import Operation
+from proxy_attestation.authority.policy_operations import APPLY_POLICY
 from proxy_attestation.authority.wire import MALFORMED
 from proxy_attestation.errors import FormatError
 from proxy_attestation.formats.arrays import Array, Size
@@ -87,7 +88,9 @@ def _status(issuer: Issuer, _: Nothing) -> Status:
 
 STATUS: Final = Operation[Nothing, Status]("status", Nothing, Status, _status)
 
-OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {operation.name: operation for operation in (STATUS,)}
+OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {
+    operation.name: operation for operation in (STATUS, APPLY_POLICY)
+}
 
 
 class _Order(NamedTuple):

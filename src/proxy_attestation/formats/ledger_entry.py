@@ -56,6 +56,9 @@ class LedgerEntry:
         tcb_evaluation_number: key 15; None for a TEE whose vendor has no such number.
         claims_sha256: 32 bytes, of the claims set in the leaf, key 16.
         request_sha256: 32 bytes, key 17.
+        policy_version: of the policy in force from here on, key 22.
+        policy_text_sha256: 32 bytes, of what its signers sign (`policy_note`), key 23.
+        policy_time: when it came into force, seconds since the epoch, key 24.
     """
 
     kind: Annotated[EntryKind, Item(18, as_member, (EntryKind,))]
@@ -74,6 +77,9 @@ class LedgerEntry:
     tcb_evaluation_number: Annotated[int | None, _number(15, 0xFFFFFFFF)] = None
     claims_sha256: Annotated[bytes | None, _bytes(16)] = None
     request_sha256: Annotated[bytes | None, _bytes(17)] = None
+    policy_version: Annotated[int | None, _number(22, 0xFFFFFFFF)] = None
+    policy_text_sha256: Annotated[bytes | None, _bytes(23)] = None
+    policy_time: Annotated[int | None, _number(24)] = None
 
 
 _ENTRY: Final = Record(LedgerEntry)
@@ -82,7 +88,7 @@ _TCB_EVALUATION: Final = 15
 """In a leaf's entry where the TEE's vendor has such a number."""
 _KEYS: Final[dict[EntryKind, frozenset[int]]] = {
     EntryKind.LEAF: _CERTIFICATE | {9, 10, 11, 12, 13, 14, 16, 17},
-    EntryKind.POLICY: frozenset({1, 11, 18}),
+    EntryKind.POLICY: frozenset({1, 11, 18, 22, 23, 24}),
     EntryKind.CA_EVENT: _CERTIFICATE,
     EntryKind.OWNERSHIP: frozenset({1, 8, 14, 18}),
     EntryKind.PROXY_TLS: _CERTIFICATE | {11, 14},
