@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, NamedTuple
 
 from proxy_attestation import log
 from proxy_attestation.authority.issue import Issuer
+from proxy_attestation.authority.life_operations import LIFE_OPERATIONS
 from proxy_attestation.authority.messages import Count, Digest, Seconds
 from proxy_attestation.authority.operation import Operation
 from proxy_attestation.authority.policy_operations import APPLY_POLICY
@@ -88,9 +89,8 @@ def _status(issuer: Issuer, _: Nothing) -> Status:
 
 STATUS: Final = Operation[Nothing, Status]("status", Nothing, Status, _status)
 
-OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {
-    operation.name: operation for operation in (STATUS, APPLY_POLICY)
-}
+_ALL: Final[tuple[Operation[Any, Any], ...]] = (STATUS, APPLY_POLICY, *LIFE_OPERATIONS)
+OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {operation.name: operation for operation in _ALL}
 
 
 class _Order(NamedTuple):

@@ -6,7 +6,7 @@
     root.pem            the root certificate, for people and clients
     policy.toml         the policy, beside or below it the files that it names, its signatures in policy.toml.note
     policies/           the versions that were in force                                   policy_directory.py
-    keys/               0700: root.key, issuing-N.key, PKCS#8, 0600; or sealed            keys.py, key_stores.py
+    keys/               0700: root.key, issuing-N.key, log.key, 0600; or sealed           keys.py, key_stores.py
     ledger.sqlite       0600                                                              ledger.py
     anchors/            a simulated authority's vendor roots, DER
     endorsements/       vendor collateral, the workers' business
