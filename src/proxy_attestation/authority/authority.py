@@ -87,7 +87,7 @@ class Authority:
         self._clock = clock
         self._random = random
         self.generation = int.from_bytes(ledger.meta(_GENERATION) or b"", "big")
-        self.changed: Callable[[], None] = lambda: None
+        self.changed: Callable[[], object] = lambda: None
         self.life = CaLife(settings, keys, ledger, self._change, random)
         self.revocations = Revocations(settings.ledger_origin, ledger, self.life, self._change)
         self.latest = ledger.latest_time()

@@ -42,6 +42,11 @@ class Made:
     policy: Policy
     root: bytes
 
+    @property
+    def dangers(self) -> tuple[str, ...]:
+        """Everything dangerous about it, readable, as it will tell everybody."""
+        return (*self.settings.dangers, *self.policy.dangers)
+
 
 def init_state(
     state: Path,
