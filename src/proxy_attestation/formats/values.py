@@ -89,7 +89,7 @@ def as_hex(value: object, code: Code, length: int) -> bytes:
 
 
 def as_base64(value: object, code: Code, minimum: int, maximum: int | None = None) -> bytes:
-    """Return the `minimum` (to `maximum`) bytes that `value` spells in base64 (RFC 4648 section 4), in its one spelling.
+    """Return the `minimum` (to `maximum`) bytes that `value` spells in base64 (RFC 4648, 4), in its one spelling.
 
     Raises:
         FormatError: with `code`, also for spare bits that are not zero.
