@@ -43,7 +43,13 @@ LEAF = LedgerEntry(
 )
 EXAMPLES = [
     LEAF,
-    LedgerEntry(kind=EntryKind.POLICY, policy_digest=b"\x0b" * 32),
+    LedgerEntry(
+        kind=EntryKind.POLICY,
+        policy_digest=b"\x0b" * 32,
+        policy_version=7,
+        policy_text_sha256=b"\x17" * 32,
+        policy_time=24,
+    ),
     LedgerEntry(kind=EntryKind.CA_EVENT, **CERTIFICATE),  # type: ignore[arg-type] # as above
     LedgerEntry(
         kind=EntryKind.OWNERSHIP,

@@ -170,6 +170,11 @@ class Ledger(LifeTables):
         """Return the bytes of one entry."""
         return next((entry for (entry,) in self._select("SELECT entry FROM entry WHERE idx = ?", index)), None)
 
+    def last_policy(self) -> bytes | None:
+        """Return the bytes of the last entry about a policy."""
+        query = "SELECT entry FROM entry WHERE kind = 2 ORDER BY idx DESC LIMIT 1"
+        return next((entry for (entry,) in self._select(query)), None)
+
     def latest_time(self) -> int:
         """Return the latest time that the authority has seen signed: a notBefore, or an issue date of collateral."""
         ((entries, floors),) = self._select(

@@ -155,4 +155,7 @@ CREATE TRIGGER checkpoint_only_rises BEFORE UPDATE ON checkpoint
     BEGIN SELECT raise(ABORT, 'a checkpoint does not sink'); END;
 CREATE TRIGGER checkpoint_no_delete BEFORE DELETE ON checkpoint
     BEGIN SELECT raise(ABORT, 'a checkpoint does not go'); END;
+
+-- The policies that were in force (authority.py, `policy log`).
+CREATE INDEX entry_policy ON entry (idx) WHERE kind = 2;
 """
