@@ -142,11 +142,6 @@ class LedgerView:
             replaced=_replaced(cas, activations, revoked, known="activation" in self._tables),
         )
 
-    def version(self) -> int:
-        """Return a number that changes whenever somebody else has written; only two of one connection compare."""
-        ((version,),) = self._select("PRAGMA data_version")
-        return int(version)
-
     def count(self, now: int) -> int:
         """Return how many leaves are live."""
         ((count,),) = self._select(_COUNT, _earliest(now), now)
