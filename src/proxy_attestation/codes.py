@@ -198,10 +198,51 @@ class Code(StrEnum):
     POLICY_APPLICATION = "policy.application"
     POLICY_KEY_ORIGIN = "policy.key_origin"
     POLICY_OWNER = "policy.owner"
+    POLICY_OWNER_HELD = "policy.owner_held"
     POLICY_NAME = "policy.name"
     POLICY_CLAIM = "policy.claim"
     POLICY_MALFORMED = "policy.malformed"
     POLICY_STALE = "policy.stale"
+    POLICY_UNSIGNED = "policy.unsigned"
+    POLICY_SIGNATURE = "policy.signature"
+
+    # `[deny]` of the policy (policy/deny.py).
+    DENY_PRODUCT = "deny.product"
+    DENY_FMSPC = "deny.fmspc"
+    DENY_CHIP_ID = "deny.chip_id"
+    DENY_MEASUREMENT = "deny.measurement"
+    DENY_ADVISORY = "deny.advisory"
+    DENY_SERIAL = "deny.serial"
+    DENY_SPKI = "deny.spki"
+
+    # Reference values that people measure, sign and import (docs/reference-values.md).
+    REFERENCE_MALFORMED = "reference.malformed"
+    REFERENCE_SIGNATURE = "reference.signature"
+    REFERENCE_LIBRARY = "reference.library"
+    REFERENCE_FILE = "reference.file"
+    REFERENCE_SIGNERS = "reference.signers"
+    REFERENCE_VERSION = "reference.version"
+    REFERENCE_EXPIRED = "reference.expired"
+    REFERENCE_VALUES = "reference.values"
+    REFERENCE_TEE = "reference.tee"
+    REFERENCE_UNSUPPORTED = "reference.unsupported"
+    # Who may hold an entry's names.
+    OWNER_MALFORMED = "owner.malformed"
+    OWNER_CHIP = "owner.chip"
+    OWNER_LAUNCH_DATA = "owner.launch_data"
+    OWNER_TOKEN = "owner.token"  # noqa: S105 - a code
+    OWNER_TOKEN_ENTRY = "owner.token_entry"  # noqa: S105 - a code
+    OWNER_TOKEN_EXPIRED = "owner.token_expired"  # noqa: S105 - a code
+    OWNER_TOKEN_SPENT = "owner.token_spent"  # noqa: S105 - a code
+    OWNER_GRANT = "owner.grant"
+    OWNER_GRANT_SCOPE = "owner.grant_scope"
+    OWNER_GRANT_EXPIRED = "owner.grant_expired"
+    OWNER_GRANT_LIFETIME = "owner.grant_lifetime"
+    OWNER_RENEWAL = "owner.renewal"
+    OWNER_MACHINE = "owner.machine"
+    OWNER_EXPIRED = "owner.expired"
+    OWNER_UNHELD = "owner.unheld"
+    OWNER_NEEDED = "owner.needed"
 
     # The proxy and its authority.
     AUTHORITY_UNAVAILABLE = "authority.unavailable"
@@ -210,6 +251,14 @@ class Code(StrEnum):
     AUTHORITY_STATE = "authority.state"
     AUTHORITY_PROFILE = "authority.profile"
     AUTHORITY_CALLER = "authority.caller"
+    AUTHORITY_SUCCESSION = "authority.succession"
+    REVOCATION_UNKNOWN = "revocation.unknown"
+    REVOCATION_CA = "revocation.ca"
+    REVOCATION_FULL = "revocation.full"
+    CERTIFICATE_REVOKED = "certificate.revoked"
+    CERTIFICATE_DENY_LIST = "certificate.deny_list"
+    CERTIFICATE_DENY_LIST_OLDER = "certificate.deny_list_older"
+    CERTIFICATE_DENY_LIST_STALE = "certificate.deny_list_stale"
     KEYS_SEALED = "keys.sealed"
     KEYS_UNAVAILABLE = "keys.unavailable"
     KEYS_EXIST = "keys.exist"

@@ -8,7 +8,12 @@ from typing import Final
 from proxy_attestation.codes import Code, Explanation
 from proxy_attestation.explanations_appraisal import APPRAISAL
 from proxy_attestation.explanations_keys import KEYS
+from proxy_attestation.explanations_life import LIFE
 from proxy_attestation.explanations_nitro import NITRO
+from proxy_attestation.explanations_reference import REFERENCE
+from proxy_attestation.explanations_reappraisal import REAPPRAISAL
+from proxy_attestation.explanations_owner import OWNER
+from proxy_attestation.explanations_policy import POLICY
 from proxy_attestation.explanations_reappraisal import REAPPRAISAL
 from proxy_attestation.explanations_snp import SNP
 from proxy_attestation.explanations_tpm import TPM
@@ -135,10 +140,6 @@ _OTHER: Final[dict[Code, tuple[str, str]]] = {
         "The private key was not made where the entry demands.",
         "Make the key inside the TEE, or list this key origin in the entry.",
     ),
-    Code.POLICY_OWNER: (
-        "The instance has not proved that it may hold the entry's names.",
-        "Send the owner proof that the entry's owner kind asks for.",
-    ),
     Code.POLICY_NAME: (
         "A requested name is not granted by the policy entry.",
         "Ask only for names that the entry lists, or have the operator add the name to it.",
@@ -150,10 +151,6 @@ _OTHER: Final[dict[Code, tuple[str, str]]] = {
     Code.POLICY_MALFORMED: (
         "The policy file, or an index that it names, cannot be used as it is written.",
         "Mend the line that the message names, then run `policy check` on the file.",
-    ),
-    Code.POLICY_STALE: (
-        "The worker decided under another version of the policy than the authority holds.",
-        "Repeat the call; the worker reads the new policy first.",
     ),
     Code.AUTHORITY_UNAVAILABLE: (
         "The authority process does not answer.",
@@ -296,9 +293,13 @@ _OTHER: Final[dict[Code, tuple[str, str]]] = {
 EXPLANATIONS: Final[dict[Code, Explanation]] = {
     **{code: Explanation(cause, fix) for code, (cause, fix) in _OTHER.items()},
     **APPRAISAL,
+    **LIFE,
     **KEYS,
     **NITRO,
+    **POLICY,
+    **REFERENCE,
     **REAPPRAISAL,
+    **OWNER,
     **SNP,
     **TPM,
 }

@@ -1,5 +1,6 @@
 """Where the authority's keys are: sealed files, what a TEE seals them with, and the words that say so."""
 
+import hashlib
 import os
 import struct
 from pathlib import Path
@@ -10,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from key_checks import keeps, refused
 
+from proxy_attestation.authority import key_stores
+from proxy_attestation.authority import state as layout
 from proxy_attestation.authority.init import init_state
 from proxy_attestation.authority.key_stores import are_keys, open_store, origin_of
 from proxy_attestation.authority.keys import FileKeys
+from proxy_attestation.authority.ledger import Ledger
 from proxy_attestation.authority.pkcs11_keys import parse_uri
 from proxy_attestation.authority.seal import Seal
 from proxy_attestation.codes import Code
@@ -221,3 +225,48 @@ def test_without_a_tpm() -> None:
 
 def test_a_tpm_s_blob_that_is_gone(directory: Path) -> None:
     assert refused(lambda: open_store("tpm:0", directory)) is Code.AUTHORITY_STATE
+
+
+class TestBinding:
+    @pytest.fixture
+    def state(
+        self, tmp_path: Path, policy_file: Path, vendor_root: bytes, clock: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> Path:
+        """An authority whose keys are sealed to an enclave under a stand-in for Gramine."""
+        monkeypatch.setattr(key_stores, "_SECRETS", {"gramine": lambda: SECRET})
+        init_state(
+            tmp_path / "state", trust_domain="example.org", dns=["example.org"], policy=policy_file,
+            simulated_roots=[vendor_root], now=clock(), keys="gramine",
+        )  # fmt: skip
+        return tmp_path / "state"
+
+    def test_it_opens_as_it_was_made(self, state: Path, clock: Any) -> None:
+        assert layout.open_authority(state, clock).info().key_origin == "tee"
+
+    def test_an_authority_toml_that_was_changed_with_its_ledger(self, state: Path, clock: Any) -> None:
+        path = state / layout.SETTINGS
+        path.write_bytes(path.read_bytes().replace(b'dns = ["example.org"]', b'dns = ["example.com", "example.org"]'))
+        ledger = Ledger.open(state / layout.LEDGER)
+        with ledger.transaction():
+            ledger.set_meta(layout.BINDING, hashlib.sha256(path.read_bytes()).digest())
+        ledger.close()
+
+        assert refused(lambda: layout.open_authority(state, clock)) is Code.KEYS_SEALED
+
+    def test_a_binding_that_is_gone(self, state: Path, clock: Any) -> None:
+        (state / layout.KEYS / "authority.sealed").unlink()
+        assert refused(lambda: layout.open_authority(state, clock)) is Code.AUTHORITY_STATE
+
+    def test_the_binding_of_another_authority(self, state: Path, clock: Any) -> None:
+        binding = state / layout.KEYS / "authority.sealed"
+        binding.unlink()
+        FileKeys(state / layout.KEYS, Seal(SECRET)).bind(b"another's")
+        assert refused(lambda: layout.open_authority(state, clock)) is Code.KEYS_SEALED
+
+    def test_in_another_enclave(self, state: Path, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(key_stores, "_SECRETS", {"gramine": lambda: SECRET[::-1]})
+        assert refused(lambda: layout.open_authority(state, clock)) is Code.KEYS_SEALED
+
+    def test_in_none(self, state: Path, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(key_stores, "_SECRETS", {"gramine": gramine_secret})
+        assert refused(lambda: layout.open_authority(state, clock)) is Code.KEYS_UNAVAILABLE

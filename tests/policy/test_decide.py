@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +17,7 @@ from proxy_attestation.formats.request import ApplicationKind, KeyOrigin, Names,
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.decide import decide
 from proxy_attestation.policy.load import parse_policy
-from proxy_attestation.policy.model import Decision, OwnerKind, Policy, Workload
+from proxy_attestation.policy.model import Decision, Owner, OwnerKind, Policy, Workload
 
 PolicyOf = Callable[..., Policy]
 ClaimsOf = Callable[..., Claims]
@@ -313,11 +313,14 @@ def test_another_key_origin(origin: KeyOrigin, policy_of: PolicyOf, claims_of: C
     assert accepted is (origin is KeyOrigin.SOFTWARE)
 
 
-def test_an_owner_that_needs_a_proof_is_refused(
+def test_a_machine_that_the_owner_does_not_list_is_refused(
     policy_of: PolicyOf, claims_of: ClaimsOf, request_of: RequestOf
 ) -> None:
-    policy = with_workload(policy_of(), owner=cast("OwnerKind", "tenant_key"))
-    assert codes(decide(claims_of(), request_of(), policy)) == [Code.POLICY_OWNER]
+    owner = Owner(OwnerKind.CHIP_IDS, chips=(b"\x01" * 32,))
+    policy = with_workload(policy_of(), owner=owner)
+    assert codes(decide(claims_of(), request_of(), policy)) == [Code.OWNER_CHIP]
+    assert codes(decide(claims_of(instance_id=b"\x02" * 32), request_of(), policy)) == [Code.OWNER_CHIP]
+    assert decide(claims_of(instance_id=b"\x01" * 32), request_of(), policy).accepted
 
 
 @pytest.mark.parametrize(
@@ -395,7 +398,7 @@ def test_the_lifetime_is_the_least_of_three(
 def test_everything_wrong_comes_at_once_in_the_documented_order(
     policy_of: PolicyOf, claims_of: ClaimsOf, request_of: RequestOf
 ) -> None:
-    policy = with_workload(policy_of("signer"), owner=cast("OwnerKind", "tenant_key"), application=(DIGEST,))
+    policy = with_workload(policy_of("signer"), owner=Owner(OwnerKind.CHIP_IDS), application=(DIGEST,))
     body = {
         "attributes_flags": b"\x07" + bytes(7),
         "mr_signer": bytes(32),
@@ -434,7 +437,7 @@ def test_everything_wrong_comes_at_once_in_the_documented_order(
         Code.POLICY_ADVISORY,
         Code.POLICY_APPLICATION,
         Code.POLICY_KEY_ORIGIN,
-        Code.POLICY_OWNER,
+        Code.OWNER_CHIP,
         Code.POLICY_NAME,
         Code.POLICY_NAME,
         Code.POLICY_NAME,

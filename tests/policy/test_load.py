@@ -15,7 +15,7 @@ from proxy_attestation.formats.pins import MINIMUM, MaskedBytes, pin_key_names
 from proxy_attestation.formats.request import KeyOrigin
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.load import PolicyFileError, load_policy, parse_policy
-from proxy_attestation.policy.model import OwnerKind, Policy
+from proxy_attestation.policy.model import Owner, OwnerKind, Policy
 from proxy_attestation.policy.vocabulary import DANGER_KEYS, POLICY_KEYS, WORKLOAD_KEYS
 
 H32, H48, H64 = "ab" * 32, "ab" * 48, "ab" * 64
@@ -143,8 +143,7 @@ ENTRY_REFUSALS: list[tuple[str, dict[str, str | None], str]] = [
     ("sgx", {"owner": '{ shared = true, of = "x" }'}, "owner"),
     ("sgx", {"owner": '"anyone"'}, "owner"),
     ("sgx", {"owner": f'{{ chip_ids = ["{H64}"] }}'}, "owner"),
-    ("sgx", {"owner": '{ tenant_key = "x" }'}, "owner"),
-    ("sgx", {"owner": "{ enrolment = true }"}, "owner"),
+    ("sgx", {"owner": '{ tenant_key = "x", in = "config_id" }'}, "owner"),
     ("sgx", {"owner": "{ first_use = true }"}, "owner"),
     ("sgx", {"owner": '{ shared = true, tenant_key = "x" }'}, "owner"),
     # lifetime
@@ -186,7 +185,7 @@ TOP_REFUSALS: list[tuple[dict[str, str | None], dict[str, str], str]] = [
     ({}, {"software_keys": '["nobody"]'}, "software_keys"),
     ({}, {"short_lifetimes": "false"}, "short_lifetimes"),
     ({}, {"short_lifetimes": "1"}, "short_lifetimes"),
-    ({}, {"first_use": '["app"]'}, "first_use"),
+    ({}, {"first_use": "true"}, "first_use"),
 ]
 
 
@@ -349,7 +348,7 @@ def test_an_sgx_entry_is_read_whole(policy_of: Callable[..., Policy]) -> None:
     assert workload.names.dns == ("a.example.org", "b.example.org", "localhost")
     assert workload.names.ip == (bytes.fromhex("20010db8000000000000000000000001"), bytes([192, 0, 2, 1]))
     assert workload.names.uri == ()
-    assert workload.owner is OwnerKind.SHARED
+    assert workload.owner == Owner(OwnerKind.SHARED)
     assert workload.max_lifetime == 5400
 
 

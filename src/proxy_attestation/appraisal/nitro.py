@@ -31,6 +31,7 @@ from itertools import pairwise
 from typing import Final
 
 from proxy_attestation.appraisal.claims import Claims
+from proxy_attestation.appraisal.instance import machine_id
 from proxy_attestation.appraisal.nitro_claims import claims_of
 from proxy_attestation.appraisal.refusal import refuse
 from proxy_attestation.appraisal.roots import Roots
@@ -52,7 +53,6 @@ LONG_LIVED: Final = timedelta(days=7)
 
 _TEE: Final = Tee.NITRO
 _CURVE: Final = "secp384r1"
-_INSTANCE_LABEL: Final = b"proxy-attestation/instance/nitro/v1\0"
 _SKEW: Final = timedelta(seconds=60)
 
 
@@ -93,7 +93,7 @@ def appraise_nitro(document: NitroDocument, roots: Roots, now: datetime) -> Clai
         debug=body.debug,
         tcb=None,
         # The parent instance; a module id that has no such part names none.
-        instance_id=hashlib.sha256(_INSTANCE_LABEL + instance.encode()).digest() if instance and separator else None,
+        instance_id=machine_id(Tee.NITRO, instance.encode()) if separator else None,
         anchor=root.spki_sha256,
         evidence_sha256=hashlib.sha256(document.data).digest(),
         valid_until=min(end.not_after for end in chain if end is root or end.not_after - end.not_before > LONG_LIVED),

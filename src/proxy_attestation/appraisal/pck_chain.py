@@ -5,7 +5,6 @@ either order (both orders occur). A root that is absent comes from the collatera
 PCK CA of a leaf that stands alone.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +12,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from proxy_attestation.appraisal.instance import machine_id
 from proxy_attestation.appraisal.refusal import refuse
 from proxy_attestation.appraisal.roots import Roots
 from proxy_attestation.appraisal.x509_chain import (
@@ -33,7 +33,6 @@ from proxy_attestation.formats.tee import Tee
 _ROOT_NAME: Final = "SGX Root CA"
 _PCK_CA_NAMES: Final = ("SGX PCK Platform CA", "SGX PCK Processor CA")
 _PCK_NAME: Final = "SGX PCK Certificate"
-_INSTANCE_LABEL: Final = b"proxy-attestation/instance/v1\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,10 +192,5 @@ def verify_pck_chain(
         root=root,
         valid_from=max(certificate.not_before for certificate in found),
         valid_until=min(certificate.not_after for certificate in found),
-        instance_id=_instance_id(extension),
+        instance_id=machine_id(tee, extension.ppid + (extension.platform_instance_id or b"")),
     )
-
-
-def _instance_id(extension: PckExtension) -> bytes | None:
-    identity = extension.ppid + (extension.platform_instance_id or b"")
-    return hashlib.sha256(_INSTANCE_LABEL + identity).digest() if any(identity) else None

@@ -34,6 +34,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from proxy_attestation.appraisal.endorsements import SnpEndorsements
+from proxy_attestation.appraisal.instance import machine_id
 from proxy_attestation.appraisal.refusal import EvidenceRefusedError
 from proxy_attestation.appraisal.snp_certificate import (
     AmdCertificate,
@@ -48,6 +49,7 @@ from proxy_attestation.errors import AppraisalError, ProxyAttestationError
 from proxy_attestation.formats.bounds import SNP_CERTIFICATES_MAX
 from proxy_attestation.formats.snp_certificates import VekExtensions, decode_vek_extensions
 from proxy_attestation.formats.snp_report import TCB_LAYOUT, VCEK, VLEK, Product, SnpReport, decode_snp_report
+from proxy_attestation.formats.tee import Tee
 
 _POLICY_ONE: Final = 1 << 17
 _POLICY_DEFINED: Final = (1 << 26) - 1
@@ -61,7 +63,6 @@ _LINES: Final = {
     "Bergamo": Product.GENOA,
     "Siena": Product.GENOA,
 }
-_INSTANCE_LABEL: Final = b"proxy-attestation/instance/v1\0"
 
 
 class SnpRefusedError(EvidenceRefusedError):
@@ -150,7 +151,7 @@ def appraise_snp(
     return SnpResult(
         body=body,
         bound=report.bound,
-        instance_id=hashlib.sha256(_INSTANCE_LABEL + body.chip_id).digest() if any(body.chip_id) else None,
+        instance_id=machine_id(Tee.SNP, body.chip_id),
         anchor=ark.spki_sha256,
         evidence_sha256=hashlib.sha256(report.data).digest(),
         valid_until=min(ends if crl is None else [*ends, crl.next_update]),

@@ -46,12 +46,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from proxy_attestation.appraisal.azure import HardwareLayer, Verify, appraise_hcl, check_hcl
+from proxy_attestation.appraisal.instance import machine_id
 from proxy_attestation.appraisal.tpm_chain import Purpose, TpmChain, TpmRoots, verify_tpm_chain
 from proxy_attestation.appraisal.tpm_claims import TpmClaims
 from proxy_attestation.appraisal.tpm_steps import check_ak, check_certified, check_log, check_values, verifies
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import AppraisalError, FormatError
 from proxy_attestation.formats.azure_hcl import HclReport, decode_hcl
+from proxy_attestation.formats.tee import Tee
 from proxy_attestation.formats.tpm import (
     PublicKey,
     Signature,
@@ -61,7 +63,6 @@ from proxy_attestation.formats.tpm import (
 from proxy_attestation.formats.tpm_codes import GENERATED
 from proxy_attestation.formats.tpm_evidence import TpmEvidence
 
-_INSTANCE_LABEL: Final = b"proxy-attestation/instance/tpm/v1\0"
 _ANCHORS_MAX: Final = 8
 
 
@@ -261,9 +262,10 @@ def _trust(
         if evidence.ak is None or evidence.ak.name != activation.ak_name:
             raise AppraisalError(Code.TPM_AK_NAME, "the credential was made for an attestation key of another name")
         chain = verify_tpm_chain(certificates, Purpose.EK, roots, now)
-        if hashlib.sha256(spki_of(chain.key)).digest() != activation.ek_spki_sha256:
+        ek_sha256 = hashlib.sha256(spki_of(chain.key)).digest()
+        if ek_sha256 != activation.ek_spki_sha256:
             raise AppraisalError(Code.TPM_EK_CERTIFICATE, "it is for another EK than the credential's")
-        return _of_chain("activation", chain, _instance(chain.key))
+        return _of_chain("activation", chain, machine_id(Tee.TPM, ek_sha256))
     # 7c
     if hcl is not None:
         if endorsements.hardware is None:
@@ -285,7 +287,3 @@ def _trust(
 
 def _of_chain(way: str, chain: TpmChain, instance_id: bytes | None) -> _Trust:
     return _Trust(way, chain.anchor, instance_id, chain.valid_until, chain.quirks)
-
-
-def _instance(ek: PublicKey) -> bytes:
-    return hashlib.sha256(_INSTANCE_LABEL + spki_of(ek)).digest()

@@ -2,7 +2,6 @@
 
 import hashlib
 import shutil
-import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,7 +23,7 @@ from proxy_attestation.authority.ledger import Ledger
 from proxy_attestation.authority.settings import Settings
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, UnavailableError, UsageError
-from proxy_attestation.policy.load import load_policy
+from proxy_attestation.policy.load import index_files, load_policy
 from proxy_attestation.policy.model import Policy
 
 _RESERVED: Final = frozenset(
@@ -164,8 +163,10 @@ def _write(
     write_private(state / layout.LEDGER, b"")
     ledger = Ledger.create(state / layout.LEDGER)
     try:
-        complete = cas.begin(settings, make_store(settings.keys, state / layout.KEYS), ledger, now)
+        keys = make_store(settings.keys, state / layout.KEYS)
+        complete = cas.begin(settings, keys, ledger, now)
         text = rules.encode_settings(complete).encode()
+        keys.bind(text)
         with ledger.transaction():
             ledger.set_meta(layout.BINDING, hashlib.sha256(text).digest())
         root = ledger.cas()[0][1]
@@ -180,22 +181,18 @@ def _write(
 
 
 def _policy_files(policy: Path) -> dict[str, bytes]:
-    """Return what to copy: the policy, and by their names relative to it the indexes that it names.
+    """Return what to copy: the policy, and by their names relative to it the files that it names.
 
-    The policy has been read before, so its form is known; an index must lie beside or below it, under a name that STATE
+    The policy has been read before, so its form is known; a file must lie beside or below it, under a name that STATE
     does not use itself.
     """
     try:
         text = policy.read_bytes()
         files = {layout.POLICY: text}
-        for entry in tomllib.loads(text.decode())["workload"]:
-            application = entry.get("application", {})
-            if "index" not in application:
-                continue
-            name = Path(application["index"])
+        for name in map(Path, index_files(text.decode())):
             first = name.parts[0]
             if name.is_absolute() or ".." in name.parts or first in _RESERVED or first.startswith(layout.LEDGER):
-                detail = f"application.index {str(name)!r}: `init` copies it into STATE; put it beside the policy"
+                detail = f"{str(name)!r}: `init` copies it into STATE; put it beside the policy"
                 raise ConfigurationError(Code.POLICY_MALFORMED, detail)
             files[str(name)] = (policy.parent / name).read_bytes()
     except OSError as error:

@@ -143,7 +143,7 @@ def leaf_claims(
         tcb_evaluation_number=None if tcb is None else tcb.evaluation_number,
         advisories=() if tcb is None else tcb.advisories,
         application_sha256=what.application_sha256,
-        owner="" if workload is None else str(workload.owner),
+        owner="" if workload is None else str(workload.owner.kind),
         evidence_sha256=claims.evidence_sha256,
         ledger_origin=ledger,
         simulated=what.simulated,

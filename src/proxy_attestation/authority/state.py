@@ -5,7 +5,7 @@
     authority.toml      what it is; fixed for life, its SHA-256 is in the ledger          settings.py
     root.pem            the root certificate, for people and clients
     policy.toml         the policy, and beside or below it the indexes that it names
-    keys/               0700: root.key, issuing-N.key, PKCS#8, 0600; or sealed            keys.py, key_stores.py
+    keys/               0700: root.key, issuing-N.key, log.key, 0600; or sealed           keys.py, key_stores.py
     ledger.sqlite       0600                                                              ledger.py
     anchors/            a simulated authority's vendor roots, DER
     endorsements/       vendor collateral, the workers' business
@@ -108,6 +108,7 @@ def open_authority(state: Path, clock: Callable[[], datetime]) -> Authority:
     try:
         _check_binding(ledger, data)
         keys = open_store(settings.keys, state / KEYS)
+        keys.check(data)
         authority = Authority(settings, keys, ledger, policy, clock=clock)
         _check_root(state / ROOT, authority.root.certificate)
     except BaseException:

@@ -1,5 +1,6 @@
 """`policy`: what a policy file says, and what is wrong with it."""
 
+import hashlib
 from pathlib import Path
 
 import click
@@ -11,8 +12,9 @@ from proxy_attestation.cli.whatif import what_if
 from proxy_attestation.endorsements.load import load_roots
 from proxy_attestation.policy.digest import policy_digest
 from proxy_attestation.policy.load import PolicyFileError, load_policy
-from proxy_attestation.policy.model import Policy, Workload
+from proxy_attestation.policy.model import OwnerKind, Policy, Workload
 from proxy_attestation.policy.names import spiffe_id
+from proxy_attestation.policy.ownership import launch_data
 from proxy_attestation.policy.pins import pins_readable
 
 
@@ -93,7 +95,7 @@ def _workload_lines(policy: Policy, workload: Workload) -> dict[str, list[str]]:
     return {
         "entry": [f"{workload.name} ({workload.tee})"],
         "names": names,
-        "owner": [str(workload.owner)],
+        "owner": _owner_lines(workload),
         **{name: list(values) for name, values in pins_readable(workload.tee, workload.pins).items()},
         "debug": ["ALLOWED" if workload.allow_debug else "refused"],
         "tcb": list(workload.tcb),
@@ -102,6 +104,16 @@ def _workload_lines(policy: Policy, workload: Workload) -> dict[str, list[str]]:
         "key_origins": [origin.name.lower() for origin in workload.key_origins],
         "max_lifetime": [f"{workload.max_lifetime} s"],
     }
+
+
+def _owner_lines(workload: Workload) -> list[str]:
+    owner = workload.owner
+    if owner.kind is OwnerKind.CHIP_IDS:
+        return [f"{owner.kind}: one of {len(owner.chips)} machines at a time"]
+    if owner.kind is OwnerKind.TENANT_KEY:
+        value = launch_data(workload.tee, owner.key).hex()
+        return [f"{owner.kind} {hashlib.sha256(owner.key).hexdigest()}", f"{owner.place} {value}"]
+    return [str(owner.kind)]
 
 
 def _to_json(policy: Policy, digest: bytes) -> dict[str, object]:
@@ -122,7 +134,7 @@ def _workload_to_json(policy: Policy, workload: Workload) -> dict[str, object]:
         "tee": str(workload.tee),
         "spiffe_id": spiffe_id(policy.trust_domain, workload.name),
         "names": list(workload.names.readable()),
-        "owner": str(workload.owner),
+        "owner": str(workload.owner.kind),
         "pins": {name: list(values) for name, values in pins_readable(workload.tee, workload.pins).items()},
         "allow_debug": workload.allow_debug,
         "tcb": list(workload.tcb),

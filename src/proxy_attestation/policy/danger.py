@@ -14,11 +14,13 @@ class Dangers:
     Attributes:
         allow_debug: entries that accept TEEs in debug mode.
         software_keys: entries that accept keys made outside a TEE.
+        first_use: entries whose names are the first instance's that asks.
         short_lifetimes: whether `min_lifetime` may be less than 15 minutes.
     """
 
     allow_debug: frozenset[str] = frozenset()
     software_keys: frozenset[str] = frozenset()
+    first_use: frozenset[str] = frozenset()
     short_lifetimes: bool = False
 
     def readable(self) -> tuple[str, ...]:
@@ -27,6 +29,7 @@ class Dangers:
             f"allow_debug {name}: whoever runs the machine can read and change the TEE" for name in self.allow_debug
         ]
         lines += [f"software_keys {name}: the key is not made inside the TEE" for name in self.software_keys]
+        lines += [f"first_use {name}: whoever asks first holds the names" for name in self.first_use]
         if self.short_lifetimes:
             lines.append("short_lifetimes: certificates may live less than 15 minutes")
         return tuple(sorted(lines))
@@ -52,5 +55,6 @@ def read_dangers(reader: TableReader, entries: frozenset[str]) -> Dangers:
     return Dangers(
         allow_debug=frozenset(table.values("allow_debug", POLICY_WORKLOADS_MAX, entry)),
         software_keys=frozenset(table.values("software_keys", POLICY_WORKLOADS_MAX, entry)),
+        first_use=frozenset(table.values("first_use", POLICY_WORKLOADS_MAX, entry)),
         short_lifetimes=table.flag("short_lifetimes"),
     )

@@ -2,6 +2,7 @@
 
 The walk, in this order; every mismatch is collected, and the first one's code is the error's:
 
+    0. [deny]       nothing of it, whatever the entry says                         deny.*
     1. entry        the request names one of the policy                            policy.workload
     2. tee          of the entry, the request and the evidence, all the same       policy.tee
     3. debug        only where `[danger]` allows it                                sgx.debug, tdx.debug
@@ -16,7 +17,8 @@ The walk, in this order; every mismatch is collected, and the first one's code i
     7. application  a digest where the entry has some, none where it has none      policy.application
     8. key origin   one that the entry accepts; a key in a TPM, certified as such  policy.key_origin,
                                                                                    tpm.software_key
-    9. owner        who may hold the names                                         policy.owner
+    9. owner        a machine that it lists, the launch data that it names; who    owner.chip, owner.launch_data
+                    holds the names, and proofs, are the authority's business
     10. names       every one that is asked for is granted                         policy.name
 
 Debug stands before the pins because a debug enclave also differs in its attributes, and debug is what is wrong with it.
@@ -26,42 +28,43 @@ with the policy's `min_lifetime` once the certificate's notAfter is known.
 """
 
 from collections.abc import Iterator
-from typing import Final
 
-from proxy_attestation.appraisal.claims import Claims, HardwareClaims, TcbClaims
+from proxy_attestation.appraisal.claims import Claims, HardwareClaims, TcbClaims, claim_of
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import Mismatch
 from proxy_attestation.formats.pins import HARDWARE, TCB_STATUS
 from proxy_attestation.formats.request import ApplicationKind, KeyOrigin, Names, Request
 from proxy_attestation.formats.tee import debug_code, tcb_status_code
+from proxy_attestation.policy.deny import match_certificate, match_claims
 from proxy_attestation.policy.events import match_events
 from proxy_attestation.policy.model import Decision, Hardware, OwnerKind, Policy, Workload
 from proxy_attestation.policy.names import RESERVED_ENTRY, spiffe_id
+from proxy_attestation.policy.ownership import launch_data
 from proxy_attestation.policy.pins import match_pins
 
-# `shared` asks for no proof. Any kind beyond it refuses until its proof is checked here.
-_OWNERS_WITHOUT_PROOF: Final = frozenset({OwnerKind.SHARED})
 
-
-def decide(claims: Claims, request: Request, policy: Policy) -> Decision:
+def decide(claims: Claims, request: Request, policy: Policy, spki_sha256: bytes = b"") -> Decision:
     """Decide one request. Pure, and never raises: a refusal is a decision with mismatches.
 
     Args:
         claims: what appraisal found out.
         request: what was asked for, and what the loader says of itself.
         policy: the policy in force.
+        spki_sha256: 32 bytes, of the key that a certificate is asked for; empty where there is none.
 
     Returns:
         Accepted: the requested names that the entry grants and its SPIFFE ID, the lifetime, and the application digest,
         each of them the policy's own value. Refused: every mismatch, no names, lifetime 0 and no digest.
     """
+    # 0. [deny].
+    denied = (*match_claims(policy.deny, claims), *match_certificate(policy.deny, spki_sha256))
     # 1. Entry.
     workload = policy.workloads.get(request.workload)
     if workload is None:
         mismatch = Mismatch(Code.POLICY_WORKLOAD, "workload", "an entry of the policy", request.workload)
-        return _refused((mismatch,), None, request)
+        return _refused((*denied, mismatch), None, request)
     own_id = spiffe_id(policy.trust_domain, workload.name)
-    mismatches = tuple(_mismatches(claims, request, workload, own_id))
+    mismatches = (*denied, *_mismatches(claims, request, workload, own_id))
     if mismatches:
         return _refused(mismatches, workload, request)
     wanted, granted, claimed = request.names, workload.names, request.runtime.application_sha256
@@ -120,8 +123,15 @@ def _mismatches(claims: Claims, request: Request, workload: Workload, own_id: st
     if origin is KeyOrigin.TPM and not getattr(claims.body, "key_certified", False):
         yield Mismatch(Code.TPM_SOFTWARE_KEY, "key_certified", "true", "false")
     # 9. Owner.
-    if workload.owner not in _OWNERS_WITHOUT_PROOF:
-        yield Mismatch(Code.POLICY_OWNER, "owner", str(workload.owner), "no proof")
+    owner = workload.owner
+    if owner.kind is OwnerKind.CHIP_IDS and claims.instance_id not in owner.chips:
+        found = "another" if claims.instance_id else "none, or masked"
+        yield Mismatch(Code.OWNER_CHIP, "chip_ids", f"one of {len(owner.chips)} machines", found)
+    if owner.kind is OwnerKind.TENANT_KEY:
+        wanted_data, data = launch_data(workload.tee, owner.key), claim_of(claims.body, owner.place)
+        if evidence is workload.tee and data != wanted_data:
+            actual = data.hex() if isinstance(data, bytes) else "nothing"
+            yield Mismatch(Code.OWNER_LAUNCH_DATA, owner.place, wanted_data.hex(), actual)
     # 10. Names.
     wanted, granted = request.names, workload.names
     dns = [name for name in wanted.dns if name not in granted.dns]

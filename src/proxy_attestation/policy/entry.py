@@ -10,8 +10,9 @@ from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.application import ReadFile, read_application
 from proxy_attestation.policy.danger import Dangers
 from proxy_attestation.policy.events import read_events
-from proxy_attestation.policy.model import Hardware, OwnerKind, Workload
+from proxy_attestation.policy.model import Hardware, Workload
 from proxy_attestation.policy.names import RESERVED_ENTRY, read_names
+from proxy_attestation.policy.ownership import read_owner, with_launch_data
 from proxy_attestation.policy.pins import parse_pins
 from proxy_attestation.policy.reader import Fault, TableReader, show
 from proxy_attestation.policy.vocabulary import (
@@ -24,12 +25,11 @@ from proxy_attestation.policy.vocabulary import (
 _TEES: Final = " or ".join(f'"{tee}"' for tee in Tee)
 _ORIGINS: Final = {Tee.TPM: KeyOrigin.TPM}
 """Where keys are made that entries of a TEE accept, if not inside the TEE: a TPM runs no programs, it keeps keys."""
-_LATER_OWNERS: Final = ("chip_ids", "tenant_key", "enrolment", "first_use")
-_SHARED: Final = "owner = { shared = true }"
 _HINTS: Final = {
     "uri": "remove it: a certificate carries one URI, the entry's SPIFFE ID, which it always has",
     "allow_debug": "name the entry in [danger] allow_debug",
     "software_keys": "name the entry in [danger] software_keys",
+    "first_use": "write owner = { first_use = true }, and name the entry in [danger] first_use",
     "min_lifetime": "it holds for the whole policy: write it above the entries",
 }
 _SHORTER: Final = {
@@ -52,20 +52,21 @@ def read_entry(
     """
     noted = len(reader.issues)
     name = reader.value("name", _name, 'write name = "...": the last part of the entry\'s SPIFFE ID')
-    owner = _owner(reader)
     names = read_names(reader)
     advisories = read_advisories(reader)
     lifetime = read_lifetime(reader, "max_lifetime", min_lifetime, max_lifetime, max_lifetime)
     application = read_application(reader, read_file)
     tee = reader.value("tee", _tee, f"write tee = {_TEES}")
+    hardware = None if tee is None else _hardware(reader, tee)
+    below = tee if hardware is None else hardware.tee
+    owner = read_owner(reader, (tee, below), name in dangers.first_use, read_file)
     if tee is None:
         return None
     _refuse_unknown(reader, tee)
     reader.values("key_origins", len(KeyOrigin), partial(_key_origin, origin=_ORIGINS.get(tee, KeyOrigin.TEE)))
     tcb = read_tcb(tee, reader)
     events = read_events(reader, tee)
-    hardware = _hardware(reader, tee)
-    pins = parse_pins(tee, reader, frozenset(rule.register for rule in events))
+    pins = parse_pins(tee, with_launch_data(reader, tee, owner), frozenset(rule.register for rule in events))
     if len(reader.issues) > noted or name is None or owner is None or pins is None:
         return None
     origin = _ORIGINS.get(tee, KeyOrigin.TEE)
@@ -127,19 +128,6 @@ def _hardware(reader: TableReader, tee: Tee) -> Hardware | None:
     table.refuse_unknown(pin_key_names(below) | {"tee", "tcb", "advisories"})
     tcb, advisories, pins = read_tcb(below, table), read_advisories(table), parse_pins(below, table)
     return None if pins is None else Hardware(below, pins, tcb, advisories)
-
-
-def _owner(reader: TableReader) -> OwnerKind | None:
-    if not reader.require(["owner"], f"every entry has a fixed name, its SPIFFE ID, so say who may hold it: {_SHARED}"):
-        return None
-    value = reader.table["owner"]
-    table = value if isinstance(value, dict) else {}
-    if value == str(OwnerKind.SHARED) or (table.keys() == {"shared"} and table["shared"] is True):
-        return OwnerKind.SHARED
-    later = [kind for kind in _LATER_OWNERS if kind in table]
-    message = f"owner {', '.join(later)} is not supported yet" if later else f"owner is {show(value)}"
-    reader.note("owner", message, f"write {_SHARED}: any instance that the entry accepts may hold its names")
-    return None
 
 
 def _key_origin(text: str, origin: KeyOrigin) -> str | Fault:

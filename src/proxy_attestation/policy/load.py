@@ -15,10 +15,12 @@ from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError
 from proxy_attestation.formats.bounds import INDEX_MAX, POLICY_FILE_MAX, POLICY_WORKLOADS_MAX
 from proxy_attestation.policy.danger import read_dangers
+from proxy_attestation.policy.deny import read_deny
 from proxy_attestation.policy.entry import read_entry, read_lifetime
 from proxy_attestation.policy.lines import line_of, locate
 from proxy_attestation.policy.model import Policy, Workload
 from proxy_attestation.policy.names import is_trust_domain
+from proxy_attestation.policy.ownership import refuse_shared_names
 from proxy_attestation.policy.reader import Fault, Issue, TableReader, show
 from proxy_attestation.policy.vocabulary import POLICY_KEYS
 
@@ -27,8 +29,7 @@ MIN_LIFETIME_DEFAULT: Final = 15 * 60
 _VERSION_MAX: Final = 0xFFFFFFFF
 _TOML_PLACE: Final = re.compile(r" \(at (?:line (?P<line>[0-9]+), column [0-9]+|end of document)\)\Z")
 _HINTS: Final = {
-    "deny": "not supported yet: remove the entry that accepts what you want to deny",
-    "signers": "not supported yet: a policy file is not signed",
+    "signers": "who signs policies was fixed at `init`; the signatures stand beside the file (`policy sign`)",
     "allow_debug": "it stands in [danger]",
     "workloads": "entries are written [[workload]]",
 }
@@ -98,13 +99,17 @@ def parse_policy(text: str, base: Path, file: str = "policy.toml") -> Policy:
 
 
 def index_files(text: str) -> tuple[str, ...]:
-    """Return the index files that a good policy names, relative to it, so that whoever copies it copies them too.
+    """Return the files that a good policy names, relative to it, so that whoever copies it copies them too.
+
+    They are the indexes of applications and the PEM files of tenants' keys.
 
     Args:
         text: of a policy that `parse_policy` has accepted.
     """
-    applications = (entry.get("application") for entry in tomllib.loads(text)["workload"])
-    return tuple(sorted({application["index"] for application in applications if application is not None}))
+    entries = tomllib.loads(text)["workload"]
+    files = {entry["application"]["index"] for entry in entries if "application" in entry}
+    keys = {entry["owner"].get("tenant_key", "") for entry in entries if isinstance(entry["owner"], dict)}
+    return tuple(sorted(files | {key for key in keys if key.endswith(".pem")}))
 
 
 def _parse_toml(text: str, file: str) -> dict[str, object]:
@@ -131,6 +136,7 @@ def _read(reader: TableReader, base: Path) -> Policy | None:
     min_lifetime = read_lifetime(reader, "min_lifetime", lowest, LIFETIME_MAX, MIN_LIFETIME_DEFAULT)
     max_lifetime = read_lifetime(reader, "max_lifetime", min_lifetime, LIFETIME_MAX, LIFETIME_MAX)
     workloads: dict[str, Workload] = {}
+    read: list[tuple[TableReader, Workload]] = []
     for index, table in enumerate(tables):
         name = names[index]
         if isinstance(name, str) and name in names[:index]:
@@ -140,6 +146,9 @@ def _read(reader: TableReader, base: Path) -> Policy | None:
         )
         if entry is not None:
             workloads[entry.name] = entry
+            read.append((table, entry))
+    refuse_shared_names(read)
+    deny = read_deny(reader)
     if version is None or trust_domain is None:
         return None
     return Policy(
@@ -149,6 +158,7 @@ def _read(reader: TableReader, base: Path) -> Policy | None:
         max_lifetime=max_lifetime,
         workloads=MappingProxyType(workloads),
         dangers=dangers.readable(),
+        deny=deny,
     )
 
 

@@ -1,20 +1,42 @@
 """The policy as data: what `load.py` makes of the file, what `decide.py` decides by, what `digest.py` digests."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from proxy_attestation.errors import Mismatch
 from proxy_attestation.formats.pins import EK_ROOT, Pins
 from proxy_attestation.formats.request import ApplicationKind, KeyOrigin, Names
 from proxy_attestation.formats.tee import Tee
+from proxy_attestation.policy.deny import Deny
 from proxy_attestation.policy.events import EventRule
 
 
 class OwnerKind(StrEnum):
-    """Who may hold an entry's names. Kinds beyond these are refused when the policy is read."""
+    """Which instance may hold an entry's names (`ownership.py`)."""
 
     SHARED = "shared"
+    CHIP_IDS = "chip_ids"
+    TENANT_KEY = "tenant_key"
+    ENROLMENT = "enrolment"
+    FIRST_USE = "first_use"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who may hold an entry's names, several at a time only where it is shared.
+
+    Attributes:
+        kind: what has to be shown.
+        chips: of `chip_ids`: the machines, as `Claims.instance_id` names them, 32 bytes each, sorted.
+        key: of `tenant_key`: the DER of its SubjectPublicKeyInfo, Ed25519 or P-256.
+        place: of `tenant_key`: the claim that holds the key's digest (`ownership.launch_data`).
+    """
+
+    kind: OwnerKind
+    chips: tuple[bytes, ...] = ()
+    key: bytes = b""
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +84,7 @@ class Workload:
     application: tuple[bytes, ...]
     key_origins: tuple[KeyOrigin, ...]
     names: Names
-    owner: OwnerKind
+    owner: Owner
     max_lifetime: int
     allow_debug: bool
     events: tuple[EventRule, ...] = ()
@@ -80,6 +102,7 @@ class Policy:
         max_lifetime: seconds, at most 24 h.
         workloads: by name.
         dangers: the names of every switch of `[danger]` that is on, with what it applies to, readable.
+        deny: what is refused whatever an entry says.
     """
 
     version: int
@@ -88,6 +111,7 @@ class Policy:
     max_lifetime: int
     workloads: Mapping[str, Workload]
     dangers: tuple[str, ...]
+    deny: Deny = field(default_factory=Deny)
 
     @property
     def tpm_roots(self) -> frozenset[bytes]:
