@@ -10,11 +10,10 @@ from proxy_attestation.explanations_appraisal import APPRAISAL
 from proxy_attestation.explanations_keys import KEYS
 from proxy_attestation.explanations_life import LIFE
 from proxy_attestation.explanations_nitro import NITRO
-from proxy_attestation.explanations_reference import REFERENCE
-from proxy_attestation.explanations_reappraisal import REAPPRAISAL
 from proxy_attestation.explanations_owner import OWNER
 from proxy_attestation.explanations_policy import POLICY
 from proxy_attestation.explanations_reappraisal import REAPPRAISAL
+from proxy_attestation.explanations_reference import REFERENCE
 from proxy_attestation.explanations_snp import SNP
 from proxy_attestation.explanations_tpm import TPM
 
