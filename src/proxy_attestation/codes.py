@@ -273,6 +273,22 @@ class Code(StrEnum):
     PROXY_UNREACHABLE = "proxy.unreachable"
     PROXY_PROTOCOL = "proxy.protocol"
 
+    # The proxy's own evidence, and what its signers say of it (relying_party/proxy_evidence.py numbers the walk).
+    PROXY_NO_EVIDENCE = "proxy.no_evidence"
+    PROXY_NO_STATEMENT = "proxy.no_statement"
+    PROXY_EVIDENCE_BUSY = "proxy.evidence_busy"
+    PROXY_EVIDENCE_MALFORMED = "proxy.evidence_malformed"
+    PROXY_EVIDENCE_KIND = "proxy.evidence_kind"
+    PROXY_NONCE_PATH = "proxy.nonce_path"
+    PROXY_BINDER = "proxy.binder"
+    PROXY_MEASUREMENT = "proxy.measurement"
+    PROXY_KEY_ORIGIN = "proxy.key_origin"
+    PROXY_STATEMENT_MALFORMED = "proxy.statement_malformed"
+    PROXY_STATEMENT_SIGNATURES = "proxy.statement_signatures"
+    PROXY_STATEMENT_OTHER = "proxy.statement_other"
+    PROXY_STATEMENT_MEASUREMENT = "proxy.statement_measurement"
+    POLICY_PROXY_MEASUREMENT = "policy.proxy_measurement"
+
     # What a relying party refuses.
     PEER_CHAIN = "peer.chain"
     PEER_EXPIRED = "peer.expired"

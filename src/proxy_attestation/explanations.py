@@ -7,6 +7,7 @@ from typing import Final
 
 from proxy_attestation.codes import Code, Explanation
 from proxy_attestation.explanations_appraisal import APPRAISAL
+from proxy_attestation.explanations_evidence import EVIDENCE
 from proxy_attestation.explanations_keys import KEYS
 from proxy_attestation.explanations_life import LIFE
 from proxy_attestation.explanations_nitro import NITRO
@@ -301,4 +302,5 @@ EXPLANATIONS: Final[dict[Code, Explanation]] = {
     **OWNER,
     **SNP,
     **TPM,
+    **EVIDENCE,
 }

@@ -82,7 +82,7 @@ class SoftwareLogKey:
 
 
 class KeyStore(Protocol):
-    """Makes and finds the authority's keys by number: from 1 the issuing CAs', a root's is 1 - generation; and the log's."""
+    """Makes and finds keys by number: from 1 the issuing CAs', a root's is 1 - generation; and the log's."""
 
     @property
     def origin(self) -> str:
