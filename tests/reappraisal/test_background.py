@@ -156,7 +156,7 @@ def test_a_replaced_issuer_asks_for_renewal(
     ground: Any, background: Background, run: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     background.turn()
-    ground.proxy.issuer.authority._rotate(int(ground.proxy.now.timestamp()))
+    ground.proxy.issuer.authority.life.rotate(int(ground.proxy.now.timestamp()), at_once=True)
     assert background.turn()
     assert {tuple(one["codes"]) for one in report(run)["early"].values()} == {("reappraisal.issuer",)}
     assert report(run)["accepted"] == 3

@@ -2,7 +2,7 @@
 
 import sqlite3
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,11 @@ import pytest
 from cryptography import x509
 
 from proxy_attestation.authority.evidence_store import KEPT_AFTER_EXPIRY
+from proxy_attestation.authority.profile import ISSUING_LIFETIME, ISSUING_ROTATION
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, UnavailableError
 from proxy_attestation.formats.certificate_id import certificate_id
+from proxy_attestation.formats.ledger_entry import CrlReason
 from proxy_attestation.policy.load import parse_policy
 from proxy_attestation.reappraisal.judge import Outcome
 from proxy_attestation.reappraisal.ledger_view import LedgerView
@@ -182,6 +184,41 @@ def test_what_is_no_ledger_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_an_issuer_that_was_replaced_by_command_asks_for_renewal(ground: Any) -> None:
-    ground.proxy.issuer.authority._rotate(int(ground.proxy.now.timestamp()))
+    ground.proxy.issuer.authority.life.rotate(int(ground.proxy.now.timestamp()), at_once=True)
     assert {one.early for one in ground.survey()[1]} == {(Code.REAPPRAISAL_ISSUER,)}
     assert ground.verdicts()[ground.old] == ACCEPTED
+
+
+def test_a_rotation_on_schedule_asks_nobody(ground: Any) -> None:
+    authority = ground.proxy.issuer.authority
+    issued = authority.active.ca
+    ground.proxy.now = datetime.fromtimestamp(issued.not_after - (ISSUING_LIFETIME - ISSUING_ROTATION), UTC)
+    for days in (0, 8):
+        ground.proxy.move(days=days)
+        authority.maintain()
+    assert authority.active.ca != issued
+    with LedgerView.open(ground.proxy.state / "ledger.sqlite") as view:
+        in_force = view.in_force(int(ground.proxy.now.timestamp()))
+    assert issued.ca_id in in_force.issuers
+    assert in_force.replaced == frozenset()
+
+
+@pytest.mark.parametrize("whole_key", [False, True])
+def test_what_was_revoked_asks_for_renewal(ground: Any, whole_key: bool) -> None:
+    authority, now = ground.proxy.issuer.authority, int(ground.proxy.now.timestamp())
+    live = authority.ledger.live_at(ground.old, now)
+    authority.revocations.revoke(live, CrlReason.KEY_COMPROMISE, now, whole_key=whole_key)
+    early = {one.index: one.early for one in ground.survey()[1]}
+    assert early == {ground.old: (Code.CERTIFICATE_REVOKED,), ground.new: (), ground.guest: ()}
+    assert ground.verdicts()[ground.old] == ACCEPTED
+
+
+@pytest.mark.parametrize("key", ["serials", "spkis"])
+def test_another_policy_may_deny_one_certificate(ground: Any, key: str) -> None:
+    (live,) = ground.proxy.issuer.authority.ledger.live_at(ground.new, int(ground.proxy.now.timestamp()))
+    denied = {"serials": live.serial.hex(), "spkis": live.spki_sha256.hex()}[key]
+    text = default_policy(ground.proxy.vendor, version=2) + f'\n[deny]\n{key} = ["{denied}"]\n'
+    refused = ("refused", (f"deny.{key[:-1]}",))
+    assert ground.verdicts(parse_policy(text, Path())) == {
+        ground.old: ACCEPTED, ground.new: refused, ground.guest: ACCEPTED,
+    }  # fmt: skip

@@ -32,6 +32,7 @@ from proxy_attestation.formats.ledger_entry import EntryKind, LedgerEntry, decod
 from proxy_attestation.formats.request import Request, decode_request
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.decide import decide
+from proxy_attestation.policy.deny import match_certificate
 from proxy_attestation.policy.model import Policy
 from proxy_attestation.reappraisal.ledger_view import LeafRow
 
@@ -155,9 +156,11 @@ class Judge:
             raise RefusedError(Code.BINDER_MISMATCH, "what was appraised is bound to something else")
         if claims.anchor not in self._roots.of(claims.rooted.tee):
             raise RefusedError(Code(f"{claims.rooted.tee}.root"), f"anchor {claims.anchor.hex()}")
-        decision = decide(claims, found.request, self._policy)
-        if not decision.accepted:
-            mismatches = decision.mismatches
+        serial, spki = found.entry.serial, found.entry.spki_sha256 or b""
+        decision = decide(claims, found.request, self._policy, spki)
+        denied = tuple(match_certificate(self._policy.deny, spki, serial))
+        if denied or not decision.accepted:
+            mismatches = (*denied, *decision.mismatches)
             detail = "; ".join(f"{m.field}: expected {m.expected}, found {m.actual}" for m in mismatches)
             return Verdict(Outcome.REFUSED, tuple(dict.fromkeys(m.code for m in mismatches)), detail)
         left = (claims.valid_until - moment).total_seconds()
