@@ -12,6 +12,9 @@ from proxy_attestation.cli.output import json_option, print_json
 from proxy_attestation.service.config import DEFAULTS, load_config
 from proxy_attestation.service.supervisor import Refresh, Started, Supervisor
 
+REAPPRAISAL_MODULE = "proxy_attestation.reappraisal.process"
+"""Judges again what was issued; started by name, so that this process loads nothing of it."""
+
 
 @click.command("serve")
 @click.argument("state", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -56,7 +59,8 @@ def command(state: Path, *, refresh_file: Path | None, as_json: bool, **flags: o
     log.configure("supervisor")
     state = state.resolve()
     refresh = _refresh(state, refresh_file, in_serve_toml=config.endorsements)
-    return asyncio.run(Supervisor(state, config, _printer(as_json), refresh).run())
+    beside = {"reappraisal": (REAPPRAISAL_MODULE, str(state))}
+    return asyncio.run(Supervisor(state, config, _printer(as_json), refresh, beside).run())
 
 
 def _refresh(state: Path, file: Path | None, *, in_serve_toml: bool) -> Refresh | None:

@@ -1,4 +1,4 @@
-"""The four calls, whatever carried them here: messages in, messages or errors of ours out.
+"""The calls, whatever carried them here: messages in, messages or errors of ours out.
 
 Order of work in `get_signed_certificate`, cheap first; each block below is tagged with its number:
 
@@ -35,13 +35,15 @@ from proxy_attestation.formats.bounds import (
     QUOTE_MAX,
     REQUEST_MAX,
 )
+from proxy_attestation.formats.certificate_id import check_certificate_id
 from proxy_attestation.formats.csr import Csr, decode_csr, verify_csr
 from proxy_attestation.formats.evidence import Evidence, decode_evidence
 from proxy_attestation.formats.kept_evidence import KeptEvidence, encode_kept
 from proxy_attestation.formats.request import Request, decode_request
 from proxy_attestation.formats.tee import Tee
-from proxy_attestation.service.answers import challenge_answer, root_answer, signed_answer
+from proxy_attestation.service.answers import challenge_answer, renewal_answer, root_answer, signed_answer
 from proxy_attestation.service.challenge import new_challenge, read_tpm_identity
+from proxy_attestation.service.early import EarlyRenewals
 from proxy_attestation.service.limits import Tries
 from proxy_attestation.service.metrics import Metrics
 from proxy_attestation.service.platforms import Platforms
@@ -98,6 +100,8 @@ class Core:
         random: Callable[[int], bytes] = secrets.token_bytes,
         metrics: Metrics | None = None,
         platforms: Platforms | None = None,
+        *,
+        early: EarlyRenewals | None = None,
     ) -> None:
         self.serving: Serving | None = None
         self._authority = authority
@@ -106,6 +110,7 @@ class Core:
         self._metrics = metrics or Metrics()
         self._tries = Tries()
         self._platforms = platforms
+        self._early = early
 
     async def get_root_certificate(self, request: pb.GetRootCertificateRequest) -> pb.GetRootCertificateResponse:
         """Answer the root bundle.
@@ -149,6 +154,17 @@ class Core:
         """
         del request
         raise UnavailableError(Code.LEDGER_NO_PROOF)
+
+    async def get_renewal_information(
+        self, request: pb.GetRenewalInformationRequest
+    ) -> pb.GetRenewalInformationResponse:
+        """Answer whether a certificate should be renewed now. Whether there is such a certificate is not told.
+
+        Raises:
+            FormatError: `request.malformed`, for what names no certificate.
+        """
+        name = check_certificate_id(request.certificate_id)
+        return renewal_answer(None if self._early is None else self._early.find(name))
 
     async def get_signed_certificate(self, message: pb.GetSignedCertificateRequest) -> pb.GetSignedCertificateResponse:
         """Exchange evidence for a certificate.
