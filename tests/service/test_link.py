@@ -29,6 +29,9 @@ class FakeConnection:
     async def hello(self) -> AuthorityInfo:
         return self.info
 
+    async def denied(self) -> bytes:
+        return b"denied"
+
     async def issue(self, order: IssueOrder) -> Issued:
         self.orders.append(order)
         if self.error is not None:

@@ -159,6 +159,50 @@ def verify_path(
     )
 
 
+def verify_issuing(certificates: Sequence[bytes], roots: Sequence[x509.Certificate], now: datetime) -> x509.Certificate:
+    """Validate an issuing CA's certificate, for what it signs besides leaves.
+
+    Args:
+        certificates: DER: the issuing CA's, and perhaps that of its root as another root certified it.
+        roots: as `load_roots` returned them.
+        now: UTC.
+
+    Returns:
+        The first of the certificates.
+
+    Raises:
+        PeerError: `peer.chain`, `peer.expired`.
+    """
+    issuing, *above = [_parse_presented(der) for der in certificates]
+    below = issuing
+    try:
+        for length, issuer in enumerate((*above, None)):
+            _require_ca(below, length, now)
+            for root in roots:
+                if root.subject == below.issuer:
+                    below.verify_directly_issued_by(root)
+                    _require_ca(root, length + 1, now)
+                    return issuing
+            if issuer is None:
+                break
+            below.verify_directly_issued_by(issuer)
+            below = issuer
+    except (*_PARSE_ERRORS, InvalidSignature, x509.ExtensionNotFound) as error:
+        raise PeerError(Code.PEER_CHAIN, f"not an issuing CA under our roots: {error}") from error
+    raise PeerError(Code.PEER_CHAIN, "not an issuing CA under our roots")
+
+
+def _require_ca(certificate: x509.Certificate, length: int, now: datetime) -> None:
+    """Check that a certificate may certify with `length` CAs below it: exactly so many in one of an issuing CA."""
+    if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+        raise PeerError(Code.PEER_EXPIRED, f"not valid at {now:%Y-%m-%dT%H:%M:%SZ}")
+    basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    room = 0 if basic.path_length is None else basic.path_length
+    if not basic.ca or not usage.key_cert_sign or (room != 0 if length == 0 else room < length):
+        raise PeerError(Code.PEER_CHAIN, "not an issuing CA")
+
+
 def _certifies(certificate: x509.Certificate, root: x509.Certificate) -> bool:
     """Tell whether a certificate is the root, or another root's for the same name and key."""
     if certificate.issuer == certificate.subject:
