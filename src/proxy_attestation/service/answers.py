@@ -10,7 +10,7 @@ from proxy_attestation.v1 import proxy_attestation_pb2 as pb
 def root_answer(info: AuthorityInfo) -> pb.GetRootCertificateResponse:
     """Return the root bundle and what this proxy is; evidence, statement and ledger key are empty until they exist."""
     return pb.GetRootCertificateResponse(
-        bundle=pb.RootBundle(sequence=info.bundle_sequence, roots=info.roots, issuing=info.issuing),
+        bundle=pb.RootBundle(sequence=info.bundle_sequence, roots=info.roots, issuing=info.issuing, cross=info.cross),
         policy_digest=info.policy_digest,
         key_origin=info.key_origin,
         trust_domain=info.trust_domain,

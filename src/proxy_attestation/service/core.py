@@ -13,6 +13,7 @@ Order of work in `get_signed_certificate`, cheap first; each block below is tagg
 A try that is refused after step 2 counts against its session; what is unavailable counts for nothing.
 """
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Callable, Iterable
@@ -66,6 +67,9 @@ class AuthorityPort(Protocol):
     async def hello(self) -> AuthorityInfo:
         """Say what a worker needs to know."""
 
+    async def denied(self) -> bytes:
+        """Return the signed deny list."""
+
     async def issue(self, order: IssueOrder) -> Issued:
         """Decide, and issue or refuse."""
 
@@ -111,6 +115,8 @@ class Core:
         self._tries = Tries()
         self._platforms = platforms
         self._early = early
+        self._denied: tuple[int, bytes] | None = None
+        self._deny_lock = asyncio.Lock()
 
     async def get_root_certificate(self, request: pb.GetRootCertificateRequest) -> pb.GetRootCertificateResponse:
         """Answer the root bundle.
@@ -145,6 +151,18 @@ class Core:
             certificates = (request.ek_certificate, *request.ek_issuers)
             tpm = read_tpm_identity(certificates, request.ak_public, frozenset(serving.info.tpm_roots), now)
         return challenge_answer(new_challenge(serving.info, tee, now, self._random, tpm))
+
+    async def deny_list(self) -> bytes:
+        """Answer the signed deny list; the authority is asked once for each.
+
+        Raises:
+            UnavailableError: `authority.unavailable`.
+        """
+        async with self._deny_lock:
+            sequence = self._require().info.deny_sequence
+            if self._denied is None or self._denied[0] != sequence:
+                self._denied = (sequence, await self._authority.denied())
+            return self._denied[1]
 
     async def get_ledger_proof(self, request: pb.GetLedgerProofRequest) -> pb.GetLedgerProofResponse:
         """Answer nothing yet.

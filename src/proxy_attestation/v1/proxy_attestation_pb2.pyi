@@ -13,14 +13,16 @@ class GetRootCertificateRequest(_message.Message):
     def __init__(self, nonce: _Optional[bytes] = ...) -> None: ...
 
 class RootBundle(_message.Message):
-    __slots__ = ("sequence", "roots", "issuing")
+    __slots__ = ("sequence", "roots", "issuing", "cross")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ROOTS_FIELD_NUMBER: _ClassVar[int]
     ISSUING_FIELD_NUMBER: _ClassVar[int]
+    CROSS_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     roots: _containers.RepeatedScalarFieldContainer[bytes]
     issuing: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, sequence: _Optional[int] = ..., roots: _Optional[_Iterable[bytes]] = ..., issuing: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    cross: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, sequence: _Optional[int] = ..., roots: _Optional[_Iterable[bytes]] = ..., issuing: _Optional[_Iterable[bytes]] = ..., cross: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class GetRootCertificateResponse(_message.Message):
     __slots__ = ("bundle", "policy_digest", "ledger_key", "key_origin", "deployment_statement", "evidence", "trust_domain", "simulated", "dangers")
