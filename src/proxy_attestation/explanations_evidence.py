@@ -40,7 +40,7 @@ _LINES: Final[dict[Code, tuple[str, str]]] = {
     ),
     Code.PROXY_KEY_ORIGIN: (
         "The proxy's keys are kept in another place than the expectation accepts.",
-        "Keep them in the TEE (`key_origin = \"tee\"` at `init`), or name the origin that you accept in `key_origin`.",
+        'Keep them in the TEE (`key_origin = "tee"` at `init`), or name the origin that you accept in `key_origin`.',
     ),
     Code.PROXY_STATEMENT_MALFORMED: (
         "The deployment statement is not the text that docs/proxy-evidence.md describes.",

@@ -21,10 +21,13 @@ from proxy_attestation.authority.profile import ISSUING_ROTATION
 from proxy_attestation.authority.settings import Settings
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, UnavailableError
+from proxy_attestation.formats.deployment import Deployment, check_about, verify_deployment
 from proxy_attestation.formats.ledger_entry import EntryKind, LedgerEntry, encode_entry
+from proxy_attestation.formats.root_binder import RootFacts
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.digest import policy_digest
 from proxy_attestation.policy.model import Policy
+from proxy_attestation.policy.roles import check_roles
 
 TOKEN_KEY_ACTIVE: Final = 24 * 3600
 """Seconds for which a token key is the newest."""
@@ -36,6 +39,7 @@ _POLICY_VERSION: Final = "policy_version"
 _POLICY_CONTENT: Final = "policy_content"
 _POLICY_DIGEST: Final = "policy_digest"
 _POLICY_SOFTWARE: Final = "policy_software"
+_DEPLOYMENT: Final = "deployment_note"
 
 
 class Authority:
@@ -91,6 +95,8 @@ class Authority:
         self.floors = ledger.floors()
         self.token_keys = ledger.token_keys()
         self.generation = int.from_bytes(ledger.meta(_GENERATION) or b"", "big")
+        self.deployment_note = ledger.meta(_DEPLOYMENT) or b""
+        self._deployment = self._read_deployment(self.deployment_note) if self.deployment_note else None
         self._adopt(policy)
         self.maintain()
 
@@ -137,7 +143,41 @@ class Authority:
             policy_digest=self.policy_digest,
             dangers=self.policy.dangers,
             floors=tuple(PlatformFloor(*key, floor) for key, floor in sorted(self.floors.items())),
+            ledger_key=self.ledger_key,
+            deployment_statement=self.deployment_note,
         )
+
+    def root_facts(self) -> RootFacts:
+        """Return what evidence of this proxy vouches for."""
+        info = self.info()
+        key = info.ledger_key.encode()
+        return RootFacts(self.root.spki, self.active.ca.spki, self.policy_digest, key, info.key_origin)
+
+    def install_deployment(self, note: bytes) -> None:
+        """Put a deployment statement in force: from then on it is part of every answer with the root.
+
+        Raises:
+            FormatError: `note.malformed`, `proxy.statement_malformed`.
+            RefusedError: `note.signature`, `proxy.statement_signatures`, `proxy.statement_other`.
+            ConfigurationError: `policy.proxy_measurement`, when the policy in force has an entry for the proxy.
+        """
+        statement = self._read_deployment(note)
+        check_roles(self.policy, statement)
+        with self._change():
+            self.ledger.set_meta(_DEPLOYMENT, note)
+        self.deployment_note, self._deployment = note, statement
+
+    def _read_deployment(self, note: bytes) -> Deployment:
+        """Read a statement that must be about this proxy."""
+        settings = self.settings
+        statement = verify_deployment(note, (), 0)
+        check_about(statement, settings.trust_domain, self.root.ca_id, self.ledger_key)
+        return statement
+
+    @property
+    def ledger_key(self) -> str:
+        """The log's public key as a C2SP vkey."""
+        return "-"
 
     def maintain(self) -> bool:
         """Do what is due: a new issuing CA, a new token key, forgetting what has expired; tell whether anything was.
@@ -234,6 +274,8 @@ class Authority:
     def _adopt(self, policy: Policy) -> None:
         """Put a policy in force, and record it."""
         self.settings.check_policy(policy)
+        if self._deployment is not None:
+            check_roles(policy, self._deployment)
         version = int.from_bytes(self.ledger.meta(_POLICY_VERSION) or b"", "big")
         content = policy_digest(policy, Roots(frozenset()), {}, __version__)
         same_software = self.ledger.meta(_POLICY_SOFTWARE) == __version__.encode()

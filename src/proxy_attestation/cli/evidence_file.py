@@ -178,35 +178,6 @@ def _recorded(record: Evidence) -> Given:
     return Given(evidence, record.platform_certificates)
 
 
-def platform_of(
-    quote: Quote, platform_certificates: tuple[bytes, ...], sets: tuple[DcapEndorsements, ...]
-) -> tuple[bytes | None, str | None]:
-    """Read, without verifying anything, which platform a quote says it is from: only to choose its collateral.
-
-    Returns:
-        FMSPC (6 bytes) and the issuer of its PCK certificate as RFC 4514 text; None for what it does not say.
-    """
-    candidates: list[bytes] = list(platform_certificates)
-    texts = [quote.certification_data] if quote.certification_type in (PCK_LEAF, PCK_CHAIN) else []
-    texts += [chain for item in sets if (chain := item.pck_certificate_chain) is not None]
-    for text in texts:
-        try:
-            code = Code.EVIDENCE_MALFORMED
-            candidates += pem.decode_pem(text, pem.CERTIFICATE, code, count=8, limit=CERTIFICATE_MAX)
-        except FormatError:
-            continue
-    for der in candidates:
-        try:
-            certificate = x509.load_der_x509_certificate(der)
-            extension = certificate.extensions.get_extension_for_oid(SGX_EXTENSION).value
-            if isinstance(extension, x509.UnrecognizedExtension):
-                fmspc = decode_pck_extension(extension.value, Code.EVIDENCE_MALFORMED).fmspc
-                return fmspc, certificate.issuer.rfc4514_string()
-        except _UNREADABLE:
-            continue
-    return None, None
-
-
 def parse_time(text: str) -> datetime:
     """Return an RFC 3339 time as UTC.
 

@@ -89,7 +89,5 @@ def decode_root_evidence(data: bytes) -> RootEvidence:
     """
     record = cmw.decode_cmw(data, _CODE, ROOT_EVIDENCE_MAX)
     if record.media_type != MEDIA_TYPE or record.indicator != cmw.EVIDENCE:
-        raise FormatError(
-            Code.PROXY_EVIDENCE_KIND, f"media type {record.media_type!r}, indicator {record.indicator}"
-        )
+        raise FormatError(Code.PROXY_EVIDENCE_KIND, f"media type {record.media_type!r}, indicator {record.indicator}")
     return RootEvidence(**_VALUE.read(cbor.decode(record.value, _CODE, ROOT_EVIDENCE_MAX), _CODE))
