@@ -7,12 +7,12 @@ from typing import Final
 
 from proxy_attestation.codes import Code, Explanation
 from proxy_attestation.explanations_appraisal import APPRAISAL
-from proxy_attestation.explanations_keys import KEYS
 from proxy_attestation.explanations_evidence import EVIDENCE
+from proxy_attestation.explanations_keys import KEYS
 from proxy_attestation.explanations_ledger import LEDGER
 from proxy_attestation.explanations_nitro import NITRO
-from proxy_attestation.explanations_reappraisal import REAPPRAISAL
 from proxy_attestation.explanations_owner import OWNER
+from proxy_attestation.explanations_reappraisal import REAPPRAISAL
 from proxy_attestation.explanations_snp import SNP
 from proxy_attestation.explanations_tpm import TPM
 

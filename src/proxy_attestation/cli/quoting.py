@@ -14,19 +14,16 @@ from proxy_attestation.attester.model import Attester
 from proxy_attestation.attester.select import select_attester
 from proxy_attestation.authority import messages, wire
 from proxy_attestation.authority.messages import Quote
-from proxy_attestation.errors import FormatError, InternalError, ProxyAttestationError
+from proxy_attestation.errors import InternalError, ProxyAttestationError
 from proxy_attestation.formats.binder import Binding
 from proxy_attestation.formats.tee import Tee
 
-MODULE = "proxy_attestation.cli.quoting"
 _PIECE = 64 * 1024
 
 
 def answer(attester: Attester, call: wire.Call) -> bytes:
     """Return the frame that answers a call."""
     try:
-        if call.method is not wire.Method.QUOTE:
-            raise FormatError(wire.MALFORMED, call.method.name)
         wanted = messages.decode_to_quote(call.body)
         binding = Binding(wanted.report_data, wanted.digest, wanted.nonce, wanted.spki)
         with attester.begin() as enrolment:

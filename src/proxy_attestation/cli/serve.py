@@ -50,7 +50,7 @@ _DESCRIPTOR_DIGITS: Final = 7
 @click.option(
     "--attester",
     metavar="SPEC",
-    help="Have the proxy itself quoted: `gramine`, `configfs-tsm`, `nsm` or `simulator:DESCRIPTOR`.  [default: nothing]",
+    help="Have the proxy itself quoted: `gramine`, `configfs-tsm`, `nsm` or `simulator:DESCRIPTOR`.  [default: off]",
 )
 @click.option(
     "--attester-tee", metavar="TEE", help="Kind of evidence, where SPEC makes several: `tdx` or `snp` of configfs-tsm."

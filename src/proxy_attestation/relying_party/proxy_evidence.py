@@ -19,6 +19,7 @@ What the caller must still do: make the nonce, prove that the other end of the c
 (`proxy.fetch_attested_root`), and compare trust domain, simulation and policy digest (`check_root`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -33,7 +34,7 @@ from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.choose import choose_set, platform_of
 from proxy_attestation.endorsements.detect_snp import snp_endorsements
 from proxy_attestation.endorsements.load import Material
-from proxy_attestation.errors import AppraisalError, PeerError, RefusedError
+from proxy_attestation.errors import AppraisalError, Mismatch, PeerError, RefusedError
 from proxy_attestation.formats.dcap_quote import Quote
 from proxy_attestation.formats.deployment import Deployment, check_about, verify_deployment
 from proxy_attestation.formats.merkle import leaf_hash, root_of_path
@@ -45,6 +46,10 @@ from proxy_attestation.formats.root_evidence import RootEvidence, decode_root_ev
 from proxy_attestation.formats.snp_report import SnpReport
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.relying_party.compare import compare_attested
+from proxy_attestation.relying_party.context import Clock
+from proxy_attestation.relying_party.expectation import Expectation
+from proxy_attestation.relying_party.path import spki_of_presented
+from proxy_attestation.relying_party.proxy import RootInfo
 from proxy_attestation.relying_party.proxy_expectation import ProxyExpectation
 
 _BESIDE: Final = ("mr_signer", "isv_prod_id", "isv_svn")
@@ -139,6 +144,44 @@ def check_proxy(
     if wrong or not accepted:
         raise RefusedError(Code.PROXY_STATEMENT_MEASUREMENT, ", ".join(wrong) or f"nothing of {claims.tee}")
     return CheckedProxy(claims, statement)
+
+
+def checker(expectation: ProxyExpectation, vendors: Vendors, clock: Clock) -> Callable[[RootInfo, bytes], CheckedProxy]:
+    """Return what `proxy.fetch_attested_root` checks an answer with: `check_proxy`, then `check_root`."""
+
+    def check(info: RootInfo, nonce: bytes) -> CheckedProxy:
+        issuing = spki_of_presented(info.issuing[0])
+        root = spki_of_presented(info.root)
+        facts = RootFacts(root, issuing, info.policy_digest, info.ledger_key, info.key_origin)
+        answer = Answer(facts, info.trust_domain, info.pin, info.evidence, info.deployment_statement)
+        checked = check_proxy(answer, nonce, expectation, vendors, clock())
+        check_root(info, expectation.code)
+        return checked
+
+    return check
+
+
+def check_root(info: RootInfo, expectation: Expectation) -> None:
+    """Hold what a proxy says of itself against an expectation.
+
+    Raises:
+        PeerError: `peer.trust_domain`; `peer.root_pin`; `peer.claims_mismatch`.
+    """
+    if info.trust_domain != expectation.trust_domain:
+        raise PeerError(Code.PEER_TRUST_DOMAIN, f"the proxy is that of {info.trust_domain}")
+    if expectation.root_pin is not None and info.pin != expectation.root_pin:
+        raise PeerError(Code.PEER_ROOT_PIN, f"the root has the pin {info.pin.hex()}")
+    mismatches = []
+    if info.simulated != expectation.simulated:
+        mismatches.append(
+            Mismatch(Code.POLICY_CLAIM, "simulated", str(expectation.simulated).lower(), str(info.simulated).lower())
+        )
+    if expectation.policy_digests and info.policy_digest not in expectation.policy_digests:
+        accepted = " or ".join(digest.hex() for digest in expectation.policy_digests)
+        mismatches.append(Mismatch(Code.POLICY_CLAIM, "policy_digest", accepted, info.policy_digest.hex()))
+    if mismatches:
+        detail = "; ".join(f"{m.field}: expected {m.expected}, found {m.actual}" for m in mismatches)
+        raise PeerError(Code.PEER_CLAIMS_MISMATCH, detail, tuple(mismatches))
 
 
 def _appraise(parsed: ParsedOrTpm, record: RootEvidence, vendors: Vendors, now: datetime) -> Claims:

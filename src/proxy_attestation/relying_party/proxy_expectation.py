@@ -87,8 +87,8 @@ def parse_proxy_expectation(data: bytes, read_file: ReadFile) -> ProxyExpectatio
     own = {key: values.pop(key) for key in _OWN if key in values}
     code = expectation_of(values, read_file)
     if not code.names_code:
-        if own:
-            raise _malformed(f"{next(iter(own))}: goes with a measurement of the proxy")
+        if own or code.of_body:
+            raise _malformed(f"{next(iter(own), code.of_body[:1])}: goes with a measurement that tells code from code")
         return ProxyExpectation(code)
     _check_code(code)
     signers = _signers(own.get("signers"))
