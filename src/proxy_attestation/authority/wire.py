@@ -53,6 +53,7 @@ class Method(IntEnum):
     EVIDENCE = 7
     NEXT_QUOTE = 8
     QUOTE = 9
+    DENIED = 6
 
 
 @dataclass(frozen=True, slots=True)

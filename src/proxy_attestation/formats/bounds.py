@@ -48,6 +48,8 @@ INDEX_MAX: Final = 32 * 1024 * 1024
 POLICY_FILE_MAX: Final = 1024 * 1024
 POLICY_WORKLOADS_MAX: Final = 1024
 PIN_VALUES_MAX: Final = 64
+DENY_VALUES_MAX: Final = 1024
+"""Values in one list of `[deny]`."""
 REGISTERS_ROOM: Final = 768
 """Bytes of a TPM's registers that one entry can pin, and its leaves carry."""
 EVENT_RULES_MAX: Final = 256
@@ -68,6 +70,10 @@ SNP_CRL_MAX: Final = 16 * 1024
 SNP_CRLS_MAX: Final = 16
 SNP_TABLE_ENTRIES_MAX: Final = 16
 """Entries of the certificate table of an extended SEV-SNP report. GHCB defines five."""
+DENY_LIST_MAX: Final = 960 * 1024
+"""One deny list, so that it fits one message between a worker and the authority; see `DENIALS_MAX`."""
+DENIALS_MAX: Final = 10_000
+"""Lines of one deny list: certificates, keys or issuing CAs that are revoked and have not expired."""
 ROOT_NONCES_MAX: Final = 256
 """Callers whose nonces one piece of the proxy's evidence answers."""
 ROOT_EVIDENCE_MAX: Final = QUOTE_MAX + PLATFORM_CERTIFICATES_MAX * CERTIFICATE_MAX + EVENT_LOG_MAX + 1024
