@@ -36,7 +36,7 @@ _LINES: Final[dict[Code, tuple[str, str]]] = {
     ),
     Code.PROXY_MEASUREMENT: (
         "The proxy's evidence is genuine, and of other code, in another state or on another platform than expected.",
-        "Compare the mismatches with the release that should run; change the expectation only if that release is meant.",
+        "Compare the mismatches with the release that should run; change the expectation only if that one is meant.",
     ),
     Code.PROXY_KEY_ORIGIN: (
         "The proxy's keys are kept in another place than the expectation accepts.",

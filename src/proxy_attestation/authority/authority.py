@@ -153,10 +153,10 @@ class Authority:
         )
 
     def root_facts(self) -> RootFacts:
-        """Return what evidence of this proxy vouches for."""
-        info = self.info()
-        key = info.ledger_key.encode()
-        return RootFacts(self.root.spki, self.active.ca.spki, self.policy_digest, key, info.key_origin)
+        """Return what evidence of this proxy vouches for: the bundle's first root and its first issuing CA among it."""
+        first = next(root.ca for root in self.life.roots if root.ca.certificate == self.life.bundle.roots[0])
+        key = self.ledger_key.encode()
+        return RootFacts(first.spki, self.active.ca.spki, self.policy_digest, key, self.settings.key_origin)
 
     def install_deployment(self, note: bytes) -> None:
         """Put a deployment statement in force: from then on it is part of every answer with the root.
@@ -174,9 +174,11 @@ class Authority:
 
     def _read_deployment(self, note: bytes) -> Deployment:
         """Read a statement that must be about this proxy."""
-        settings = self.settings
-        statement = verify_deployment(note, (), 0)
-        check_about(statement, settings.trust_domain, self.root.ca_id, self.ledger_key)
+        statement = verify_deployment(
+            note, getattr(self.settings, "signers", ()), getattr(self.settings, "threshold", 0)
+        )
+        ours = (root.ca.ca_id for root in self.life.roots if root.ca.ca_id == statement.root_spki_sha256)
+        check_about(statement, self.settings.trust_domain, next(ours, self.root.ca_id), self.ledger_key)
         return statement
 
     @property

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, NamedTuple
 
 from proxy_attestation import log
+from proxy_attestation.authority.deployment_operations import DEPLOYMENT_OPERATIONS
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.life_operations import LIFE_OPERATIONS
 from proxy_attestation.authority.messages import Count, Digest, Seconds
@@ -89,7 +90,7 @@ def _status(issuer: Issuer, _: Nothing) -> Status:
 STATUS: Final = Operation[Nothing, Status]("status", Nothing, Status, _status)
 
 OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {
-    operation.name: operation for operation in (STATUS, *LIFE_OPERATIONS)
+    operation.name: operation for operation in (STATUS, *LIFE_OPERATIONS, *DEPLOYMENT_OPERATIONS)
 }
 
 
