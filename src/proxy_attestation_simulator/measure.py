@@ -5,7 +5,7 @@ each as `sha256sum` prints it (64 hex digits, two spaces, the path from the pack
 MRENCLAVE is the SHA-256 of these lines, MRTD their SHA-384. The command line, the application and its parameters are
 not in it, nor are the interpreter and other packages: this shows how measurements behave, and protects nothing.
 
-One thing of the command line counts: `proxy-attestation serve` measures as an image of its own, with one line more. Real
+One thing of the command line counts: `proxy-attestation serve` measures as an image of its own, one line longer. Real
 proxies and loaders are different images, and a proxy refuses a policy that could take one for the other.
 """
 
