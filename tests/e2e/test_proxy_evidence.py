@@ -26,7 +26,17 @@ WAIT_S: Final = 90.0
 
 def measure(vendor: Path, *command: str) -> str:
     """Return the policy lines of a program as an SGX enclave of the simulated vendor."""
-    arguments = [SIMULATOR, "measure", "--dir", str(vendor), "--tee", "sgx", "--", str(BIN / "proxy-attestation"), *command]
+    arguments = [
+        SIMULATOR,
+        "measure",
+        "--dir",
+        str(vendor),
+        "--tee",
+        "sgx",
+        "--",
+        str(BIN / "proxy-attestation"),
+        *command,
+    ]
     return subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=WAIT_S).stdout
 
 
