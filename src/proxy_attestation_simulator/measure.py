@@ -18,7 +18,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import dropwhile
+from itertools import dropwhile, pairwise
 from pathlib import Path
 from typing import Final
 
@@ -85,7 +85,7 @@ def measure_command(command: Sequence[str]) -> Measurement:
 def _serves(command: Sequence[str]) -> bool:
     return any(
         Path(word).name == _PROGRAM and following == _SERVE
-        for word, following in zip(command, command[1:], strict=False)
+        for word, following in pairwise(command)
     )
 
 

@@ -224,6 +224,7 @@ encode_proven, decode_proven = _body(Proven)
 encode_to_quote, decode_to_quote = _body(ToQuote)
 encode_quote, decode_quote = _body(Quote)
 encode_quoted, decode_quoted = _body(Quoted)
+decode_generation: Callable[[object], int] = Array[int](Count, MALFORMED).read
 
 
 def encode_endorsements(endorsements: Endorsements) -> object:

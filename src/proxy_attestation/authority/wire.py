@@ -54,6 +54,7 @@ class Method(IntEnum):
     NEXT_QUOTE = 8
     QUOTE = 9
     DENIED = 6
+    WATCH = 10
 
 
 @dataclass(frozen=True, slots=True)

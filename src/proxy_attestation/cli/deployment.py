@@ -8,7 +8,7 @@ import click
 from proxy_attestation.authority.deployment_operations import DEPLOYMENT_ABOUT, DEPLOYMENT_INSTALL, Ask, Install
 from proxy_attestation.cli.operator import operate, state_argument
 from proxy_attestation.cli.output import json_option, print_json
-from proxy_attestation.cli.signing import load_signer, sign_data
+from proxy_attestation.cli.signing import read_private_key, signer
 from proxy_attestation.cli.whole_file import write_whole
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, UsageError
@@ -21,7 +21,7 @@ from proxy_attestation.formats.deployment import (
     parse_deployment,
     parse_pin,
 )
-from proxy_attestation.formats.signed_note import parse_note
+from proxy_attestation.formats.signed_note import Note, parse_note, sign_note
 from proxy_attestation.formats.tee import Tee
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -78,10 +78,15 @@ def sign_command(file: Path, *, key: Path, name: str, out: Path | None) -> None:
 
     What you sign is shown on standard error, and your key as relying parties write it into `signers`.
     """
-    note = sign_data(_read(file, DEPLOYMENT_NOTE_MAX), key, name)
+    data = _read(file, DEPLOYMENT_NOTE_MAX)
+    note = parse_note(data) if b"\n\n" in data else Note(data.decode("ascii", "replace"), ())
     parse_deployment(note.text.encode())
+    private = read_private_key(key)
+    verifier = signer(name, private.public_key())
+    others = [one for one in note.signatures if (one.name, one.key_id) != (verifier.name, verifier.key_id)]
+    note = Note(note.text, (*others, sign_note(note.text, verifier, private.sign)))
     click.echo(note.text, err=True, nl=False)
-    click.echo(f"signed as {load_signer(key, name)[0]}", err=True)
+    click.echo(f"signed as {verifier}", err=True)
     if out is None:
         click.echo(note.encode().decode(), nl=False)
     else:
@@ -93,7 +98,7 @@ def sign_command(file: Path, *, key: Path, name: str, out: Path | None) -> None:
 @click.option("--name", required=True, metavar="NAME", help="Of the key.")
 def vkey_command(*, key: Path, name: str) -> None:
     """Print the public half of a signer's key, as `signers` takes it."""
-    click.echo(str(load_signer(key, name)[0]))
+    click.echo(str(signer(name, read_private_key(key).public_key())))
 
 
 @command.command("install")
