@@ -18,6 +18,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "revoke": ("revoke", "Revoke certificates of an authority."),
     "load": ("load", "Attest, get a certificate, terminate TLS for an application, renew."),
     "root": ("root", "Fetch a proxy's root and check it against a pin."),
+    "deployment": ("deployment", "Make, sign and install the statement that names a proxy's root and measurement."),
     "connect": ("connect", "Forward a local port to an attested server."),
     "verify": ("verify", "Check one attested server and report."),
     "appraise": ("appraise", "Give a verdict on evidence, off line."),

@@ -23,7 +23,7 @@ from typing import Final, NoReturn, Protocol
 
 from proxy_attestation.appraisal.endorsements import Floor
 from proxy_attestation.appraisal.kinds import Appraiser, Beside, Endorsements, decode_evidence_of
-from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
+from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder, Proven
 from proxy_attestation.authority.token import TOKEN_LENGTH_MAX, Token, open_token
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError, RequestError, UnavailableError
@@ -76,6 +76,9 @@ class AuthorityPort(Protocol):
     async def raise_floor(self, endorsements: Endorsements) -> Floor:
         """Have a set verified and its floor raised; return where that stands now."""
 
+    async def evidence(self, nonce: bytes) -> Proven:
+        """Say what the proxy is, with its own evidence over a nonce."""
+
 
 @dataclass(frozen=True, slots=True)
 class Serving:
@@ -119,15 +122,21 @@ class Core:
         self._deny_lock = asyncio.Lock()
 
     async def get_root_certificate(self, request: pb.GetRootCertificateRequest) -> pb.GetRootCertificateResponse:
-        """Answer the root bundle.
+        """Answer the root bundle, and the proxy's own evidence where it is asked for.
 
         Raises:
             FormatError: `request.malformed`, for a nonce that is not 32 bytes.
-            UnavailableError: `authority.unavailable`.
+            UnavailableError: `authority.unavailable`; `proxy.evidence_busy` and `attester.unavailable` where evidence
+                is asked for.
         """
         if len(request.nonce) != NONCE_BYTES:
             raise FormatError(Code.REQUEST_MALFORMED, f"a nonce of {len(request.nonce)} bytes")
-        return root_answer(self._require().info)
+        serving = self._require()
+        if not request.evidence:
+            return root_answer(serving.info)
+        # With what was in force when it was quoted, which this worker may not have been told of yet.
+        proven = await self._authority.evidence(request.nonce)
+        return root_answer(proven.info, proven.evidence)
 
     async def get_challenge(self, request: pb.GetChallengeRequest) -> pb.GetChallengeResponse:
         """Answer a fresh challenge.

@@ -7,10 +7,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GetRootCertificateRequest(_message.Message):
-    __slots__ = ("nonce",)
+    __slots__ = ("nonce", "evidence")
     NONCE_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     nonce: bytes
-    def __init__(self, nonce: _Optional[bytes] = ...) -> None: ...
+    evidence: bool
+    def __init__(self, nonce: _Optional[bytes] = ..., evidence: _Optional[bool] = ...) -> None: ...
 
 class RootBundle(_message.Message):
     __slots__ = ("sequence", "roots", "issuing", "cross")
