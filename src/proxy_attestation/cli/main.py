@@ -26,6 +26,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "endorsements": ("endorsements", "Fetch vendors' collateral, keep it fresh, carry it over an air gap."),
     "reappraise": ("reappraise", "Judge every live certificate again, by what is in force now."),
     "policy": ("policy", "Check a policy."),
+    "ledger": ("ledger", "Verify, watch and witness a proxy's ledger."),
     "index": ("index", "List files with their digests, or show what changed."),
     "completion": ("completion", "Print the completion script of a shell."),
 }
