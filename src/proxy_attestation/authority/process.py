@@ -31,6 +31,7 @@ from proxy_attestation import hardening, log
 from proxy_attestation.authority import state as layout
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.ledger import Ledger
+from proxy_attestation.authority.policy_operations import reload_policy
 from proxy_attestation.authority.server import OPERATOR_CALLS, Server, bind
 from proxy_attestation.authority.tree import NO_WITNESSES, Witnesses, read_witnesses
 from proxy_attestation.codes import Code
@@ -63,6 +64,7 @@ async def serve_authority(
     *,
     supervisor: socket.socket,
     witnesses: Witnesses = NO_WITNESSES,
+    attested: bool = False,
     clock: Callable[[], datetime] = utc_now,
     ready: Callable[[Issuer, Path], None],
     stop: asyncio.Event,
@@ -75,12 +77,13 @@ async def serve_authority(
         tls_names: host names and IP addresses of the proxy's own TLS certificate.
         supervisor: the supervisor's connection; `stop` is set when it ends.
         witnesses: who must cosign a checkpoint before an answer rests on it.
+        attested: whether the supervisor can have the proxy itself quoted.
         clock: aware UTC.
         ready: called when it listens.
         stop: ends it, once what is queued has been answered.
 
     Raises:
-        ConfigurationError: `authority.state`, `policy.malformed` or `policy.stale`.
+        ConfigurationError: see `state.open_authority`.
         UsageError: for TLS names that the root does not permit.
         UnavailableError: `authority.unavailable` or `authority.clock`.
     """
@@ -96,12 +99,12 @@ async def serve_authority(
         try:
             issuer = Issuer(authority, authority.settings.server_names(tuple(tls_names)))
             authority.ledger.require_witnesses(witnesses)
-            server = Server(issuer)
+            server = Server(issuer, attested=attested)
             await server.adopt(supervisor, gone)
             operator_path = state / layout.RUN / layout.OPERATOR_SOCKET
             listening = await server.listen(bind(socket_path))
             operators = await server.listen(bind(operator_path), OPERATOR_CALLS)
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, issuer, state)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, issuer)
             auditing = asyncio.create_task(audit(authority.ledger))
             ready(issuer, socket_path)
             try:
@@ -133,7 +136,9 @@ def _settle() -> None:
     gc.set_threshold(GARBAGE_THRESHOLD)
 
 
-async def run_authority(state: Path, socket_path: Path, tls_names: Sequence[str], witnesses: Witnesses) -> None:
+async def run_authority(
+    state: Path, socket_path: Path, tls_names: Sequence[str], witnesses: Witnesses, *, attested: bool
+) -> None:
     """Serve the authority of STATE in this process, with signals, standard input and output as the module says.
 
     Raises:
@@ -147,7 +152,14 @@ async def run_authority(state: Path, socket_path: Path, tls_names: Sequence[str]
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     with _standard_input() as supervisor:
         await serve_authority(
-            state, socket_path, tls_names, supervisor=supervisor, witnesses=witnesses, ready=_say_ready, stop=stop
+            state,
+            socket_path,
+            tls_names,
+            supervisor=supervisor,
+            witnesses=witnesses,
+            attested=attested,
+            ready=_say_ready,
+            stop=stop,
         )
     log.info("stopped")
 
@@ -224,11 +236,11 @@ async def audit(ledger: Ledger) -> None:
         await asyncio.sleep(pause)
 
 
-def _reload(issuer: Issuer, state: Path) -> None:
+def _reload(issuer: Issuer) -> None:
     """Read the policy again; one that cannot be put in force leaves the old one there."""
     in_force = issuer.authority.policy.version
     try:
-        changed = issuer.authority.reload_policy(layout.read_policy(state))
+        changed = reload_policy(issuer.authority)
     except ProxyAttestationError as error:
         log.warning("policy kept", version=in_force, code=str(error.code), detail=error.detail)
     except Exception as error:  # noqa: BLE001 - the policy in force stays there
@@ -246,6 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tls-name", action="append", default=[], help="a name of the proxy's own TLS certificate")
     parser.add_argument("--witness", action="append", default=[], help="the vkey of a witness")
     parser.add_argument("--witness-quorum", type=int, default=0, help="how many must cosign before an answer leaves")
+    parser.add_argument("--attested", action="store_true", help="the supervisor can have the proxy itself quoted")
     options = parser.parse_args(arguments)
     log.configure("authority")
     if not hardening.give_up():
@@ -253,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = options.socket or options.state / layout.RUN / layout.SOCKET
     try:
         witnesses = read_witnesses(options.witness, options.witness_quorum)
-        asyncio.run(run_authority(options.state, path, options.tls_name, witnesses))
+        asyncio.run(run_authority(options.state, path, options.tls_name, witnesses, attested=options.attested))
     except ProxyAttestationError as error:
         log.warning("did not start", code=str(error.code), detail=error.detail)
         return error.exit_status

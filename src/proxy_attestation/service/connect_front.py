@@ -29,6 +29,7 @@ JSON: Final = "application/json"
 _LIMITS: Final = {PROTO: MESSAGE_MAX, JSON: JSON_MESSAGE_MAX}
 _PREFIX: Final = f"/{SERVICE}/"
 _TEXT: Final = "text/plain"
+_DENIED: Final = "/denied"
 
 Answer: TypeAlias = tuple[int, list[tuple[str, str]], bytes]
 """Status, headers, body."""
@@ -53,7 +54,7 @@ class ConnectFront:
         """Answer one HTTP request."""
         name = scope.path.removeprefix(_PREFIX)
         if scope.path in _PLAIN:
-            answer = self._plain(scope)
+            answer = await self._plain(scope)
         elif scope.path == CHECKPOINT_PATH or scope.path.startswith("/tile/"):
             answer = self._ledger_file(scope)
         elif scope.path == name or name not in self._calls.methods:
@@ -95,14 +96,19 @@ class ConnectFront:
             return _answer(HTTPStatus.OK, kind, answer.SerializeToString())
         return _answer(HTTPStatus.OK, kind, json_format.MessageToJson(answer, indent=None).encode())
 
-    def _plain(self, scope: Any) -> Answer:
+    async def _plain(self, scope: Any) -> Answer:
         if scope.method not in {"GET", "HEAD"}:
             return _answer(HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, b"use GET\n", ("allow", "GET, HEAD"))
         if scope.path == "/healthz":
             return _answer(HTTPStatus.OK, _TEXT, b"ok\n")
         serving = self._calls.core.serving
         if serving is None:
-            return _answer(HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, b"unavailable\n")
+            return _UNAVAILABLE
+        if scope.path == _DENIED:
+            try:
+                return _answer(HTTPStatus.OK, f"{_TEXT}; charset=utf-8", await self._calls.core.deny_list())
+            except UnavailableError:
+                return _UNAVAILABLE
         return _answer(HTTPStatus.OK, *_PLAIN[scope.path](serving.info))
 
     def _ledger_file(self, scope: Any) -> Answer:
@@ -126,13 +132,16 @@ def _answer(status: int, kind: str, body: bytes, *further: tuple[str, str], cach
     return status, [*headers, *further], body
 
 
+_UNAVAILABLE: Final = _answer(HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, b"unavailable\n")
+
+
 def _refuse(status: HTTPStatus, code: str, message: str, *further: tuple[str, str]) -> Answer:
     """Answer what HTTP and the Connect protocol themselves refuse, in that protocol's words."""
     return _answer(status, JSON, json.dumps({"code": code, "message": message}).encode(), *further)
 
 
 def _root_bundle(info: AuthorityInfo) -> bytes:
-    ders = {"roots": info.roots, "issuing": info.issuing}
+    ders = {"roots": info.roots, "cross": info.cross, "issuing": info.issuing}
     bundle = {
         "sequence": info.bundle_sequence,
         "trust_domain": info.trust_domain,
@@ -147,6 +156,7 @@ def _root_pem(info: AuthorityInfo) -> bytes:
 
 
 _PLAIN: Final[Mapping[str, Callable[[AuthorityInfo], tuple[str, bytes]]]] = {
+    _DENIED: lambda _: (_TEXT, b""),
     "/healthz": lambda _: (_TEXT, b"ok\n"),
     "/readyz": lambda _: (_TEXT, b"ready\n"),
     "/root-bundle": lambda info: (JSON, _root_bundle(info)),
