@@ -146,6 +146,7 @@ def begin(settings: Settings, keys: KeyStore, ledger: Ledger, now: int, random: 
     Raises:
         UnavailableError: `authority.unavailable`.
     """
+    keys.make_log()
     with ledger.transaction():
         root = make_root(settings, keys, ledger, now, random)
         made = make_issuing(settings, root, keys, ledger, number=1, now=now, random=random)

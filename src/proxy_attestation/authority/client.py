@@ -95,6 +95,14 @@ class AuthorityClient(asyncio.Protocol):
         """
         return await self._call(Method.DENIED, None, messages.decode_note)
 
+    async def watch(self, generation: int) -> int:
+        """Say that this worker works with `generation` by now; return the authority's once that is another.
+
+        Raises:
+            UnavailableError: `authority.unavailable`, when the connection has ended.
+        """
+        return await self._call(Method.WATCH, generation, messages.decode_generation, patient=True)
+
     async def issue(self, order: IssueOrder) -> Issued:
         """Ask for one certificate.
 
@@ -147,7 +155,7 @@ class AuthorityClient(asyncio.Protocol):
             self._transport.close()
             await self.lost()
 
-    async def _call(self, method: Method, body: object, decode: Callable[[object], _T]) -> _T:
+    async def _call(self, method: Method, body: object, decode: Callable[[object], _T], *, patient: bool = False) -> _T:
         if self._transport is None or self._lost.done():
             raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, "not connected")
         self._next_id += 1
@@ -160,7 +168,7 @@ class AuthorityClient(asyncio.Protocol):
         self._calls[call_id] = future
         try:
             self._transport.write(frame)
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(None if patient else self._timeout):
                 value = await future
         except TimeoutError as error:
             raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, f"no answer in {self._timeout} s") from error

@@ -172,6 +172,7 @@ encode_order, decode_order = _body(IssueOrder)
 encode_issued, decode_issued = _body(Issued)
 _encode_set, _decode_set = _body(_Set)
 encode_floor, decode_floor = _body(Floor)
+decode_generation: Callable[[object], int] = Array[int](Count, MALFORMED).read
 
 
 def encode_endorsements(endorsements: Endorsements) -> object:

@@ -30,6 +30,7 @@ from typing import Final
 from proxy_attestation import hardening, log
 from proxy_attestation.authority import state as layout
 from proxy_attestation.authority.issue import Issuer
+from proxy_attestation.authority.policy_operations import reload_policy
 from proxy_attestation.authority.server import OPERATOR_CALLS, Server, bind
 from proxy_attestation.errors import InternalError, ProxyAttestationError, UsageError
 
@@ -69,7 +70,7 @@ async def serve_authority(
         stop: ends it, once what is queued has been answered.
 
     Raises:
-        ConfigurationError: `authority.state`, `policy.malformed` or `policy.stale`.
+        ConfigurationError: see `state.open_authority`.
         UsageError: for TLS names that the root does not permit.
         UnavailableError: `authority.unavailable` or `authority.clock`.
     """
@@ -89,7 +90,7 @@ async def serve_authority(
             operator_path = state / layout.RUN / layout.OPERATOR_SOCKET
             listening = await server.listen(bind(socket_path))
             operators = await server.listen(bind(operator_path), OPERATOR_CALLS)
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, issuer, state)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, issuer)
             ready(issuer, socket_path)
             try:
                 await _maintain(issuer, stop)
@@ -194,11 +195,11 @@ def maintain(issuer: Issuer) -> None:
         log.bug(error)
 
 
-def _reload(issuer: Issuer, state: Path) -> None:
+def _reload(issuer: Issuer) -> None:
     """Read the policy again; one that cannot be put in force leaves the old one there."""
     in_force = issuer.authority.policy.version
     try:
-        changed = issuer.authority.reload_policy(layout.read_policy(state))
+        changed = reload_policy(issuer.authority)
     except ProxyAttestationError as error:
         log.warning("policy kept", version=in_force, code=str(error.code), detail=error.detail)
     except Exception as error:  # noqa: BLE001 - the policy in force stays there

@@ -51,6 +51,7 @@ class Method(IntEnum):
     TLS_LEAF = 4
     OPERATE = 5
     DENIED = 6
+    WATCH = 10
 
 
 @dataclass(frozen=True, slots=True)

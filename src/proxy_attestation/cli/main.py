@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "explain": ("explain", "Say what a code means and how to mend it."),
     "endorsements": ("endorsements", "Fetch vendors' collateral, keep it fresh, carry it over an air gap."),
     "reappraise": ("reappraise", "Judge every live certificate again, by what is in force now."),
+    "owner": ("owner", "Who holds the names of owned entries: list, release, tokens, grants."),
     "policy": ("policy", "Check a policy."),
     "index": ("index", "List files with their digests, or show what changed."),
     "completion": ("completion", "Print the completion script of a shell."),

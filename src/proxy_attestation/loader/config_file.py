@@ -45,6 +45,7 @@ from proxy_attestation.loader.config_table import Table, parse_toml, read_file
 from proxy_attestation.loader.config_tpm import tpm_options
 from proxy_attestation.loader.endpoint import parse_address, parse_local
 from proxy_attestation.loader.limits import MIB, SessionLimits
+from proxy_attestation.loader.ownership import OwnerConfig
 from proxy_attestation.loader.proxy_client import ProxyAddress
 from proxy_attestation.loader.tls import Protocol
 from proxy_attestation.relying_party.expectation import is_trust_domain
@@ -95,6 +96,7 @@ def parse_config(content: bytes, base: Path) -> LoaderConfig:
         key_directory=base / key_directory if key_directory is not None else None,
         attester=top.optional("attester", str, '"tpm"'),
         tpm=tpm_options(top, tee, base),
+        owner=_owner(top.table("owner"), base),
     )
     top.finish()
     if isinstance(config.application, WasmConfig) and any(x.protocol is Protocol.TCP for x in config.listeners):
@@ -118,6 +120,16 @@ def _names(table: Table) -> Names:
     if len(names.encoded()) > NAMES_MAX:
         raise table.error(None, "has too many names", f"ask for at most {NAMES_MAX}")
     return names
+
+
+def _owner(table: Table, base: Path) -> OwnerConfig:
+    token = table.optional("token_file", str, '"token"')
+    grant = table.optional("grant_file", str, '"grant"')
+    command = _command(table, "grant_command", base) if "grant_command" in table else ()
+    table.finish()
+    if sum(map(bool, (token, grant, command))) > 1:
+        raise table.error(None, "has several ways to prove one thing", "keep one: the entry has one owner")
+    return OwnerConfig(None if token is None else base / token, None if grant is None else base / grant, command)
 
 
 def _listener(table: Table) -> ListenerConfig:
@@ -163,18 +175,21 @@ def _wasm(table: Table, base: Path) -> WasmConfig:
 
 
 def _child(table: Table, base: Path) -> ChildConfig:
-    command = table.get("command", list, '["/usr/bin/server", "--listen", "{connect}"]')
-    good = all(isinstance(part, str) and "\0" not in part for part in command)
-    if not good or not 0 < len(command) <= _COMMAND_MAX or not command[0]:
-        raise table.error(
-            "command", f"is not a list of 1 to {_COMMAND_MAX} texts", 'write command = ["/usr/bin/server"]'
-        )
-    if "/" not in command[0]:
-        # A search path would be an environment that nobody has written down.
-        raise table.error("command", "names its program without a path", 'write command = ["/usr/bin/server"]')
+    command = _command(table, "command", base)
     endpoint = table.parsed("connect", '"unix:run/app.sock"', lambda text: parse_local(text, base))
     user = table.optional("user", str, '"nobody"')
-    return ChildConfig((str(base / command[0]), *command[1:]), endpoint, user)
+    return ChildConfig(command, endpoint, user)
+
+
+def _command(table: Table, key: str, base: Path) -> tuple[str, ...]:
+    command = table.get(key, list, '["/usr/bin/server", "--listen", "{connect}"]')
+    good = all(isinstance(part, str) and "\0" not in part for part in command)
+    if not good or not 0 < len(command) <= _COMMAND_MAX or not command[0]:
+        raise table.error(key, f"is not a list of 1 to {_COMMAND_MAX} texts", f'write {key} = ["/usr/bin/server"]')
+    if "/" not in command[0]:
+        # A search path would be an environment that nobody has written down.
+        raise table.error(key, "names its program without a path", f'write {key} = ["/usr/bin/server"]')
+    return (str(base / command[0]), *command[1:])
 
 
 def _url(text: str) -> str:

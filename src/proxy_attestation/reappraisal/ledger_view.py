@@ -142,6 +142,10 @@ class LedgerView:
             replaced=_replaced(cas, activations, revoked, known="activation" in self._tables),
         )
 
+    def policies(self) -> Iterator[tuple[int, bytes]]:
+        """Yield (index, bytes) of every entry about a policy, in order."""
+        yield from self._connection.execute("SELECT idx, entry FROM entry WHERE kind = 2 ORDER BY idx")
+
     def version(self) -> int:
         """Return a number that changes whenever somebody else has written; only two of one connection compare."""
         ((version,),) = self._select("PRAGMA data_version")

@@ -116,6 +116,7 @@ class AuthorityLink:
         lost = asyncio.ensure_future(connection.lost())
         lost.add_done_callback(lambda _: self._ask.set())
         self._generation = -1
+        watching: asyncio.Future[int] | None = None
         try:
             while not lost.done():
                 self._ask.clear()
@@ -123,7 +124,18 @@ class AuthorityLink:
                 if info.generation != self._generation:
                     self._generation = info.generation
                     await changed(info)
+                if watching is None or watching.done():
+                    # Only now: it says that nothing is answered under an older generation any more.
+                    watching = asyncio.ensure_future(connection.watch(self._generation))
+                    watching.add_done_callback(self._watched)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._ask.wait(), HELLO_SECONDS)
         finally:
             lost.cancel()
+            if watching is not None:
+                watching.cancel()
+
+    def _watched(self, watching: asyncio.Future[int]) -> None:
+        """Ask at once; where the watch has failed there is the next round, or the connection has ended."""
+        if not watching.cancelled() and watching.exception() is None:
+            self._ask.set()
