@@ -34,8 +34,9 @@ from proxy_attestation.endorsements.http import Answer, Getter
 from proxy_attestation.endorsements.kds import AmdTarget, fetch_amd, parse_vcek
 from proxy_attestation.endorsements.pcs import IntelService, IntelTarget, PckRequest, fetch_intel, fetch_pck
 from proxy_attestation.errors import ProxyAttestationError
-from proxy_attestation.formats.deny_list import decode_deny_list, seal_deny_list, verify_deny_list
+from proxy_attestation.formats.deny_list import decode_deny_list, verify_deny_list
 from proxy_attestation.formats.ear import encode_claims_set, encode_extension
+from proxy_attestation.formats.signed_note import KeyType, Note, Verifier, sign_note
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.loader.applications import frames
 from proxy_attestation.loader.applications.model import CallResult, Outcome
@@ -231,9 +232,10 @@ def _denied(data: bytes) -> None:
     """Read a deny list; then what was read as the text of one that the issuing CA signed, whatever it is."""
     authority, _ = _peer()
     roots, spki = load_roots((authority.root_der,)), spki_of(authority.issuing_key)
-    signature = authority.issuing_key.sign(data, ec.ECDSA(hashes.SHA256()))
-    with suppress(ProxyAttestationError):
-        read_deny_list(seal_deny_list(data, ORIGIN, spki, signature), roots, NOW)
+    with suppress(ProxyAttestationError, UnicodeDecodeError):
+        key = Verifier(ORIGIN, KeyType.ECDSA, spki)
+        line = sign_note(data.decode(), key, lambda text: authority.issuing_key.sign(text, ec.ECDSA(hashes.SHA256())))
+        read_deny_list(Note(data.decode(), (line,)).encode(), roots, NOW)
     with suppress(ProxyAttestationError):
         verify_deny_list(decode_deny_list(data), data)
     read_deny_list(data, roots, NOW)
@@ -241,7 +243,7 @@ def _denied(data: bytes) -> None:
 
 def _good_denied() -> list[bytes]:
     note = deny_list(_peer()[0], b"\x01" * 20, b"\x02" * 32)
-    return [note, decode_deny_list(note).text]
+    return [note, decode_deny_list(note).note.text.encode()]
 
 
 def _connect_error(data: bytes) -> None:

@@ -68,8 +68,8 @@ def test_the_form_is_the_described_one() -> None:
 def test_what_is_written_is_read_again(denied: list[Denied], number: int) -> None:
     content = DenyList("o", number, number, number, (b"\x30", b"\x31"), tuple(denied))
     text = encode_deny_list(content)
-    signed = decode_deny_list(text + "\n— o AAAAAAA=\n".encode())
-    assert (signed.content, signed.text) == (content, text)
+    signed = decode_deny_list(f"{text}\n\u2014 o AAAAAAA=\n".encode())
+    assert (signed.content, signed.note.text) == (content, text)
 
 
 def test_a_signature_of_this_key_is_verified() -> None:
@@ -153,4 +153,4 @@ def test_a_changed_byte_is_refused_or_not_signed(position: int, value: int) -> N
     except FormatError as error:
         assert error.code is Code.CERTIFICATE_DENY_LIST
     else:
-        assert signed.text == decode_deny_list(NOTE).text
+        assert signed.note.text == decode_deny_list(NOTE).note.text
