@@ -48,7 +48,7 @@ from proxy_attestation.relying_party.check import check_chain, check_proxy_chain
 from proxy_attestation.relying_party.deny_list import read_deny_list
 from proxy_attestation.relying_party.expectation import Expectation
 from proxy_attestation.relying_party.expectation_file import parse_expectation
-from proxy_attestation.relying_party.path import load_roots
+from proxy_attestation.relying_party.path import load_roots, verify_cross
 from proxy_attestation.relying_party.proxy import _root_info
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
 from proxy_attestation_simulator.amd import AmdVendor
@@ -241,6 +241,11 @@ def _denied(data: bytes) -> None:
     read_deny_list(data, roots, NOW)
 
 
+def _cross(data: bytes) -> None:
+    """Read what claims to be another root that ours certified."""
+    verify_cross(data, load_roots((_peer()[0].root_der,))[0])
+
+
 def _good_denied() -> list[bytes]:
     note = deny_list(_peer()[0], b"\x01" * 20, b"\x02" * 32)
     return [note, decode_deny_list(note).note.text.encode()]
@@ -360,6 +365,7 @@ ANSWERS: Final[dict[str, Target]] = {
     "proxy-answer": Target(_proxy_answer, 8192, _seeds_proxy),
     "connect-error": Target(_connect_error, 4096, _seeds_connect),
     "presented-chain": Target(_presented, 8192, lambda: [_peer()[0].leaf().der, vendor().root_der]),
+    "cross-certificate": Target(_cross, 2048, lambda: [_peer()[0].issuing_der, _peer()[0].root_der]),
     "deny-list": Target(_denied, 8192, _good_denied),
     "peer-claims": Target(_peer_claims, 4096, lambda: [_good_claims()]),
     "application-frames": Target(_frames, 4096, _seeds_frames),

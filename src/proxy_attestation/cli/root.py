@@ -1,6 +1,7 @@
 """`root`: fetch a proxy's root and hold it against a pin."""
 
 import base64
+import hashlib
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from proxy_attestation.codes import Code
 from proxy_attestation.errors import Mismatch, PeerError, UsageError
 from proxy_attestation.relying_party.expectation import Expectation
 from proxy_attestation.relying_party.expectation_file import load_expectation
+from proxy_attestation.relying_party.path import spki_of
 from proxy_attestation.relying_party.proxy import RootInfo, fetch_root
 
 
@@ -30,14 +32,22 @@ from proxy_attestation.relying_party.proxy import RootInfo, fetch_root
     help="What to expect of the proxy itself: trust_domain, root_pin, simulated, policy_digest.",
 )
 @click.option("--server-name", metavar="NAME", help="The name that the proxy must have; default: the URL's host.")
+@click.option("--update", is_flag=True, help="Trust the root that follows the pinned one too: print or write both.")
 @json_option
 def command(
-    *, url: str, pin: str | None, out: Path | None, expect_file: Path | None, server_name: str | None, as_json: bool
+    *,
+    url: str,
+    pin: str | None,
+    out: Path | None,
+    expect_file: Path | None,
+    server_name: str | None,
+    update: bool,
+    as_json: bool,
 ) -> None:
     """Fetch the root of the proxy at URL (its Connect front, https://HOST:PORT) and check it.
 
     The root must have the pinned key, and the proxy must answer under it by its reserved name. Prints the root as PEM,
-    or writes it to a file.
+    or writes it to a file. Where another root follows it, by its own signature, the pin of that is shown.
     """
     expectation = None if expect_file is None else load_expectation(expect_file)
     wanted = chosen_pin(pin, expectation)
@@ -46,7 +56,7 @@ def command(
     info = fetch_root(url, wanted, server_name=server_name)
     if expectation is not None:
         check_root(info, expectation)
-    pem = ssl.DER_cert_to_PEM_cert(info.root)
+    pem = "".join(map(ssl.DER_cert_to_PEM_cert, (info.root, *(info.successors if update else ()))))
     if out is not None:
         write_whole(out, pem.encode())
     if as_json:
@@ -84,6 +94,10 @@ def check_root(info: RootInfo, expectation: Expectation) -> None:
         raise PeerError(Code.PEER_CLAIMS_MISMATCH, detail, tuple(mismatches))
 
 
+def _pin(root: bytes) -> str:
+    return hashlib.sha256(spki_of(x509.load_der_x509_certificate(root))).hexdigest()
+
+
 def _names_and_end(info: RootInfo) -> tuple[str, datetime]:
     root = x509.load_der_x509_certificate(info.root)
     return root.subject.rfc4514_string(), root.not_valid_after_utc.astimezone(UTC)
@@ -100,6 +114,7 @@ def _lines(info: RootInfo) -> list[str]:
     ]
     if info.simulated:
         lines.append("SIMULATED     this proxy takes simulated evidence: never trust its root with anything real")
+    lines += [f"successor     {_pin(der)}  (--update; then root_pin in expectations)" for der in info.successors]
     lines += [f"danger        {danger}" for danger in info.dangers]
     return lines
 
@@ -113,6 +128,7 @@ def _to_json(info: RootInfo, pem: str) -> dict[str, object]:
         "not_after": f"{end:%Y-%m-%dT%H:%M:%SZ}",
         "trust_domain": info.trust_domain,
         "sequence": info.sequence,
+        "successors": [_pin(der) for der in info.successors],
         "issuing": [base64.b64encode(der).decode() for der in info.issuing],
         "policy_digest": info.policy_digest.hex(),
         "key_origin": info.key_origin,
