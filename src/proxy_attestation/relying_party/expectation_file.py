@@ -96,9 +96,15 @@ def parse_expectation(text: str, read_file: ReadFile) -> Expectation:
     if len(text) > EXPECTATION_FILE_MAX:
         raise _malformed(f"{len(text)} characters, at most {EXPECTATION_FILE_MAX} allowed")
     try:
-        table = _Table(tomllib.loads(text), "")
+        values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise _malformed(f"not TOML: {error}") from error
+    return expectation_of(values, read_file)
+
+
+def expectation_of(values: Mapping[str, object], read_file: ReadFile) -> Expectation:
+    """Read an expectation from its table; the arguments and errors are those of `parse_expectation`."""
+    table = _Table(values, "")
     table.refuse_unknown(_KEYS)
     danger = table.table("danger")
     danger.refuse_unknown(_DANGER_KEYS)

@@ -114,6 +114,18 @@ def spki_of(certificate: x509.Certificate) -> bytes:
     return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
+def spki_of_presented(der: bytes) -> bytes:
+    """Return the DER of the SubjectPublicKeyInfo of a certificate that somebody presented.
+
+    Raises:
+        PeerError: `peer.chain`, for what is no certificate.
+    """
+    try:
+        return spki_of(_parse(der))
+    except _PARSE_ERRORS as error:
+        raise PeerError(Code.PEER_CHAIN, f"not a certificate: {error}") from error
+
+
 def verify_path(
     chain: Sequence[bytes], roots: Sequence[x509.Certificate], now: datetime, *, server_name: str | None
 ) -> VerifiedPath:

@@ -1,4 +1,4 @@
-"""The four calls, whatever carried them here: messages in, messages or errors of ours out.
+"""The calls, whatever carried them here: messages in, messages or errors of ours out.
 
 Order of work in `get_signed_certificate`, cheap first; each block below is tagged with its number:
 
@@ -23,7 +23,7 @@ from typing import Final, NoReturn, Protocol
 
 from proxy_attestation.appraisal.endorsements import Floor
 from proxy_attestation.appraisal.kinds import Appraiser, Beside, Endorsements, decode_evidence_of
-from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
+from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder, Proven
 from proxy_attestation.authority.token import TOKEN_LENGTH_MAX, Token, open_token
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError, RequestError, UnavailableError
@@ -36,13 +36,15 @@ from proxy_attestation.formats.bounds import (
     QUOTE_MAX,
     REQUEST_MAX,
 )
+from proxy_attestation.formats.certificate_id import check_certificate_id
 from proxy_attestation.formats.csr import Csr, decode_csr, verify_csr
 from proxy_attestation.formats.evidence import Evidence, decode_evidence
 from proxy_attestation.formats.kept_evidence import KeptEvidence, encode_kept
 from proxy_attestation.formats.request import Request, decode_request
 from proxy_attestation.formats.tee import Tee
-from proxy_attestation.service.answers import challenge_answer, root_answer, signed_answer
+from proxy_attestation.service.answers import challenge_answer, renewal_answer, root_answer, signed_answer
 from proxy_attestation.service.challenge import new_challenge, read_tpm_identity
+from proxy_attestation.service.early import EarlyRenewals
 from proxy_attestation.service.limits import Tries
 from proxy_attestation.service.metrics import Metrics
 from proxy_attestation.service.platforms import Platforms
@@ -74,6 +76,9 @@ class AuthorityPort(Protocol):
     async def raise_floor(self, endorsements: Endorsements) -> Floor:
         """Have a set verified and its floor raised; return where that stands now."""
 
+    async def evidence(self, nonce: bytes) -> Proven:
+        """Say what the proxy is, with its own evidence over a nonce."""
+
 
 @dataclass(frozen=True, slots=True)
 class Serving:
@@ -102,6 +107,8 @@ class Core:
         random: Callable[[int], bytes] = secrets.token_bytes,
         metrics: Metrics | None = None,
         platforms: Platforms | None = None,
+        *,
+        early: EarlyRenewals | None = None,
     ) -> None:
         self.serving: Serving | None = None
         self._authority = authority
@@ -110,19 +117,26 @@ class Core:
         self._metrics = metrics or Metrics()
         self._tries = Tries()
         self._platforms = platforms
+        self._early = early
         self._denied: tuple[int, bytes] | None = None
         self._deny_lock = asyncio.Lock()
 
     async def get_root_certificate(self, request: pb.GetRootCertificateRequest) -> pb.GetRootCertificateResponse:
-        """Answer the root bundle.
+        """Answer the root bundle, and the proxy's own evidence where it is asked for.
 
         Raises:
             FormatError: `request.malformed`, for a nonce that is not 32 bytes.
-            UnavailableError: `authority.unavailable`.
+            UnavailableError: `authority.unavailable`; `proxy.evidence_busy` and `attester.unavailable` where evidence
+                is asked for.
         """
         if len(request.nonce) != NONCE_BYTES:
             raise FormatError(Code.REQUEST_MALFORMED, f"a nonce of {len(request.nonce)} bytes")
-        return root_answer(self._require().info)
+        serving = self._require()
+        if not request.evidence:
+            return root_answer(serving.info)
+        # With what was in force when it was quoted, which this worker may not have been told of yet.
+        proven = await self._authority.evidence(request.nonce)
+        return root_answer(proven.info, proven.evidence)
 
     async def get_challenge(self, request: pb.GetChallengeRequest) -> pb.GetChallengeResponse:
         """Answer a fresh challenge.
@@ -167,6 +181,17 @@ class Core:
         """
         del request
         raise UnavailableError(Code.LEDGER_NO_PROOF)
+
+    async def get_renewal_information(
+        self, request: pb.GetRenewalInformationRequest
+    ) -> pb.GetRenewalInformationResponse:
+        """Answer whether a certificate should be renewed now. Whether there is such a certificate is not told.
+
+        Raises:
+            FormatError: `request.malformed`, for what names no certificate.
+        """
+        name = check_certificate_id(request.certificate_id)
+        return renewal_answer(None if self._early is None else self._early.find(name))
 
     async def get_signed_certificate(self, message: pb.GetSignedCertificateRequest) -> pb.GetSignedCertificateResponse:
         """Exchange evidence for a certificate.
