@@ -83,10 +83,7 @@ def measure_command(command: Sequence[str]) -> Measurement:
 
 
 def _serves(command: Sequence[str]) -> bool:
-    return any(
-        Path(word).name == _PROGRAM and following == _SERVE
-        for word, following in pairwise(command)
-    )
+    return any(Path(word).name == _PROGRAM and following == _SERVE for word, following in pairwise(command))
 
 
 def measure_package(directory: Path, *, serves: bool = False) -> Measurement:

@@ -26,6 +26,9 @@ _QUOTERS: Final = {
 """Attesters with the kinds of evidence that they make. A TPM's needs a credential that only its verifier can make."""
 _DESCRIPTOR_DIGITS: Final = 7
 
+REAPPRAISAL_MODULE = "proxy_attestation.reappraisal.process"
+"""Judges again what was issued; started by name, so that this process loads nothing of it."""
+
 
 @click.command("serve")
 @click.argument("state", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -78,8 +81,9 @@ def command(state: Path, *, refresh_file: Path | None, as_json: bool, **flags: o
     log.configure("supervisor")
     state = state.resolve()
     refresh = _refresh(state, refresh_file, in_serve_toml=config.endorsements)
+    beside = {"reappraisal": (REAPPRAISAL_MODULE, str(state))}
     quoter = quoter_for(config.attester, config.attester_tee)
-    return asyncio.run(Supervisor(state, config, _printer(as_json), refresh, quoter).run())
+    return asyncio.run(Supervisor(state, config, _printer(as_json), refresh, beside, quoter=quoter).run())
 
 
 def quoter_for(spec: str, tee: str) -> Quoter | None:

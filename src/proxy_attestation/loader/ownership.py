@@ -43,6 +43,7 @@ GRANT_WAIT: Final = timedelta(minutes=10)
 """How long one key waits for its grant in a file; the next attempt has another key."""
 COMMAND_S: Final = 60.0
 _POLL_S: Final = 1.0
+_END_S: Final = 5.0
 _NEEDS_TOKEN: Final = frozenset(
     {Code.POLICY_OWNER, Code.OWNER_EXPIRED, Code.OWNER_MACHINE, Code.OWNER_TOKEN, Code.OWNER_TOKEN_ENTRY,
      Code.OWNER_TOKEN_EXPIRED, Code.OWNER_TOKEN_SPENT}
@@ -230,7 +231,12 @@ async def _run(command: tuple[str, ...], claimant: Claimant) -> str:
     finally:
         if process.returncode is None:
             process.kill()
-            await process.wait()
+            # Its end is noticed once its pipe is empty; what it has started itself may hold that open.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_END_S):
+                    while await process.stdout.read(PROOF_MAX):
+                        pass
+                    await process.wait()
     if status != 0:
         raise UnavailableError(Code.OWNER_NEEDED, f"{command[0]} ended with status {status}")
     return output.decode("ascii", "replace")

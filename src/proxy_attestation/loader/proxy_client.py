@@ -53,6 +53,9 @@ class ProxyPort(Protocol):
     ) -> v1.GetSignedCertificateResponse:
         """Hand in evidence; repeats the same call after a lost answer until the challenge ends."""
 
+    async def get_renewal_information(self, certificate_id: str) -> v1.GetRenewalInformationResponse:
+        """Ask whether a certificate should be renewed now."""
+
     async def close(self) -> None:
         """Close the connections."""
 
@@ -178,6 +181,18 @@ class ProxyClient:
                 if error.code not in _TRANSIENT or delay >= left:
                     raise
                 await self._timing.sleep(delay)
+
+    async def get_renewal_information(self, certificate_id: str) -> v1.GetRenewalInformationResponse:
+        """Ask whether a certificate should be renewed now, once.
+
+        Args:
+            certificate_id: its name (`formats.certificate_id`).
+
+        Raises:
+            ProxyAttestationError: what the proxy answered, or `proxy.unreachable` or `proxy.protocol`.
+        """
+        request = v1.GetRenewalInformationRequest(certificate_id=certificate_id)
+        return await self._call("GetRenewalInformation", request, v1.GetRenewalInformationResponse)
 
     async def close(self) -> None:
         """Close the connections."""

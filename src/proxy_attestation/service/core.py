@@ -1,4 +1,4 @@
-"""The four calls, whatever carried them here: messages in, messages or errors of ours out.
+"""The calls, whatever carried them here: messages in, messages or errors of ours out.
 
 Order of work in `get_signed_certificate`, cheap first; each block below is tagged with its number:
 
@@ -13,6 +13,7 @@ Order of work in `get_signed_certificate`, cheap first; each block below is tagg
 A try that is refused after step 2 counts against its session; what is unavailable counts for nothing.
 """
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Callable, Iterable
@@ -35,13 +36,15 @@ from proxy_attestation.formats.bounds import (
     QUOTE_MAX,
     REQUEST_MAX,
 )
+from proxy_attestation.formats.certificate_id import check_certificate_id
 from proxy_attestation.formats.csr import Csr, decode_csr, verify_csr
 from proxy_attestation.formats.evidence import Evidence, decode_evidence
 from proxy_attestation.formats.kept_evidence import KeptEvidence, encode_kept
 from proxy_attestation.formats.request import Request, decode_request
 from proxy_attestation.formats.tee import Tee
-from proxy_attestation.service.answers import challenge_answer, root_answer, signed_answer
+from proxy_attestation.service.answers import challenge_answer, renewal_answer, root_answer, signed_answer
 from proxy_attestation.service.challenge import new_challenge, read_tpm_identity
+from proxy_attestation.service.early import EarlyRenewals
 from proxy_attestation.service.limits import Tries
 from proxy_attestation.service.metrics import Metrics
 from proxy_attestation.service.platforms import Platforms
@@ -63,6 +66,9 @@ class AuthorityPort(Protocol):
 
     async def hello(self) -> AuthorityInfo:
         """Say what a worker needs to know."""
+
+    async def denied(self) -> bytes:
+        """Return the signed deny list."""
 
     async def issue(self, order: IssueOrder) -> Issued:
         """Decide, and issue or refuse."""
@@ -101,6 +107,8 @@ class Core:
         random: Callable[[int], bytes] = secrets.token_bytes,
         metrics: Metrics | None = None,
         platforms: Platforms | None = None,
+        *,
+        early: EarlyRenewals | None = None,
     ) -> None:
         self.serving: Serving | None = None
         self._authority = authority
@@ -109,6 +117,9 @@ class Core:
         self._metrics = metrics or Metrics()
         self._tries = Tries()
         self._platforms = platforms
+        self._early = early
+        self._denied: tuple[int, bytes] | None = None
+        self._deny_lock = asyncio.Lock()
 
     async def get_root_certificate(self, request: pb.GetRootCertificateRequest) -> pb.GetRootCertificateResponse:
         """Answer the root bundle, and the proxy's own evidence where it is asked for.
@@ -150,6 +161,18 @@ class Core:
             tpm = read_tpm_identity(certificates, request.ak_public, frozenset(serving.info.tpm_roots), now)
         return challenge_answer(new_challenge(serving.info, tee, now, self._random, tpm))
 
+    async def deny_list(self) -> bytes:
+        """Answer the signed deny list; the authority is asked once for each.
+
+        Raises:
+            UnavailableError: `authority.unavailable`.
+        """
+        async with self._deny_lock:
+            sequence = self._require().info.deny_sequence
+            if self._denied is None or self._denied[0] != sequence:
+                self._denied = (sequence, await self._authority.denied())
+            return self._denied[1]
+
     async def get_ledger_proof(self, request: pb.GetLedgerProofRequest) -> pb.GetLedgerProofResponse:
         """Answer nothing yet.
 
@@ -158,6 +181,17 @@ class Core:
         """
         del request
         raise UnavailableError(Code.LEDGER_NO_PROOF)
+
+    async def get_renewal_information(
+        self, request: pb.GetRenewalInformationRequest
+    ) -> pb.GetRenewalInformationResponse:
+        """Answer whether a certificate should be renewed now. Whether there is such a certificate is not told.
+
+        Raises:
+            FormatError: `request.malformed`, for what names no certificate.
+        """
+        name = check_certificate_id(request.certificate_id)
+        return renewal_answer(None if self._early is None else self._early.find(name))
 
     async def get_signed_certificate(self, message: pb.GetSignedCertificateRequest) -> pb.GetSignedCertificateResponse:
         """Exchange evidence for a certificate.

@@ -61,6 +61,14 @@ class AuthorityLink:
         """
         return await self._require().hello()
 
+    async def denied(self) -> bytes:
+        """Ask the authority for the deny list.
+
+        Raises:
+            UnavailableError: `authority.unavailable`.
+        """
+        return await self._require().denied()
+
     async def issue(self, order: IssueOrder) -> Issued:
         """Issue or refuse, as the authority decides.
 

@@ -13,9 +13,11 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, Final, NamedTuple, TypeVar
 
 from cryptography import x509
@@ -98,7 +100,8 @@ class Supervisor:
     """Runs one proxy.
 
     Args of `__init__`: the state directory, the configuration, what to call when it serves, what keeps collateral
-    fresh or None, what has the proxy itself quoted or None.
+    fresh or None, what else runs beside the workers (arguments after `python -P -m`, by its name in the log), and what
+    has the proxy itself quoted or None.
     """
 
     def __init__(
@@ -107,6 +110,8 @@ class Supervisor:
         config: ServeConfig,
         started: Callable[[Started], None],
         refresh: Refresh | None = None,
+        beside: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        *,
         quoter: Quoter | None = None,
     ) -> None:
         self._state = state
@@ -119,6 +124,7 @@ class Supervisor:
         self._refreshers = (
             [] if refresh is None else [Keeper("endorsements", lambda: Command(refresh.arguments), patient=True)]
         )
+        self._refreshers += [Keeper(name, partial(Command, line), patient=True) for name, line in beside.items()]
         self._quoters = [] if quoter is None else [Quoting(quoter.arguments, quoter.descriptors)]
         self._asked: tuple[Child, AuthorityClient] | None = None
         self._asking = asyncio.Lock()
