@@ -78,8 +78,9 @@ def test_no_entry_may_accept_the_proxy(issuer: Issuer) -> None:
 
 
 def policy(issuer: Issuer, entry: str) -> Any:
-    text = f'version = {issuer.authority.policy.version + 1}\ntrust_domain = "example.org"\n[[workload]]\nname = "a"\n{entry}'
-    return parse_policy(text + "owner = { shared = true }\n", lambda _: b"")
+    version = issuer.authority.policy.version + 1
+    text = f'version = {version}\ntrust_domain = "example.org"\n[[workload]]\nname = "a"\n{entry}'
+    return parse_policy(text + "owner = { shared = true }\n", Path())
 
 
 ENCLAVE = 'tee = "sgx"\nmr_enclave = ["{}"]\n'

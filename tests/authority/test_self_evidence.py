@@ -1,4 +1,4 @@
-"""One quote answers a batch of callers, of what the authority composed; nobody waits for ever, and no worker gets to it."""
+"""One quote answers a batch of callers, of what the authority composed; nobody waits for ever, no worker orders any."""
 
 import asyncio
 import hashlib

@@ -173,17 +173,15 @@ def leaf_of(proxy: Proxy) -> Leaf:
 
 
 def test_a_clone_with_the_statement_of_the_proxy(
-    proxy: Proxy, other_authority: MiniAuthority, vendor: Vendor, front: StartFront, fetch: Fetch, now: datetime
+    proxy: Proxy, other_authority: MiniAuthority, front: StartFront, fetch: Fetch
 ) -> None:
-    copy = Proxy(vendor, now, proxy.signers).of(other_authority)
+    copy = Proxy(proxy.vendor, proxy.now, proxy.signers).of(other_authority)
     fake = front(copy.answers(deployment_statement=proxy.note), leaf_of(copy))
     assert refusal(lambda: fetch(fake.url)) is Code.PROXY_STATEMENT_OTHER
 
 
-def test_signers_that_nobody_named(
-    proxy: Proxy, vendor: Vendor, front: StartFront, fetch: Fetch, now: datetime
-) -> None:
-    strangers = Proxy(vendor, now).of(proxy.authority).signers
+def test_signers_that_nobody_named(proxy: Proxy, front: StartFront, fetch: Fetch) -> None:
+    strangers = Proxy(proxy.vendor, proxy.now).of(proxy.authority).signers
     note = statement(proxy.facts, strangers, proxy.pins)
     fake = front(proxy.answers(deployment_statement=note), leaf_of(proxy))
     assert refusal(lambda: fetch(fake.url)) is Code.PROXY_STATEMENT_SIGNATURES
