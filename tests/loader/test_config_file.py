@@ -314,11 +314,7 @@ def test_a_tpms_tables_are_for_a_tpm_alone(more: str) -> None:
 
 
 EXPECTED = (
-    'trust_domain = "example.org"\ntee = "sgx"\nmr_enclave = ["'
-    + "0e" * 32
-    + '"]\nsigners = ["'
-    + str(Signer("a").verifier)
-    + '"]\n'
+    f'trust_domain = "example.org"\ntee = "sgx"\nmr_enclave = ["{"0e" * 32}"]\nsigners = ["{Signer("a").verifier}"]\n'
 )
 
 
