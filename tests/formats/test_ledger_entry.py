@@ -10,6 +10,7 @@ from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError
 from proxy_attestation.formats import cbor
 from proxy_attestation.formats.ledger_entry import (
+    CrlReason,
     EntryKind,
     LedgerEntry,
     OwnerAction,
@@ -42,7 +43,13 @@ LEAF = LedgerEntry(
 )
 EXAMPLES = [
     LEAF,
-    LedgerEntry(kind=EntryKind.POLICY, policy_digest=b"\x0b" * 32),
+    LedgerEntry(
+        kind=EntryKind.POLICY,
+        policy_digest=b"\x0b" * 32,
+        policy_version=7,
+        policy_text_sha256=b"\x17" * 32,
+        policy_time=24,
+    ),
     LedgerEntry(kind=EntryKind.CA_EVENT, **CERTIFICATE),  # type: ignore[arg-type] # as above
     LedgerEntry(
         kind=EntryKind.OWNERSHIP,
@@ -65,6 +72,8 @@ EXAMPLES = [
         names_sha256=b"\x0e" * 32,
         **CERTIFICATE,  # type: ignore[arg-type] # as above
     ),
+    LedgerEntry(kind=EntryKind.REVOCATION, revoked=b"\x19" * 20, reason=CrlReason.KEY_COMPROMISE, revoked_at=27),
+    LedgerEntry(kind=EntryKind.REVOCATION, revoked=b"\x19" * 32, reason=CrlReason.UNSPECIFIED, revoked_at=27),
 ]
 
 

@@ -99,6 +99,9 @@ class FakeAuthority:
     async def hello(self) -> AuthorityInfo:
         return self.info
 
+    async def denied(self) -> bytes:
+        return b"denied"
+
     async def issue(self, order: IssueOrder) -> Issued:
         self.orders.append(order)
         if self.before_issue is not None:
@@ -263,6 +266,8 @@ def info(vendor: Vendor) -> AuthorityInfo:
         token_keys=(TokenKey(b"\0\0\0\1", b"k" * 32, int(NOW.timestamp()) + 86_400),),
         ca_id=b"\x0c" * 32,
         bundle_sequence=1,
+        cross=(),
+        deny_sequence=1,
         roots=(root,),
         issuing=(root,),
         policy_digest=b"\x0d" * 32,

@@ -60,6 +60,23 @@ def replay(
         FormatError: `<tee>.event_log_malformed`.
         AppraisalError: `<tee>.event_log`, where the log has no digests of that hash or leads to another value.
     """
+    values, events = extend(log, alg, registers, tee)
+    # 3
+    for index in sorted(events.keys() & signed.keys()):
+        if values[index] != signed[index]:
+            raise AppraisalError(Code(f"{tee}.event_log"), f"register {index}: the log leads to another value")
+    return tuple(Layer(index, signed[index], tuple(events[index])) for index in sorted(events.keys() & signed.keys()))
+
+
+def extend(
+    log: EventLog, alg: str, registers: range = TPM_REGISTERS, tee: str = "tpm"
+) -> tuple[dict[int, bytes], dict[int, list[MeasuredEvent]]]:
+    """Return the value that a log leads each register to that it has events for, and those events; nobody signed them.
+
+    Raises:
+        FormatError: `<tee>.event_log_malformed`.
+        AppraisalError: `<tee>.event_log`, where the log has no digests of that hash.
+    """
     size = HASH_SIZES[alg]
     if alg not in log.algorithms:
         raise AppraisalError(Code(f"{tee}.event_log"), f"the log has no {alg} digests")
@@ -85,8 +102,4 @@ def replay(
         covered = alg in _DATA_COUNTS and hashlib.new(alg, event.data).digest() == digest
         measured = MeasuredEvent(event.type, digest, event.data if covered else None)
         events.setdefault(index, []).append(measured)
-    # 3
-    for index in sorted(events.keys() & signed.keys()):
-        if values[index] != signed[index]:
-            raise AppraisalError(Code(f"{tee}.event_log"), f"register {index}: the log leads to another value")
-    return tuple(Layer(index, signed[index], tuple(events[index])) for index in sorted(events.keys() & signed.keys()))
+    return values, events

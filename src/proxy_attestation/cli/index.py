@@ -1,12 +1,14 @@
-"""`index`: the digests of files, as `sha256sum` prints them, and what changed since an older index."""
+"""`index`: the digests of files, as `sha256sum` prints them, what changed since an older index, and measurements."""
 
 import hashlib
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
+from proxy_attestation.cli.measure import measure, measure_options, show
 from proxy_attestation.cli.output import json_option, print_json
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError, UsageError
@@ -19,6 +21,7 @@ from proxy_attestation.formats.index import (
     parse_index,
     path_fault,
 )
+from proxy_attestation.formats.tee import Tee
 
 EXIT_DIFFERENT = 3
 
@@ -39,9 +42,17 @@ EXIT_DIFFERENT = 3
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Print what changed since this older index, instead of the index.",
 )
+@measure_options
 @json_option
-def command(paths: tuple[str, ...], directory: Path, old: Path | None, as_json: bool) -> int:
-    """List files with their SHA-256, or show what changed.
+def command(
+    paths: tuple[str, ...],
+    directory: Path,
+    old: Path | None,
+    kind: str | None,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """List files with their SHA-256, show what changed, or compute what a TEE will measure.
 
     Each line is what `sha256sum` prints: 64 hex digits, two spaces, the path. Lines are sorted by path as bytes.
     Directories are walked to their end. A policy takes such a file: `application = { index = FILE, sha256 = ...,
@@ -57,19 +68,36 @@ def command(paths: tuple[str, ...], directory: Path, old: Path | None, as_json: 
       ~ <old digest> <digest>  <path>    the file has another content
 
     \b
+    With --measure, the reference values of the one PATH, as text, --json, a policy's entry (--toml) or a file to sign
+    (--values PRODUCT); docs/reference-values.md:
+      sgx    SIGSTRUCT: Gramine's APPLICATION.sig
+      tdx    event log (CCEL) of a TD
+      snp    OVMF, with --vcpus, --vcpu-type and what else it starts with; needs the extra `measure`
+      nitro  enclave image: what `nitro-cli build-enclave` writes
+      tpm    event log of a machine, with --bank
+
+    \b
     Examples:
       proxy-attestation index example.wat > reproducibility_index
       proxy-attestation index -C build example.wat lib > reproducibility_index
       sha256sum --check reproducibility_index
       proxy-attestation index example.wat --diff reproducibility_index
+      proxy-attestation index --measure nitro application.eif --toml
 
     \b
     Exit status:
       0  the index was printed; with --diff: nothing differs
       3  with --diff: something differs
       2  a PATH cannot be used or read
-      4  OLD is not an index, or an index cannot hold a name that was found
+      4  OLD is not an index, an index cannot hold a name that was found, or PATH is not what --measure takes
+      5  --measure snp: the package that computes it is not installed
     """
+    if kind is not None:
+        if old is not None or len(paths) != 1:
+            raise UsageError("--measure takes one PATH, and no --diff")
+        return show(measure(Tee(kind), directory / paths[0], options), options, as_json=as_json)
+    if options["toml"] or options["product"] is not None:
+        raise UsageError("--toml and --values go with --measure")
     lines = tuple(_lines(paths, directory))
     if not lines:
         raise UsageError("no file under " + ", ".join(paths))

@@ -25,6 +25,27 @@ class EntryKind(IntEnum):
     CA_EVENT = 3
     OWNERSHIP = 4
     PROXY_TLS = 5
+    REVOCATION = 6
+
+
+class CrlReason(IntEnum):
+    """Why a certificate was revoked: CRLReason of RFC 5280 section 5.3.1, which leaves 7 out."""
+
+    UNSPECIFIED = 0
+    KEY_COMPROMISE = 1
+    CA_COMPROMISE = 2
+    AFFILIATION_CHANGED = 3
+    SUPERSEDED = 4
+    CESSATION_OF_OPERATION = 5
+    CERTIFICATE_HOLD = 6
+    REMOVE_FROM_CRL = 8
+    PRIVILEGE_WITHDRAWN = 9
+    AA_COMPROMISE = 10
+
+
+def _as_revoked(value: object, code: Code) -> bytes:
+    """Return a serial number or a digest."""
+    return as_bytes(value, code, 32 if isinstance(value, bytes) and len(value) == 32 else 20)
 
 
 class OwnerAction(IntEnum):
@@ -66,6 +87,13 @@ class LedgerEntry:
         owner_action: key 19.
         owner_kind: the word of the policy, key 20.
         owner_holder: stands for who holds the names, 32 bytes, key 21.
+        policy_version: of the policy in force from here on, key 22.
+        policy_text_sha256: 32 bytes, of what its signers sign (`policy_note`), key 23.
+        policy_time: when it came into force, seconds since the epoch, key 24.
+        revoked: the serial number (20 bytes) of the certificate, or SHA-256 (32 bytes) of the SPKI whose certificates
+            all are meant, key 25.
+        reason: why, a CRLReason of RFC 5280 section 5.3.1, key 26.
+        revoked_at: seconds since the epoch, key 27.
     """
 
     kind: Annotated[EntryKind, Item(18, as_member, (EntryKind,))]
@@ -87,6 +115,12 @@ class LedgerEntry:
     owner_action: Annotated[OwnerAction | None, Item(19, as_member, (OwnerAction,), absent=None)] = None
     owner_kind: Annotated[str | None, Item(20, as_text, (16,), absent=None)] = None
     owner_holder: Annotated[bytes | None, _bytes(21)] = None
+    policy_version: Annotated[int | None, _number(22, 0xFFFFFFFF)] = None
+    policy_text_sha256: Annotated[bytes | None, _bytes(23)] = None
+    policy_time: Annotated[int | None, _number(24)] = None
+    revoked: Annotated[bytes | None, Item(25, _as_revoked, absent=None)] = None
+    reason: Annotated[CrlReason | None, Item(26, as_member, (CrlReason,), absent=None)] = None
+    revoked_at: Annotated[int | None, _number(27)] = None
 
 
 _ENTRY: Final = Record(LedgerEntry)
@@ -95,10 +129,11 @@ _OPTIONAL: Final = {EntryKind.LEAF: 15, EntryKind.OWNERSHIP: 8}
 """The TCB evaluation number stands where the TEE's vendor has one; the key that claims names in a claim."""
 _KEYS: Final[dict[EntryKind, frozenset[int]]] = {
     EntryKind.LEAF: _CERTIFICATE | {9, 10, 11, 12, 13, 14, 16, 17},
-    EntryKind.POLICY: frozenset({1, 11, 18}),
+    EntryKind.POLICY: frozenset({1, 11, 18, 22, 23, 24}),
     EntryKind.CA_EVENT: _CERTIFICATE,
     EntryKind.OWNERSHIP: frozenset({1, 14, 18, 19, 20, 21}),
     EntryKind.PROXY_TLS: _CERTIFICATE | {11, 14},
+    EntryKind.REVOCATION: frozenset({1, 18, 25, 26, 27}),
 }
 
 

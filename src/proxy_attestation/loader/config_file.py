@@ -46,12 +46,14 @@ from proxy_attestation.loader.config_tpm import tpm_options
 from proxy_attestation.loader.endpoint import parse_address, parse_local
 from proxy_attestation.loader.limits import MIB, SessionLimits
 from proxy_attestation.loader.ownership import OwnerConfig
-from proxy_attestation.loader.proxy_client import ProxyAddress
+from proxy_attestation.loader.proxy_client import ProxyAddress, ProxyEvidence
 from proxy_attestation.loader.tls import Protocol
 from proxy_attestation.relying_party.expectation import is_trust_domain
+from proxy_attestation.relying_party.proxy_expectation import load_proxy_expectation
 
 LISTENERS_MAX: Final = 32
 _COMMAND_MAX: Final = 64
+_PATHS_MAX: Final = 16
 _KINDS: Final = ("wasm", "child", "address")
 
 
@@ -81,9 +83,10 @@ def parse_config(content: bytes, base: Path) -> LoaderConfig:
     config = LoaderConfig(
         proxy=ProxyAddress(
             url=top.parsed("proxy", '"https://proxy.example.org:7444"', _url),
-            root_pin=top.parsed("root_pin", '"<64 hex digits>"', _pin),
+            root_pin=_root_pin(top),
             trust_domain=top.parsed("trust_domain", '"example.org"', _trust_domain),
             server_name=top.optional("proxy_name", str, '"proxy.example.org"'),
+            evidence=_proxy_evidence(top, base),
         ),
         workload=top.parsed("workload", '"example-app"', _workload),
         tee=tee,
@@ -105,6 +108,28 @@ def parse_config(content: bytes, base: Path) -> LoaderConfig:
     if len(set(fixed)) != len(fixed):
         raise top.error("listener", "has one address twice", "give each listener its own")
     return config
+
+
+def _root_pin(top: Table) -> bytes | None:
+    if "root_pin" not in top and "proxy_expect" in top:
+        return None
+    return top.parsed("root_pin", '"<64 hex digits>"', _pin)
+
+
+def _proxy_evidence(top: Table, base: Path) -> ProxyEvidence | None:
+    file = top.optional("proxy_expect", str, '"proxy.toml"')
+    endorsements = top.texts("proxy_endorsements", '["endorsements"]', _PATHS_MAX)
+    roots = top.texts("proxy_roots", '["root.der"]', _PATHS_MAX)
+    if file is None:
+        if endorsements or roots:
+            raise top.error(None, "has collateral for a proxy of which nothing is expected", "write proxy_expect too")
+        return None
+    expectation = load_proxy_expectation(base / file)
+    if not expectation.attested:
+        raise top.error(
+            "proxy_expect", "names no measurement of the proxy", "write tee and a measurement, or a root_pin"
+        )
+    return ProxyEvidence(expectation, tuple(base / name for name in endorsements), tuple(base / name for name in roots))
 
 
 def _names(table: Table) -> Names:
