@@ -241,6 +241,7 @@ class Code(StrEnum):
     OWNER_RENEWAL = "owner.renewal"
     OWNER_MACHINE = "owner.machine"
     OWNER_EXPIRED = "owner.expired"
+    OWNER_REVOKED = "owner.revoked"
     OWNER_UNHELD = "owner.unheld"
     OWNER_NEEDED = "owner.needed"
 
