@@ -103,7 +103,7 @@ class TestLedgerEntry:
         EntryKind.PROXY_TLS: "proxy-tls",
         EntryKind.REVOCATION: "revocation",
     }
-    OPTIONAL = {EntryKind.LEAF: {15}}  # noqa: RUF012 - a table that nobody changes
+    OPTIONAL = {EntryKind.LEAF: {15}, EntryKind.OWNERSHIP: {8}}  # noqa: RUF012 - a table that nobody changes
 
     @pytest.mark.parametrize("kind", list(EntryKind))
     def test_each_kind_has_the_codec_s_keys(self, kind: EntryKind) -> None:

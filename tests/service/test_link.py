@@ -37,6 +37,9 @@ class FakeConnection:
         self.moved.clear()
         return self.info.generation
 
+    async def denied(self) -> bytes:
+        return b"denied"
+
     async def issue(self, order: IssueOrder) -> Issued:
         self.orders.append(order)
         if self.error is not None:

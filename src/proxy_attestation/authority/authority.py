@@ -24,11 +24,14 @@ from proxy_attestation.authority.revocation import Revocations
 from proxy_attestation.authority.settings import Settings
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, UnavailableError
+from proxy_attestation.formats.deployment import Deployment, check_about, verify_deployment
 from proxy_attestation.formats.ledger_entry import EntryKind, LedgerEntry, decode_entry, encode_entry
+from proxy_attestation.formats.root_binder import RootFacts
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.digest import policy_digest
 from proxy_attestation.policy.load import PolicyFiles
 from proxy_attestation.policy.model import Policy
+from proxy_attestation.policy.roles import check_roles
 
 TOKEN_KEY_ACTIVE: Final = 24 * 3600
 """Seconds for which a token key is the newest."""
@@ -40,6 +43,7 @@ _POLICY_VERSION: Final = "policy_version"
 _POLICY_CONTENT: Final = "policy_content"
 _POLICY_DIGEST: Final = "policy_digest"
 _POLICY_SOFTWARE: Final = "policy_software"
+_DEPLOYMENT: Final = "deployment_note"
 
 
 class Authority:
@@ -97,6 +101,8 @@ class Authority:
         self.life.load(now)
         self.floors = ledger.floors()
         self.token_keys = ledger.token_keys()
+        self.deployment_note = ledger.meta(_DEPLOYMENT) or b""
+        self._deployment = self._read_deployment(self.deployment_note) if self.deployment_note else None
         self.policies: PolicyDirectory | None = None
         self.policy_text_sha256 = b""
         self._adopt(_with_files(policy))
@@ -152,7 +158,41 @@ class Authority:
             policy_digest=self.policy_digest,
             dangers=(*self.settings.dangers, *self.policy.dangers),
             floors=tuple(PlatformFloor(*key, floor) for key, floor in sorted(self.floors.items())),
+            ledger_key=self.ledger_key,
+            deployment_statement=self.deployment_note,
         )
+
+    def root_facts(self) -> RootFacts:
+        """Return what evidence of this proxy vouches for: the bundle's first root and its first issuing CA among it."""
+        first = next(root.ca for root in self.life.roots if root.ca.certificate == self.life.bundle.roots[0])
+        key = self.ledger_key.encode()
+        return RootFacts(first.spki, self.active.ca.spki, self.policy_digest, key, self.settings.key_origin)
+
+    def install_deployment(self, note: bytes) -> None:
+        """Put a deployment statement in force: from then on it is part of every answer with the root.
+
+        Raises:
+            FormatError: `note.malformed`, `proxy.statement_malformed`.
+            RefusedError: `note.signature`, `proxy.statement_signatures`, `proxy.statement_other`.
+            ConfigurationError: `policy.proxy_measurement`, when the policy in force has an entry for the proxy.
+        """
+        statement = self._read_deployment(note)
+        check_roles(self.policy, statement)
+        with self._change():
+            self.ledger.set_meta(_DEPLOYMENT, note)
+        self.deployment_note, self._deployment = note, statement
+
+    def _read_deployment(self, note: bytes) -> Deployment:
+        """Read a statement that must be about this proxy."""
+        statement = verify_deployment(note, self.settings.signers, self.settings.threshold)
+        ours = (root.ca.ca_id for root in self.life.roots if root.ca.ca_id == statement.root_spki_sha256)
+        check_about(statement, self.settings.trust_domain, next(ours, self.root.ca_id), self.ledger_key)
+        return statement
+
+    @property
+    def ledger_key(self) -> str:
+        """The log's public key as a C2SP vkey."""
+        return "-"
 
     def maintain(self) -> bool:
         """Do what is due: a new CA, deny list or token key, forgetting what has expired; tell whether anything was.
@@ -235,6 +275,8 @@ class Authority:
         """Put a policy in force, and record it."""
         policy, text = found.policy, _text_digest(found)
         self.settings.check_policy(policy)
+        if self._deployment is not None:
+            check_roles(policy, self._deployment)
         self.settings.check_signatures(found)
         recorded = self.ledger.last_policy()
         last = LedgerEntry(EntryKind.POLICY) if recorded is None else decode_entry(recorded)

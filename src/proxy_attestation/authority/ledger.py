@@ -224,6 +224,14 @@ class Ledger(LifeTables):
         values = [(key.key_id, key.key, key.not_after) for key in keys]
         self._connection.executemany("INSERT INTO token_key (key_id, key, not_after) VALUES (?, ?, ?)", values)
 
+    def select(self, query: str, *values: object) -> list[Any]:
+        """Return the rows of a query on a table that another module of the authority keeps here."""
+        return self._select(query, *values)
+
+    def change(self, query: str, *values: object) -> int:
+        """Change such a table, inside a transaction; return how many rows were."""
+        return self._connection.execute(query, values).rowcount
+
     def _select(self, query: str, *values: object) -> list[Any]:
         with _TRANSLATED:
             return self._connection.execute(query, values).fetchall()

@@ -13,6 +13,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,8 +21,9 @@ from proxy_attestation import log
 from proxy_attestation.authority import messages, wire
 from proxy_attestation.authority.bucket import Bucket
 from proxy_attestation.authority.issue import Issuer
-from proxy_attestation.authority.messages import Issued, IssueOrder
+from proxy_attestation.authority.messages import Issued, IssueOrder, Proven, ToQuote
 from proxy_attestation.authority.operations import operate
+from proxy_attestation.authority.self_evidence import SelfEvidence
 from proxy_attestation.authority.sockets import unix_address
 from proxy_attestation.authority.watchers import Watchers
 from proxy_attestation.authority.wire import Method
@@ -45,8 +47,10 @@ TLS_LEAF_RATE: Final = 1 / 60
 """TLS certificates for the proxy itself, a second; each stands in the ledger."""
 TLS_LEAF_BURST: Final = 10
 """How many of them at once, after a pause."""
-WORKER_CALLS: Final = frozenset({Method.WATCH, Method.HELLO, Method.ISSUE, Method.RAISE_FLOOR, Method.DENIED})
-SUPERVISOR_CALLS: Final = frozenset({Method.HELLO, Method.TLS_LEAF})
+WORKER_CALLS: Final = frozenset(
+    {Method.WATCH, Method.HELLO, Method.ISSUE, Method.RAISE_FLOOR, Method.DENIED, Method.EVIDENCE}
+)
+SUPERVISOR_CALLS: Final = frozenset({Method.HELLO, Method.TLS_LEAF, Method.NEXT_QUOTE})
 OPERATOR_CALLS: Final = frozenset({Method.OPERATE})
 
 _BACKLOG: Final = 128
@@ -78,8 +82,14 @@ class Server:
     """Serves one issuer to all connections of one loop; `clock` is monotonic seconds."""
 
     def __init__(
-        self, issuer: Issuer, *, queue_max: int = QUEUE_MAX, clock: Callable[[], float] = time.monotonic
+        self,
+        issuer: Issuer,
+        *,
+        queue_max: int = QUEUE_MAX,
+        clock: Callable[[], float] = time.monotonic,
+        attested: bool = False,
     ) -> None:
+        self._evidence = SelfEvidence(issuer.authority, _later, clock, attested=attested)
         self._issuer = issuer
         self._queue_max = queue_max
         self._clock = clock
@@ -147,6 +157,11 @@ class Server:
             connection.require(call.method)
             if call.method is Method.ISSUE:
                 self._enqueue(connection, call.call_id, _decoded(call))
+            elif call.method is Method.EVIDENCE:
+                self._evidence.ask(messages.decode_nonce(call.body), partial(_tell_evidence, connection, call.call_id))
+            elif call.method is Method.NEXT_QUOTE:
+                made = None if call.body is None else messages.decode_quoted(call.body)
+                self._evidence.next(made, partial(_tell_quote, connection, call.call_id))
             elif call.method is Method.WATCH:
                 self._watchers.watch(connection, call.call_id, _generation(call))
             else:
@@ -294,6 +309,21 @@ class _Connection(asyncio.Protocol):
         self._stopped = True
         if self._transport is not None:
             self._transport.abort()
+
+
+def _tell_evidence(connection: _Connection, call_id: int, answer: Proven | ProxyAttestationError) -> None:
+    if isinstance(answer, Proven):
+        connection.send(wire.encode_answer(call_id, messages.encode_proven(answer)))
+    else:
+        connection.send(wire.encode_error(call_id, answer))
+
+
+def _tell_quote(connection: _Connection, call_id: int, wanted: ToQuote | None) -> None:
+    connection.send(wire.encode_answer(call_id, None if wanted is None else messages.encode_to_quote(wanted)))
+
+
+def _later(seconds: float, call: Callable[[], None]) -> object:
+    return asyncio.get_running_loop().call_later(seconds, call)
 
 
 def _generation(call: wire.Call) -> int:

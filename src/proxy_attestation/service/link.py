@@ -11,7 +11,7 @@ from proxy_attestation import log
 from proxy_attestation.appraisal.endorsements import Floor
 from proxy_attestation.appraisal.kinds import Endorsements
 from proxy_attestation.authority.client import AuthorityClient
-from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
+from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder, Proven
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ProxyAttestationError, UnavailableError
 
@@ -61,6 +61,14 @@ class AuthorityLink:
         """
         return await self._require().hello()
 
+    async def denied(self) -> bytes:
+        """Ask the authority for the deny list.
+
+        Raises:
+            UnavailableError: `authority.unavailable`.
+        """
+        return await self._require().denied()
+
     async def issue(self, order: IssueOrder) -> Issued:
         """Issue or refuse, as the authority decides.
 
@@ -93,6 +101,14 @@ class AuthorityLink:
         raised = await self._require().raise_floor(endorsements)
         self.refresh()  # floors are part of the policy's digest
         return raised
+
+    async def evidence(self, nonce: bytes) -> Proven:
+        """Ask what the proxy is, with its own evidence over a nonce of 32 bytes.
+
+        Raises:
+            UnavailableError: `proxy.evidence_busy`, `attester.unavailable`, `authority.unavailable`.
+        """
+        return await self._require().evidence(nonce)
 
     def refresh(self) -> None:
         """Ask the authority soon what to work with."""
