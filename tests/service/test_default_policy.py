@@ -145,6 +145,9 @@ class Port:
     async def hello(self) -> AuthorityInfo:
         return self.issuer.hello()
 
+    async def denied(self) -> bytes:
+        return b"denied"
+
     async def issue(self, order: IssueOrder) -> Issued:
         (outcome,) = self.issuer.issue_batch([order])
         if not isinstance(outcome, Issued):

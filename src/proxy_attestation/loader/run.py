@@ -18,6 +18,7 @@ from proxy_attestation.loader.credential import Credential
 from proxy_attestation.loader.enroll import Wanted, enroll
 from proxy_attestation.loader.limits import SessionLimits
 from proxy_attestation.loader.news import Advice, News, id_of, read_advice
+from proxy_attestation.loader.ownership import Ownership
 from proxy_attestation.loader.proxy_client import ProxyAddress, ProxyClient, ProxyPort, Timing
 from proxy_attestation.loader.renewal import Renewal
 from proxy_attestation.loader.report import Report, asked_json, credential_json, error_json, time_text
@@ -60,6 +61,7 @@ class Loader:
         self._application = make_application(config.application, report.note)
         self._contexts = ServerContexts(config.key_directory, timing.clock)
         self._renewal = Renewal(self._enroll, timing, self._issued, self._failed)
+        self._ownership = Ownership(config.owner, report)
         self._news = News(self._ask, lambda: self._contexts.credential, timing, self._early)
         self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._last_error: ProxyAttestationError | None = None
@@ -153,7 +155,7 @@ class Loader:
         wanted = Wanted(config.workload, config.names, config.lifetime, application.kind, application.sha256)
         proxy = await self._connect(config.proxy, self._timing)
         try:
-            return await enroll(proxy, self._attester, wanted, self._timing)
+            return await enroll(proxy, self._attester, wanted, self._timing, self._ownership)
         finally:
             await proxy.close()
 
@@ -175,6 +177,7 @@ class Loader:
         self._renewal.told()
 
     def _issued(self, credential: Credential) -> None:
+        self._ownership.issued(credential)
         self._contexts.install(credential)
         first = not self._first.done()
         simulated = ", SIMULATED" if credential.simulated else ""
@@ -189,6 +192,9 @@ class Loader:
 
     def _failed(self, error: ProxyAttestationError, delay: float) -> None:
         self._last_error = error
+        needed = self._ownership.needed(error, self._config.workload)
+        if needed is not None:
+            self._report.note(needed)
         # A verdict on the very first request will not change by asking again; what is unavailable may come.
         if not self._first.done() and not isinstance(error, UnavailableError):
             self._first.set_exception(error)

@@ -135,6 +135,10 @@ class LedgerView:
             replaced=_replaced(cas, activations, {spki for _, spki in revoked}),
         )
 
+    def policies(self) -> Iterator[tuple[int, bytes]]:
+        """Yield (index, bytes) of every entry about a policy, in order."""
+        yield from self._connection.execute("SELECT idx, entry FROM entry WHERE kind = 2 ORDER BY idx")
+
     def count(self, now: int) -> int:
         """Return how many leaves are live."""
         ((count,),) = self._select(_COUNT, _earliest(now), now)

@@ -7,12 +7,15 @@ from proxy_attestation.service.early import RETRY_AFTER, Early
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
 
 
-def root_answer(info: AuthorityInfo) -> pb.GetRootCertificateResponse:
-    """Return the root bundle and what this proxy is; evidence, statement and ledger key are empty until they exist."""
+def root_answer(info: AuthorityInfo, evidence: bytes = b"") -> pb.GetRootCertificateResponse:
+    """Return the root bundle and what this proxy is, and evidence of exactly that, where it was asked for."""
     return pb.GetRootCertificateResponse(
-        bundle=pb.RootBundle(sequence=info.bundle_sequence, roots=info.roots, issuing=info.issuing),
+        bundle=pb.RootBundle(sequence=info.bundle_sequence, roots=info.roots, issuing=info.issuing, cross=info.cross),
         policy_digest=info.policy_digest,
+        ledger_key=info.ledger_key.encode(),
         key_origin=info.key_origin,
+        deployment_statement=info.deployment_statement,
+        evidence=evidence,
         trust_domain=info.trust_domain,
         simulated=info.simulated,
         dangers=info.dangers,
