@@ -9,9 +9,9 @@ from proxy_attestation.codes import Code, Explanation
 from proxy_attestation.explanations_appraisal import APPRAISAL
 from proxy_attestation.explanations_keys import KEYS
 from proxy_attestation.explanations_nitro import NITRO
-from proxy_attestation.explanations_reference import REFERENCE
-from proxy_attestation.explanations_reappraisal import REAPPRAISAL
 from proxy_attestation.explanations_owner import OWNER
+from proxy_attestation.explanations_reappraisal import REAPPRAISAL
+from proxy_attestation.explanations_reference import REFERENCE
 from proxy_attestation.explanations_snp import SNP
 from proxy_attestation.explanations_tpm import TPM
 

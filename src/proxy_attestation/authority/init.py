@@ -95,7 +95,7 @@ def init_state(
         root_spki_sha256=bytes(32),
         anchors=frozenset(anchors.values()),
     )
-    loaded = load_policy(policy)
+    loaded = load_policy(policy, int(now.timestamp()))
     settings.check_policy(loaded)
     files = _policy_files(policy)
     existed = state.exists()

@@ -24,7 +24,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "endorsements": ("endorsements", "Fetch vendors' collateral, keep it fresh, carry it over an air gap."),
     "reappraise": ("reappraise", "Judge every live certificate again, by what is in force now."),
     "policy": ("policy", "Check a policy."),
-    "index": ("index", "List files with their digests, or show what changed."),
+    "reference": ("reference", "Sign reference values, or import them from CoRIM."),
+    "index": ("index", "List files with their digests, show what changed, or measure a released file."),
     "completion": ("completion", "Print the completion script of a shell."),
 }
 

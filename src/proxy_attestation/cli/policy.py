@@ -1,6 +1,7 @@
 """`policy`: what a policy file says, and what is wrong with it."""
 
 import hashlib
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -46,10 +47,12 @@ def check(file: Path, root_files: tuple[Path, ...], as_json: bool) -> int:
     """
     roots = load_roots(root_files) if root_files else VENDOR_ROOTS
     try:
-        policy = load_policy(file)
+        policy = load_policy(file, int(datetime.now(UTC).timestamp()))
     except PolicyFileError as error:
         if as_json:
-            problems = [{"line": p.line, "message": p.message, "fix": p.fix} for p in error.problems]
+            problems = [
+                {"line": p.line, "code": str(p.code), "message": p.message, "fix": p.fix} for p in error.problems
+            ]
             print_json({"error": {**error_to_json(error), "file": error.file, "problems": problems}})
         else:
             _print_problems(error)

@@ -46,6 +46,10 @@ INDEX_PATH_MAX: Final = 4096
 INDEX_MAX: Final = 32 * 1024 * 1024
 """One index file, in characters."""
 POLICY_FILE_MAX: Final = 1024 * 1024
+REFERENCE_VALUES_MAX: Final = 64 * 1024
+"""One file of reference values."""
+REFERENCE_SIGNERS_MAX: Final = 16
+"""Signers that one entry names."""
 POLICY_WORKLOADS_MAX: Final = 1024
 PIN_VALUES_MAX: Final = 64
 REGISTERS_ROOM: Final = 768

@@ -21,6 +21,7 @@ from proxy_attestation.policy.model import Policy, Workload
 from proxy_attestation.policy.names import is_trust_domain
 from proxy_attestation.policy.ownership import refuse_shared_names
 from proxy_attestation.policy.reader import Fault, Issue, TableReader, show
+from proxy_attestation.policy.reference import note_file
 from proxy_attestation.policy.vocabulary import POLICY_KEYS
 
 LIFETIME_MAX: Final = 24 * 3600
@@ -43,11 +44,13 @@ class Problem:
         line: counted from 1.
         message: what is wrong.
         fix: what to do about it.
+        code: what kind of thing.
     """
 
     line: int
     message: str
     fix: str
+    code: Code = Code.POLICY_MALFORMED
 
 
 class PolicyFileError(ConfigurationError):
@@ -60,8 +63,13 @@ class PolicyFileError(ConfigurationError):
         self.problems = problems
 
 
-def load_policy(path: Path) -> Policy:
-    """Read a policy file and the indexes it names.
+def load_policy(path: Path, now: int | None = None) -> Policy:
+    """Read a policy file and the files it names.
+
+    Args:
+        path: of the policy.
+        now: seconds since the epoch, to refuse reference values that have ended; where it is None the authority finds
+            out when it issues.
 
     Raises:
         PolicyFileError: `policy.malformed`.
@@ -72,16 +80,17 @@ def load_policy(path: Path) -> Policy:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         problem = Problem(1, f"cannot be read: {reason}", "name a readable TOML file in UTF-8")
         raise PolicyFileError(str(path), (problem,)) from error
-    return parse_policy(text, path.parent, str(path))
+    return parse_policy(text, path.parent, str(path), now)
 
 
-def parse_policy(text: str, base: Path, file: str = "policy.toml") -> Policy:
+def parse_policy(text: str, base: Path, file: str = "policy.toml", now: int | None = None) -> Policy:
     """Read a policy from its text.
 
     Args:
         text: the whole file.
         base: the directory that the indexes are named relative to.
         file: the file's name in messages.
+        now: as of `load_policy`.
 
     Raises:
         PolicyFileError: `policy.malformed`.
@@ -90,10 +99,10 @@ def parse_policy(text: str, base: Path, file: str = "policy.toml") -> Policy:
         problem = Problem(1, f"{len(text)} characters", f"at most {POLICY_FILE_MAX}")
         raise PolicyFileError(file, (problem,))
     issues: list[Issue] = []
-    policy = _read(TableReader(_parse_toml(text, file), (), "policy", issues), base)
+    policy = _read(TableReader(_parse_toml(text, file), (), "policy", issues), base, now)
     if issues or policy is None:
         lines = locate(text)
-        problems = {Problem(line_of(lines, issue.place), issue.message, issue.fix): None for issue in issues}
+        problems = {Problem(line_of(lines, i.place), i.message, i.fix, i.code): None for i in issues}
         raise PolicyFileError(file, tuple(sorted(problems, key=lambda problem: problem.line)))
     return policy
 
@@ -101,7 +110,7 @@ def parse_policy(text: str, base: Path, file: str = "policy.toml") -> Policy:
 def index_files(text: str) -> tuple[str, ...]:
     """Return the files that a good policy names, relative to it, so that whoever copies it copies them too.
 
-    They are the indexes of applications and the PEM files of tenants' keys.
+    They are the indexes of applications, the PEM files of tenants' keys, and reference values with their signatures.
 
     Args:
         text: of a policy that `parse_policy` has accepted.
@@ -109,7 +118,8 @@ def index_files(text: str) -> tuple[str, ...]:
     entries = tomllib.loads(text)["workload"]
     files = {entry["application"]["index"] for entry in entries if "application" in entry}
     keys = {entry["owner"].get("tenant_key", "") for entry in entries if isinstance(entry["owner"], dict)}
-    return tuple(sorted(files | {key for key in keys if key.endswith(".pem")}))
+    values = {entry["reference_values"]["file"] for entry in entries if "reference_values" in entry}
+    return tuple(sorted(files | {key for key in keys if key.endswith(".pem")} | values | set(map(note_file, values))))
 
 
 def _parse_toml(text: str, file: str) -> dict[str, object]:
@@ -124,7 +134,7 @@ def _parse_toml(text: str, file: str) -> dict[str, object]:
         raise PolicyFileError(file, (problem,)) from error
 
 
-def _read(reader: TableReader, base: Path) -> Policy | None:
+def _read(reader: TableReader, base: Path, now: int | None) -> Policy | None:
     reader.refuse_unknown(POLICY_KEYS, _HINTS)
     reader.require(["version", "trust_domain", "workload"], "a policy has a version, a trust domain and entries")
     version = reader.integer("version", 1, _VERSION_MAX)
@@ -144,6 +154,8 @@ def _read(reader: TableReader, base: Path) -> Policy | None:
         entry = read_entry(
             table, dangers, min_lifetime, max_lifetime, lambda name: _read_bounded(base / name, INDEX_MAX)
         )
+        if entry is not None and now is not None and entry.not_after is not None and entry.not_after <= now:
+            table.note("reference_values", "their not_after is past", "get newer values", code=Code.REFERENCE_EXPIRED)
         if entry is not None:
             workloads[entry.name] = entry
             read.append((table, entry))
