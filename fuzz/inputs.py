@@ -135,8 +135,8 @@ def _info() -> AuthorityInfo:
     return AuthorityInfo(
         generation=1, trust_domain="example.org", simulated=True, key_origin="file", anchors=(vendor().root_pin,),
         tpm_roots=(),
-        token_keys=(_token_key(),), ca_id=bytes(32), bundle_sequence=1, roots=(vendor().root_der,),
-        issuing=(vendor().root_der,), policy_digest=bytes(32), dangers=(), floors=(),
+        token_keys=(_token_key(),), ca_id=bytes(32), bundle_sequence=1, roots=(vendor().root_der,), cross=(),
+        deny_sequence=1, issuing=(vendor().root_der,), policy_digest=bytes(32), dangers=(), floors=(),
     )  # fmt: skip
 
 

@@ -203,6 +203,17 @@ class Code(StrEnum):
     POLICY_CLAIM = "policy.claim"
     POLICY_MALFORMED = "policy.malformed"
     POLICY_STALE = "policy.stale"
+    POLICY_UNSIGNED = "policy.unsigned"
+    POLICY_SIGNATURE = "policy.signature"
+
+    # `[deny]` of the policy (policy/deny.py).
+    DENY_PRODUCT = "deny.product"
+    DENY_FMSPC = "deny.fmspc"
+    DENY_CHIP_ID = "deny.chip_id"
+    DENY_MEASUREMENT = "deny.measurement"
+    DENY_ADVISORY = "deny.advisory"
+    DENY_SERIAL = "deny.serial"
+    DENY_SPKI = "deny.spki"
 
     # Reference values that people measure, sign and import (docs/reference-values.md).
     REFERENCE_MALFORMED = "reference.malformed"
@@ -240,6 +251,14 @@ class Code(StrEnum):
     AUTHORITY_STATE = "authority.state"
     AUTHORITY_PROFILE = "authority.profile"
     AUTHORITY_CALLER = "authority.caller"
+    AUTHORITY_SUCCESSION = "authority.succession"
+    REVOCATION_UNKNOWN = "revocation.unknown"
+    REVOCATION_CA = "revocation.ca"
+    REVOCATION_FULL = "revocation.full"
+    CERTIFICATE_REVOKED = "certificate.revoked"
+    CERTIFICATE_DENY_LIST = "certificate.deny_list"
+    CERTIFICATE_DENY_LIST_OLDER = "certificate.deny_list_older"
+    CERTIFICATE_DENY_LIST_STALE = "certificate.deny_list_stale"
     KEYS_SEALED = "keys.sealed"
     KEYS_UNAVAILABLE = "keys.unavailable"
     KEYS_EXIST = "keys.exist"
@@ -253,6 +272,22 @@ class Code(StrEnum):
     LEDGER_NO_PROOF = "ledger.no_proof"
     PROXY_UNREACHABLE = "proxy.unreachable"
     PROXY_PROTOCOL = "proxy.protocol"
+
+    # The proxy's own evidence, and what its signers say of it (relying_party/proxy_evidence.py numbers the walk).
+    PROXY_NO_EVIDENCE = "proxy.no_evidence"
+    PROXY_NO_STATEMENT = "proxy.no_statement"
+    PROXY_EVIDENCE_BUSY = "proxy.evidence_busy"
+    PROXY_EVIDENCE_MALFORMED = "proxy.evidence_malformed"
+    PROXY_EVIDENCE_KIND = "proxy.evidence_kind"
+    PROXY_NONCE_PATH = "proxy.nonce_path"
+    PROXY_BINDER = "proxy.binder"
+    PROXY_MEASUREMENT = "proxy.measurement"
+    PROXY_KEY_ORIGIN = "proxy.key_origin"
+    PROXY_STATEMENT_MALFORMED = "proxy.statement_malformed"
+    PROXY_STATEMENT_SIGNATURES = "proxy.statement_signatures"
+    PROXY_STATEMENT_OTHER = "proxy.statement_other"
+    PROXY_STATEMENT_MEASUREMENT = "proxy.statement_measurement"
+    POLICY_PROXY_MEASUREMENT = "policy.proxy_measurement"
 
     # What a relying party refuses.
     PEER_CHAIN = "peer.chain"

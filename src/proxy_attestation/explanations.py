@@ -7,9 +7,12 @@ from typing import Final
 
 from proxy_attestation.codes import Code, Explanation
 from proxy_attestation.explanations_appraisal import APPRAISAL
+from proxy_attestation.explanations_evidence import EVIDENCE
 from proxy_attestation.explanations_keys import KEYS
+from proxy_attestation.explanations_life import LIFE
 from proxy_attestation.explanations_nitro import NITRO
 from proxy_attestation.explanations_owner import OWNER
+from proxy_attestation.explanations_policy import POLICY
 from proxy_attestation.explanations_reappraisal import REAPPRAISAL
 from proxy_attestation.explanations_reference import REFERENCE
 from proxy_attestation.explanations_snp import SNP
@@ -148,10 +151,6 @@ _OTHER: Final[dict[Code, tuple[str, str]]] = {
     Code.POLICY_MALFORMED: (
         "The policy file, or an index that it names, cannot be used as it is written.",
         "Mend the line that the message names, then run `policy check` on the file.",
-    ),
-    Code.POLICY_STALE: (
-        "The worker decided under another version of the policy than the authority holds.",
-        "Repeat the call; the worker reads the new policy first.",
     ),
     Code.AUTHORITY_UNAVAILABLE: (
         "The authority process does not answer.",
@@ -294,11 +293,14 @@ _OTHER: Final[dict[Code, tuple[str, str]]] = {
 EXPLANATIONS: Final[dict[Code, Explanation]] = {
     **{code: Explanation(cause, fix) for code, (cause, fix) in _OTHER.items()},
     **APPRAISAL,
+    **LIFE,
     **KEYS,
     **NITRO,
+    **POLICY,
     **REFERENCE,
     **REAPPRAISAL,
     **OWNER,
     **SNP,
     **TPM,
+    **EVIDENCE,
 }

@@ -101,6 +101,7 @@ class TestLedgerEntry:
         EntryKind.CA_EVENT: "ca-event",
         EntryKind.OWNERSHIP: "ownership",
         EntryKind.PROXY_TLS: "proxy-tls",
+        EntryKind.REVOCATION: "revocation",
     }
     OPTIONAL = {EntryKind.LEAF: {15}}  # noqa: RUF012 - a table that nobody changes
 
@@ -125,7 +126,7 @@ class TestLedgerEntry:
             kind = EntryKind(entry[18])
             # The leaf is an enclave's of SGX, which has everything that a leaf may have.
             assert set(entry) == ledger_entry._KEYS[kind] | {1, 18} | self.OPTIONAL.get(kind, set())
-        assert seen == set(EntryKind) - {EntryKind.OWNERSHIP}
+        assert seen == set(EntryKind) - {EntryKind.OWNERSHIP, EntryKind.REVOCATION}
 
 
 def example(label: str) -> str:

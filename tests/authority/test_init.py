@@ -73,6 +73,7 @@ class TestInit:
             "keys": (True, "0o700"),
             "keys/root.key": (False, "0o600"),
             "keys/issuing-1.key": (False, "0o600"),
+            "keys/log.key": (False, "0o600"),
             "ledger.sqlite": (False, "0o600"),
             "anchors": (True, "0o700"),
             "anchors/simulated-root-1.der": (False, "0o600"),

@@ -12,6 +12,7 @@ from proxy_attestation.policy.load import load_policy, parse_policy
 from proxy_attestation.policy.vocabulary import (
     APPLICATION_KEYS,
     DANGER_KEYS,
+    DENY_KEYS,
     EVENT_KEYS,
     POLICY_KEYS,
     WORKLOAD_KEYS,
@@ -29,7 +30,9 @@ def rows() -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in REFERENCE.split("\n") if line[:1] == "|"]
 
 
-@pytest.mark.parametrize("key", [*POLICY_KEYS, *WORKLOAD_KEYS, *APPLICATION_KEYS, *DANGER_KEYS, *EVENT_KEYS])
+@pytest.mark.parametrize(
+    "key", [*POLICY_KEYS, *WORKLOAD_KEYS, *APPLICATION_KEYS, *DANGER_KEYS, *DENY_KEYS, *EVENT_KEYS]
+)
 def test_every_key_has_its_row(key: str) -> None:
     assert [row for row in rows() if row[0] == f"`{key}`"]
 
@@ -58,6 +61,7 @@ def test_every_code_of_a_decision_is_listed() -> None:
     others = {code for code in Code if re.fullmatch(r"\w+\.(debug|tcb_status)", code)}
     others |= {Code.POLICY_WORKLOAD, Code.POLICY_TEE, Code.POLICY_ADVISORY, Code.POLICY_APPLICATION}
     others |= {Code.POLICY_KEY_ORIGIN, Code.OWNER_CHIP, Code.OWNER_LAUNCH_DATA, Code.POLICY_NAME, Code.POLICY_EVENT}
+    others |= {code for code in Code if code.startswith("deny.")}
     others |= {Code.TPM_SOFTWARE_KEY, Code.TPM_EVENT_UNKNOWN, Code.TDX_EVENT_UNKNOWN}
     listed = {code for row in rows() for code in re.findall(r"`([a-z]+\.[a-z_]+)`", row[-1])}
     assert {str(code) for code in pins | others} <= listed
@@ -82,6 +86,8 @@ def test_each_example_is_of_its_tee_and_linked(tee: Tee) -> None:
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
 def test_every_block_of_the_reference_loads(number: int) -> None:
     text = BLOCKS[number]
+    if "[[workload]]" not in text:
+        text = (POLICIES / "sgx.toml").read_text() + text
     assert parse_policy(text if "version" in text else HEAD + text, POLICIES).workloads
 
 

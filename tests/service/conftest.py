@@ -263,6 +263,8 @@ def info(vendor: Vendor) -> AuthorityInfo:
         token_keys=(TokenKey(b"\0\0\0\1", b"k" * 32, int(NOW.timestamp()) + 86_400),),
         ca_id=b"\x0c" * 32,
         bundle_sequence=1,
+        cross=(),
+        deny_sequence=1,
         roots=(root,),
         issuing=(root,),
         policy_digest=b"\x0d" * 32,

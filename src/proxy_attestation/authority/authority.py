@@ -14,10 +14,11 @@ from proxy_attestation import __version__
 from proxy_attestation.appraisal.endorsements import Floor
 from proxy_attestation.appraisal.roots import Roots, every_pin
 from proxy_attestation.authority import cas, floors
-from proxy_attestation.authority.keys import ROOT_NUMBER, KeyStore
+from proxy_attestation.authority.ca_life import CaLife
+from proxy_attestation.authority.keys import KeyStore
 from proxy_attestation.authority.ledger import Ledger, Row
 from proxy_attestation.authority.messages import AuthorityInfo, PlatformFloor, TokenKey
-from proxy_attestation.authority.profile import ISSUING_ROTATION
+from proxy_attestation.authority.revocation import Revocations
 from proxy_attestation.authority.settings import Settings
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, UnavailableError
@@ -45,7 +46,8 @@ class Authority:
         settings: what it is.
         ledger: where everything stands.
         roots: what evidence may chain to: the vendors of settings, and the CAs of TPMs that the policy names.
-        root: its root.
+        life: its CAs.
+        revocations: what is revoked, and the deny list.
         policy: in force.
         policy_digest: 32 bytes, over policy, roots, floors and our version.
         floors: by (tee, FMSPC).
@@ -77,27 +79,33 @@ class Authority:
         self._keys = keys
         self._clock = clock
         self._random = random
-        rows = ledger.cas()
-        if not rows or rows[0][0] != ROOT_NUMBER:
-            raise ConfigurationError(Code.AUTHORITY_STATE, "the ledger has no root")
-        self.root = cas.read_ca(*rows[0])
-        self._check_root()
+        self.generation = int.from_bytes(ledger.meta(_GENERATION) or b"", "big")
+        self.life = CaLife(settings, keys, ledger, self._change, random)
+        self.revocations = Revocations(settings.ledger_origin, ledger, self.life, self._change)
         self.latest = ledger.latest_time()
         now = self.now()
-        if now >= self.root.not_after:
+        if now >= max(root.ca.not_after for root in self.life.roots):
             raise ConfigurationError(Code.AUTHORITY_STATE, "the root has expired: make a new authority")
-        self._numbers = [number for number, _ in rows]
-        self.issuing = cas.load_issuing(rows[1:], self.root, keys, now)
+        self.life.load(now)
         self.floors = ledger.floors()
         self.token_keys = ledger.token_keys()
-        self.generation = int.from_bytes(ledger.meta(_GENERATION) or b"", "big")
         self._adopt(policy)
         self.maintain()
 
     @property
+    def root(self) -> cas.Ca:
+        """The first root, which settings bind."""
+        return self.life.roots[0].ca
+
+    @property
+    def issuing(self) -> tuple[cas.IssuingCa, ...]:
+        """The issuing CAs that have not expired, the active one first."""
+        return self.life.issuing
+
+    @property
     def active(self) -> cas.IssuingCa:
         """The issuing CA that new challenges name."""
-        return self.issuing[0]
+        return self.life.issuing[0]
 
     def now(self) -> int:
         """Return the time, seconds since the epoch.
@@ -112,15 +120,11 @@ class Authority:
 
     def signing_ca(self, ca_id: bytes, now: int) -> cas.IssuingCa | None:
         """Return the issuing CA that a challenge names, if it may still sign."""
-        for position, issuing in enumerate(self.issuing):
-            if issuing.ca.ca_id == ca_id:
-                retired = cas.retired_at(self.issuing[position - 1].ca) if position else now
-                usable = issuing.signer is not None and now < retired + cas.RETIRED_SIGNING
-                return issuing if usable and now < issuing.ca.not_after else None
-        return None
+        return self.life.signing(ca_id, now)
 
     def info(self) -> AuthorityInfo:
         """Return what a worker needs to know."""
+        bundle = self.life.bundle
         return AuthorityInfo(
             generation=self.generation,
             trust_domain=self.settings.trust_domain,
@@ -130,29 +134,28 @@ class Authority:
             tpm_roots=tuple(sorted(self.roots.tpm)),
             token_keys=self.token_keys,
             ca_id=self.active.ca.ca_id,
-            # Rises with each new CA and with each that has expired.
-            bundle_sequence=2 * len(self._numbers) - 1 - len(self.issuing),
-            roots=(self.root.certificate,),
-            issuing=tuple(issuing.ca.certificate for issuing in self.issuing),
+            bundle_sequence=bundle.sequence,
+            roots=bundle.roots,
+            cross=bundle.cross,
+            issuing=bundle.issuing,
+            deny_sequence=self.revocations.sequence,
             policy_digest=self.policy_digest,
             dangers=self.policy.dangers,
             floors=tuple(PlatformFloor(*key, floor) for key, floor in sorted(self.floors.items())),
         )
 
     def maintain(self) -> bool:
-        """Do what is due: a new issuing CA, a new token key, forgetting what has expired; tell whether anything was.
+        """Do what is due: a new CA, deny list or token key, forgetting what has expired; tell whether anything was.
 
         Raises:
             UnavailableError: `authority.unavailable`, `authority.clock` or `authority.lifetime`; what is not done
                 stays due.
         """
         now = self.now()
-        if now >= self.root.not_after:
-            raise UnavailableError(Code.AUTHORITY_LIFETIME, "the root has expired")
         before = self.generation
-        if not self.issuing or now >= self.active.ca.not_before + ISSUING_ROTATION:
-            self._rotate(now)
-        self._retire(now)
+        self.life.maintain(now)
+        self.saw(max(one.ca.not_before for one in self.issuing))
+        self.revocations.maintain(now)
         if not self.token_keys or now >= self.token_keys[0].not_after - TOKEN_KEY_GRACE:
             self._new_token_key(now)
         if self.ledger.evidence.due(now):
@@ -195,34 +198,6 @@ class Authority:
     def saw(self, seconds: int) -> None:
         """Note a time that we have signed."""
         self.latest = max(self.latest, seconds)
-
-    def _check_root(self) -> None:
-        cas.check_issued(self.root, self.root)
-        if self.root.ca_id != self.settings.root_spki_sha256 or self.root.name != self.settings.root_name:
-            raise ConfigurationError(Code.AUTHORITY_STATE, "authority.toml does not describe the root of the ledger")
-        if self._keys.load(ROOT_NUMBER).spki != self.root.spki:
-            raise ConfigurationError(Code.AUTHORITY_STATE, "the root's key is not the root's")
-
-    def _rotate(self, now: int) -> None:
-        number = self._numbers[-1] + 1
-        with self._change():
-            new = cas.make_issuing(
-                self.settings, self.root, self._keys, self.ledger, number=number, now=now, random=self._random
-            )
-        self._numbers.append(number)
-        self.issuing = (new, *self.issuing)
-        self.saw(new.ca.not_before)
-
-    def _retire(self, now: int) -> None:
-        """Destroy keys that sign no more, and drop certificates that have expired from the bundle."""
-        for successor, retired in zip(self.issuing, self.issuing[1:], strict=False):
-            if now >= cas.retired_at(successor.ca) + cas.RETIRED_KEY_LIFETIME:
-                self._keys.destroy(retired.ca.number)
-        live = tuple(issuing for issuing in self.issuing if issuing.ca.not_after > now)
-        if live != self.issuing:
-            with self._change():
-                pass
-            self.issuing = live
 
     def _new_token_key(self, now: int) -> None:
         key = TokenKey(self._random(4), self._random(32), now + TOKEN_KEY_ACTIVE + TOKEN_KEY_GRACE)

@@ -1,13 +1,11 @@
-"""The authority's CA certificates: the root, and issuing CAs that follow one another.
+"""The authority's CA certificates: how they are made, recorded and read again. `ca_life.py` says when.
 
-An issuing CA is active until the next one takes over at two thirds of its life, then retired: for ten minutes it signs
-what challenges still name it for, after an hour its key is destroyed, and its certificate stays in the bundle until it
-expires. Each certificate is an event in the ledger, in the same transaction.
+Each certificate is an event in the ledger, in the same transaction.
 """
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
@@ -26,7 +24,7 @@ from proxy_attestation.formats.ledger_entry import EntryKind, LedgerEntry, encod
 RETIRED_SIGNING: Final = 600
 """Seconds for which a retired issuing CA signs; challenges that name it live for 120."""
 RETIRED_KEY_LIFETIME: Final = 3600
-"""Seconds after which its key is destroyed."""
+"""Seconds after which its key is destroyed; so is that of a root whose successor signs."""
 
 Random: TypeAlias = Callable[[int], bytes]
 
@@ -36,9 +34,10 @@ class Ca:
     """A CA certificate and what is needed of it.
 
     Attributes:
-        number: 0 the root, from 1 the issuing CAs.
+        number: of its key: from 1 the issuing CAs, 0 and below the roots.
         certificate: DER.
         name: DER of its subject.
+        issuer: DER of its issuer's name.
         spki: DER of its key.
         ca_id: SHA-256 of that, 32 bytes.
         key_id: its key identifier, 20 bytes.
@@ -49,19 +48,68 @@ class Ca:
     number: int
     certificate: bytes
     name: bytes
+    issuer: bytes
     spki: bytes
     ca_id: bytes
     key_id: bytes
     not_before: int
     not_after: int
 
+    @property
+    def made_at(self) -> int:
+        """When it was made, seconds since the epoch."""
+        return self.not_before + profile.BACKDATE
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A root.
+
+    Attributes:
+        generation: 1, 2, ...
+        ca: certified by itself.
+        forward: its key certified by the root before; None in the first.
+        back: the key of the root before certified by it; None in the first.
+        activated_at: from when it signs issuing CAs, seconds since the epoch; None while it is only prepared.
+    """
+
+    generation: int
+    ca: Ca
+    forward: Ca | None = None
+    back: Ca | None = None
+    activated_at: int | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class IssuingCa:
-    """An issuing CA with its key, or without once that is destroyed."""
+    """An issuing CA.
+
+    Attributes:
+        ca: its certificate.
+        signer: its key, or None once that signs no more.
+        activated_at: from when it signs, seconds since the epoch; None while it is only prepared.
+        retired_at: when the next one took over; None before.
+        above: DER of what a chain has above the leaf: its certificate, and the one that leads to the other root while
+            there are two.
+    """
 
     ca: Ca
     signer: Signer | None
+    activated_at: int | None = None
+    retired_at: int | None = None
+    above: tuple[bytes, ...] = ()
+
+    def signs(self, now: int) -> bool:
+        """Tell whether it may sign for a challenge that names it."""
+        begun = self.signer is not None and self.activated_at is not None
+        return (
+            begun and now < self.ca.not_after and (self.retired_at is None or now < self.retired_at + RETIRED_SIGNING)
+        )
+
+
+def root_number(generation: int) -> int:
+    """Return the number of a root's key: 0 for the first, then -1, -2, ..."""
+    return ROOT_NUMBER + 1 - generation
 
 
 def read_ca(number: int, certificate: bytes) -> Ca:
@@ -78,7 +126,8 @@ def read_ca(number: int, certificate: bytes) -> Ca:
         raise ConfigurationError(Code.AUTHORITY_STATE, f"CA certificate {number}: not one of ours") from error
     spki = spki_of(key)  # type: ignore[arg-type] # the authority's keys are P-256; others have the same method
     begin, end = (int(moment.timestamp()) for moment in (parsed.not_valid_before_utc, parsed.not_valid_after_utc))
-    return Ca(number, certificate, parsed.subject.public_bytes(), spki, _sha256(spki), key_id, begin, end)
+    name, issuer = parsed.subject.public_bytes(), parsed.issuer.public_bytes()
+    return Ca(number, certificate, name, issuer, spki, _sha256(spki), key_id, begin, end)
 
 
 def begin(settings: Settings, keys: KeyStore, ledger: Ledger, now: int, random: Random = os.urandom) -> Settings:
@@ -97,29 +146,85 @@ def begin(settings: Settings, keys: KeyStore, ledger: Ledger, now: int, random: 
     Raises:
         UnavailableError: `authority.unavailable`.
     """
+    keys.make_log()
     with ledger.transaction():
         root = make_root(settings, keys, ledger, now, random)
-        make_issuing(settings, root, keys, ledger, number=1, now=now, random=random)
+        made = make_issuing(settings, root, keys, ledger, number=1, now=now, random=random)
+        ledger.activate(made.ca.number, now)
     return replace(settings, root_spki_sha256=root.ca_id)
 
 
 def make_root(settings: Settings, keys: KeyStore, ledger: Ledger, now: int, random: Random) -> Ca:
-    """Make the root's key, sign its certificate and record it, inside a transaction.
+    """Make the first root's key, sign its certificate and record it, inside a transaction.
 
     Raises:
         UnavailableError: `authority.unavailable`, when key or ledger cannot be written.
     """
-    signer, name, begin = keys.make(ROOT_NUMBER), settings.root_name, now - profile.BACKDATE
+    signer = keys.make(ROOT_NUMBER)
+    index, root = certify_root(settings, ledger, signer, None, 1, signer, now, random)
+    ledger.add_ca(ROOT_NUMBER, index, root.certificate)
+    return root
+
+
+def make_successor(
+    settings: Settings, before: Root, keys: KeyStore, ledger: Ledger, *, now: int, random: Random
+) -> Root:
+    """Make the next root's key, and three certificates: of itself, and both ways; record them, inside a transaction.
+
+    Raises:
+        UnavailableError: `authority.unavailable`, when key or ledger cannot be written.
+        ConfigurationError: `authority.state`, when the key of the root before cannot be read.
+    """
+    generation = before.generation + 1
+    old, new = keys.load(before.ca.number), keys.make(root_number(generation))
+    _, ca = certify_root(settings, ledger, new, None, generation, new, now, random)
+    _, forward = certify_root(settings, ledger, old, before.ca, generation, new, now, random)
+    _, back = certify_root(settings, ledger, new, ca, before.generation, old, now, random, until=before.ca.not_after)
+    ledger.add_root(generation, ca.certificate, forward.certificate, back.certificate)
+    return Root(generation, ca, forward, back)
+
+
+def certify_root(  # noqa: PLR0917 - who certifies, what is certified, and when
+    settings: Settings,
+    ledger: Ledger,
+    signer: Signer,
+    issuer: Ca | None,
+    generation: int,
+    subject: Signer,
+    now: int,
+    random: Random,
+    until: int | None = None,
+) -> tuple[int, Ca]:
+    """Certify a root's key: by itself, or by another root, never for longer than that lives. Inside a transaction.
+
+    Args:
+        settings: whose names and suffixes it has.
+        ledger: where its event goes.
+        signer: the issuer's key.
+        issuer: the other root; None for itself.
+        generation: of the root that is certified.
+        subject: the key that is certified.
+        now: seconds since the epoch.
+        random: gives that many random bytes.
+        until: the end of what is certified, where it has one already.
+
+    Returns:
+        The index of the event, and the certificate.
+    """
+    name, begins = settings.root_name(generation), now - profile.BACKDATE
+    ends = [begins + profile.ROOT_LIFETIME]
+    ends += [until] if until is not None else []
+    ends += [issuer.not_after] if issuer is not None else []
     return _record(
         ledger,
-        ROOT_NUMBER,
+        root_number(generation),
         signer,
-        issuer=name,
+        issuer=name if issuer is None else issuer.name,
         subject=name,
-        validity=(begin, begin + profile.ROOT_LIFETIME),
-        spki=signer.spki,
-        path_length=profile.ROOT_PATH_LENGTH,
-        authority_key_id=None,
+        validity=(begins, min(ends)),
+        spki=subject.spki,
+        path_length=profile.ROOT_PATH_LENGTH if issuer is None else profile.CROSS_PATH_LENGTH,
+        authority_key_id=None if issuer is None else issuer.key_id,
         permitted_dns=settings.dns,
         serial=profile.new_serial(random(profile.SERIAL_BYTES)),
     )
@@ -134,55 +239,91 @@ def make_issuing(
         UnavailableError: `authority.unavailable`, when key or ledger cannot be written.
         ConfigurationError: `authority.state`, when the root's key cannot be read.
     """
-    signer, begin = keys.make(number), max(now - profile.BACKDATE, root.not_before)
-    ca = _record(
+    signer, begins = keys.make(number), max(now - profile.BACKDATE, root.not_before)
+    index, ca = _record(
         ledger,
         number,
-        keys.load(ROOT_NUMBER),
+        keys.load(root.number),
         issuer=root.name,
         subject=settings.issuing_name(number),
-        validity=(begin, min(begin + profile.ISSUING_LIFETIME, root.not_after)),
+        validity=(begins, issuing_end(root, now)),
         spki=signer.spki,
         path_length=0,
         authority_key_id=root.key_id,
         permitted_dns=(),
         serial=profile.new_serial(random(profile.SERIAL_BYTES)),
     )
+    ledger.add_ca(number, index, ca.certificate)
     return IssuingCa(ca, signer)
 
 
-def load_issuing(rows: list[tuple[int, bytes]], root: Ca, keys: KeyStore, now: int) -> tuple[IssuingCa, ...]:
+def issuing_end(root: Ca, now: int) -> int:
+    """Return when an issuing CA would end that `root` certified now, seconds since the epoch."""
+    return min(max(now - profile.BACKDATE, root.not_before) + profile.ISSUING_LIFETIME, root.not_after)
+
+
+def load_roots(
+    settings: Settings, first: bytes, more: list[tuple[int, bytes, bytes, bytes]], activations: dict[int, int]
+) -> tuple[Root, ...]:
+    """Read the roots, the first one first, and check that each follows from the one before.
+
+    Args:
+        settings: which bind the first.
+        first: DER.
+        more: `Ledger.roots`.
+        activations: `Ledger.activations`.
+
+    Raises:
+        ConfigurationError: `authority.state`.
+    """
+    ca = read_ca(ROOT_NUMBER, first)
+    check_issued(ca, ca)
+    if ca.ca_id != settings.root_spki_sha256 or ca.name != settings.root_name(1):
+        raise ConfigurationError(Code.AUTHORITY_STATE, "authority.toml does not describe the root of the ledger")
+    roots = [Root(1, ca, activated_at=ca.made_at)]
+    for generation, certificate, forward_der, back_der in more:
+        before, number = roots[-1], root_number(generation)
+        own, forward = read_ca(number, certificate), read_ca(number, forward_der)
+        back = read_ca(before.ca.number, back_der)
+        for certified, issuer in ((own, own), (forward, before.ca), (back, own)):
+            check_issued(certified, issuer)
+        keys_fit = forward.spki == own.spki and back.spki == before.ca.spki
+        if generation != before.generation + 1 or own.name != settings.root_name(generation) or not keys_fit:
+            raise ConfigurationError(Code.AUTHORITY_STATE, f"root {generation} does not follow from the one before")
+        roots.append(Root(generation, own, forward, back, activations.get(number)))
+    return tuple(roots)
+
+
+def load_issuing(
+    rows: list[tuple[int, bytes]], roots: Sequence[Root], activations: dict[int, int], keys: KeyStore, now: int
+) -> tuple[IssuingCa, ...]:
     """Return the issuing CAs that have not expired, the newest first, with the keys that may still sign.
 
     Args:
         rows: `Ledger.cas`, without the root.
-        root: which must have signed each.
+        roots: one of which must have signed each.
+        activations: `Ledger.activations`.
         keys: where their keys are.
         now: seconds since the epoch.
 
     Raises:
-        ConfigurationError: `authority.state`, when a certificate is not the root's or its key is missing or another.
+        ConfigurationError: `authority.state`, when a certificate is not a root's or its key is missing or another.
     """
     found: list[IssuingCa] = []
-    successor: Ca | None = None
+    retired_at: int | None = None
     for number, certificate in reversed(rows):
-        ca = read_ca(number, certificate)
-        check_issued(ca, root)
-        signing = successor is None or now < retired_at(successor) + RETIRED_SIGNING
+        ca, activated_at = read_ca(number, certificate), activations.get(number)
+        check_issued(ca, next((root.ca for root in roots if root.ca.name == ca.issuer), roots[0].ca))
+        signing = retired_at is None or now < retired_at + RETIRED_SIGNING
         if ca.not_after > now:
             signer = keys.load(number) if signing else None
             if signer is not None and signer.spki != ca.spki:
                 raise ConfigurationError(
                     Code.AUTHORITY_STATE, f"the key of issuing CA {number} is not its certificate's"
                 )
-            found.append(IssuingCa(ca, signer))
-        successor = ca
+            found.append(IssuingCa(ca, signer, activated_at, retired_at))
+        retired_at = retired_at if activated_at is None else activated_at
     return tuple(found)
-
-
-def retired_at(successor: Ca) -> int:
-    """Return when an issuing CA was retired, given the CA that followed it; seconds since the epoch."""
-    return successor.not_before + profile.BACKDATE
 
 
 def check_issued(ca: Ca, issuer: Ca) -> None:
@@ -195,11 +336,11 @@ def check_issued(ca: Ca, issuer: Ca) -> None:
         certificate = x509.load_der_x509_certificate(ca.certificate)
         certificate.verify_directly_issued_by(x509.load_der_x509_certificate(issuer.certificate))
     except (ValueError, TypeError, InvalidSignature) as error:
-        raise ConfigurationError(Code.AUTHORITY_STATE, f"CA certificate {ca.number}: not signed by the root") from error
+        raise ConfigurationError(Code.AUTHORITY_STATE, f"CA certificate {ca.number}: not signed by its root") from error
 
 
-def _record(ledger: Ledger, number: int, signer: Signer, **built: Any) -> Ca:
-    """Sign the certificate that `profile.ca_tbs` builds of these fields, and append its event."""
+def _record(ledger: Ledger, number: int, signer: Signer, **built: Any) -> tuple[int, Ca]:
+    """Sign the certificate that `profile.ca_tbs` builds of these fields, and append its event; return its index too."""
     tbs, (not_before, not_after) = profile.ca_tbs(**built), built["validity"]
     entry = LedgerEntry(
         kind=EntryKind.CA_EVENT,
@@ -212,8 +353,7 @@ def _record(ledger: Ledger, number: int, signer: Signer, **built: Any) -> Ca:
     )
     row = Row(EntryKind.CA_EVENT, encode_entry(entry), tbs, not_before, not_after, entry.spki_sha256)
     certificate = profile.assemble(tbs, signer.sign(tbs))
-    ledger.add_ca(number, ledger.append([row]), certificate)
-    return read_ca(number, certificate)
+    return ledger.append([row]), read_ca(number, certificate)
 
 
 def _sha256(data: bytes) -> bytes:

@@ -87,6 +87,14 @@ class AuthorityClient(asyncio.Protocol):
         """
         return await self._call(Method.HELLO, None, messages.decode_info)
 
+    async def denied(self) -> bytes:
+        """Ask for the deny list.
+
+        Raises:
+            UnavailableError: `authority.unavailable`.
+        """
+        return await self._call(Method.DENIED, None, messages.decode_note)
+
     async def issue(self, order: IssueOrder) -> Issued:
         """Ask for one certificate.
 

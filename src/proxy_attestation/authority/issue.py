@@ -3,7 +3,8 @@
 For each order of a batch:
 
 1.  The session token: its MAC, its expiry, and that the issuing CA which it names may still sign.
-2.  A session that was used: the same key and request get the same certificate again, anything else is refused.
+2.  A key that was revoked gets nothing. A session that was used: the same key and request get the same certificate
+    again, anything else is refused.
 3.  The request's form, one TEE throughout, the key's form.
 4.  The policy that the worker was told of is the one in force.
 5.  The binder, rebuilt from the token, the key and the request, is what the claims say was attested.
@@ -118,7 +119,7 @@ class Issuer:
         Returns:
             In the order of the orders: a certificate that stands in the ledger, or the error:
 
-            - RequestError: `challenge.*`, `request.tee`, `csr.key`, `binder.mismatch`;
+            - RequestError: `challenge.*`, `certificate.revoked`, `request.tee`, `csr.key`, `binder.mismatch`;
             - FormatError: `request.malformed`;
             - PolicyError: every mismatch;
             - AppraisalError: `<tee>.root`;
@@ -138,7 +139,7 @@ class Issuer:
             spki: DER of the SubjectPublicKeyInfo, P-256 or P-384.
 
         Returns:
-            DER: leaf, issuing CA.
+            DER: leaf, issuing CA, and what leads to the other root while there are two.
 
         Raises:
             RequestError: `csr.key`.
@@ -170,7 +171,9 @@ class Issuer:
         issuing = authority.signing_ca(token.ca_id, now)
         if issuing is None:
             raise RequestError(Code.CHALLENGE_CA, "the challenge names an issuing CA that signs no more")
-        # 2. Session.
+        # 2. Key and session.
+        if authority.revocations.is_revoked(spki_sha256(order.spki)):
+            raise RequestError(Code.CERTIFICATE_REVOKED)
         used = self._used(order, token, issuing, new)
         if used is not None:
             return used
@@ -193,7 +196,7 @@ class Issuer:
             raise AppraisalError(Code(f"{claims.rooted.tee}.root"), f"anchor {claims.anchor.hex()}")
         floors.check_use(authority.floors, claims, order.collateral_floor)
         # 7. Decision.
-        decision = decide(claims, request, authority.policy)
+        decision = decide(claims, request, authority.policy, spki_sha256(order.spki))
         if not decision.accepted:
             raise PolicyError(decision.mismatches)
         # 8. Life.
@@ -340,7 +343,7 @@ def _check_key(spki: bytes) -> None:
 def _sign(issuing: cas.IssuingCa, row: Row) -> tuple[bytes, ...]:
     if issuing.signer is None or row.tbs is None:
         raise InternalError("an issuing CA without a key, or a row without a certificate, was to be signed")
-    return (profile.assemble(row.tbs, issuing.signer.sign(row.tbs)), issuing.ca.certificate)
+    return (profile.assemble(row.tbs, issuing.signer.sign(row.tbs)), *issuing.above)
 
 
 def _sha256(data: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Where the authority's private keys are, and the one thing that is done with them. Keys: P-256.
+"""Where the authority's private keys are, and the one thing that is done with them. CA keys: P-256; the log's: Ed25519.
 
 Whoever can read a key file that is not sealed can mint certificates. A file that others could read is
 therefore refused, not repaired. `key_stores.py` has the other places for keys.
@@ -12,6 +12,8 @@ from typing import Final, Protocol
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from proxy_attestation.authority.seal import Seal
 from proxy_attestation.codes import Code
@@ -21,6 +23,8 @@ from proxy_attestation.formats.csr import spki_of
 KEY_FILE_MAX: Final = 4096
 ROOT_NUMBER: Final = 0
 _BINDING: Final = "authority.sealed"
+LOG_NAME: Final = "log"
+"""What the log's key is called, beside `root` and `issuing-N`."""
 
 # RFC 6979: the same bytes get the same signature, so a repeated call gets the same certificate and not only the same
 # to-be-signed bytes.
@@ -52,8 +56,33 @@ class SoftwareSigner:
         return self._key.sign(tbs, _ECDSA)
 
 
+class LogKey(Protocol):
+    """The ledger's private key, which signs checkpoints and nothing else; the same bytes get the same signature."""
+
+    @property
+    def public_key(self) -> bytes:
+        """32 bytes (RFC 8032)."""
+
+    def sign(self, text: bytes) -> bytes:
+        """Return an Ed25519 signature, 64 bytes."""
+
+
+class SoftwareLogKey:
+    """The ledger's key in this process."""
+
+    __slots__ = ("_key", "public_key")
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+        self.public_key = key.public_key().public_bytes_raw()
+
+    def sign(self, text: bytes) -> bytes:
+        """Return an Ed25519 signature, 64 bytes."""
+        return self._key.sign(text)
+
+
 class KeyStore(Protocol):
-    """Makes and finds the authority's keys, by number: 0 the root's, from 1 the issuing CAs'."""
+    """Makes and finds keys by number: from 1 the issuing CAs', a root's is 1 - generation; and the log's."""
 
     @property
     def origin(self) -> str:
@@ -73,6 +102,12 @@ class KeyStore(Protocol):
 
     def check(self, settings: bytes) -> None:
         """Check that the authority is what was noted."""
+
+    def load_log(self) -> LogKey:
+        """Return the log's key."""
+
+    def make_log(self) -> LogKey:
+        """Make the log's key, before there is any entry."""
 
 
 class FileKeys:
@@ -100,15 +135,7 @@ class FileKeys:
             ConfigurationError: `authority.state`; `keys.sealed`, when it was sealed for something else.
         """
         path = self._path(number)
-        try:
-            check_private(self._directory, directory=True)
-            data = read_private(path, KEY_FILE_MAX)
-            pem = data if self._seal is None else self._seal.unwrap(path.name, data)
-            key = serialization.load_pem_private_key(pem, password=None)
-        except OSError as error:
-            raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: {error.strerror}") from error
-        except (ValueError, TypeError) as error:
-            raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: not an unencrypted PKCS#8 key") from error
+        key = self._read(path)
         if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
             raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: not a P-256 key")
         return SoftwareSigner(key)
@@ -119,7 +146,48 @@ class FileKeys:
         Raises:
             UnavailableError: `authority.unavailable`, when it cannot be written.
         """
-        path, key = self._path(number), ec.generate_private_key(ec.SECP256R1())
+        key = ec.generate_private_key(ec.SECP256R1())
+        self._write(self._path(number), key)
+        return SoftwareSigner(key)
+
+    def destroy(self, number: int) -> None:
+        """Remove the file. What the disk keeps of it is beyond us."""
+        self._path(number).unlink(missing_ok=True)
+
+    def load_log(self) -> LogKey:
+        """Return the log's key.
+
+        Raises:
+            ConfigurationError: `authority.state`.
+        """
+        path = self._file(LOG_NAME)
+        key = self._read(path)
+        if not isinstance(key, Ed25519PrivateKey):
+            raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: not an Ed25519 key")
+        return SoftwareLogKey(key)
+
+    def make_log(self) -> LogKey:
+        """Make the log's key.
+
+        Raises:
+            UnavailableError: `authority.unavailable`, when it cannot be written.
+        """
+        key = Ed25519PrivateKey.generate()
+        self._write(self._file(LOG_NAME), key)
+        return SoftwareLogKey(key)
+
+    def _read(self, path: Path) -> PrivateKeyTypes:
+        try:
+            check_private(self._directory, directory=True)
+            data = read_private(path, KEY_FILE_MAX)
+            pem = data if self._seal is None else self._seal.unwrap(path.name, data)
+            return serialization.load_pem_private_key(pem, password=None)
+        except OSError as error:
+            raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: {error.strerror}") from error
+        except (ValueError, TypeError) as error:
+            raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: not an unencrypted PKCS#8 key") from error
+
+    def _write(self, path: Path, key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey) -> None:
         pem = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
@@ -127,11 +195,6 @@ class FileKeys:
             write_private(path, pem if self._seal is None else self._seal.wrap(path.name, pem))
         except OSError as error:
             raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, f"{path}: {error}") from error
-        return SoftwareSigner(key)
-
-    def destroy(self, number: int) -> None:
-        """Remove the file. What the disk keeps of it is beyond us."""
-        self._path(number).unlink(missing_ok=True)
 
     def bind(self, settings: bytes) -> None:
         """Seal the digest of authority.toml. Keys that are files in clear can vouch for nothing.
@@ -159,7 +222,10 @@ class FileKeys:
             raise ConfigurationError(Code.KEYS_SEALED, "authority.toml is not the one that was sealed with the keys")
 
     def _path(self, number: int) -> Path:
-        return self._directory / f"{key_name(number)}.key{'' if self._seal is None else '.sealed'}"
+        return self._file(key_name(number))
+
+    def _file(self, name: str) -> Path:
+        return self._directory / f"{name}.key{'' if self._seal is None else '.sealed'}"
 
 
 class MemoryKeys:
@@ -169,6 +235,7 @@ class MemoryKeys:
 
     def __init__(self) -> None:
         self._keys: dict[int, Signer] = {}
+        self._log: list[LogKey] = []
 
     def load(self, number: int) -> Signer:
         """Return a key."""
@@ -189,10 +256,20 @@ class MemoryKeys:
     def check(self, settings: bytes) -> None:
         """Check nothing, likewise."""
 
+    def load_log(self) -> LogKey:
+        """Return the log's key."""
+        return self._log[0]
+
+    def make_log(self) -> LogKey:
+        """Make the log's key."""
+        self._log = [SoftwareLogKey(Ed25519PrivateKey.generate())]
+        return self._log[0]
+
 
 def key_name(number: int) -> str:
-    """Return what the key of a CA is called: `root`, or `issuing-N`."""
-    return "root" if number == ROOT_NUMBER else f"issuing-{number}"
+    """Return what the key of a CA is called: `root`, `root-gN` of a later root, or `issuing-N`."""
+    root = "root" if number == ROOT_NUMBER else f"root-g{1 - number}"
+    return root if number <= ROOT_NUMBER else f"issuing-{number}"
 
 
 def check_private(path: Path, *, directory: bool = False) -> None:

@@ -2,9 +2,10 @@
 
 WAL with synchronous=FULL: when `transaction` has ended, what it wrote survives a crash of the machine; when it has
 not, nothing of it is there. Entries are only ever appended, with indexes 0, 1, 2 ...; the file itself refuses anything
-else. Of the tables, `entry` is the ledger; `ca` lists the CA certificates whose events stand in it; `floor` has the
-oldest collateral that may be used; `token_key` the keys of session tokens; `evidence` what the leaves rest on
-(`evidence_store.py`); `meta` single values.
+else. Of the tables, `entry` is the ledger; `ca` lists the CA certificates whose events stand in it, and
+`ledger_life.py` what else is known of their life and of revocations; `floor` has the oldest collateral that may be
+used; `token_key` the keys of session tokens; `evidence` what the leaves rest on (`evidence_store.py`); `meta` single
+values.
 """
 
 import sqlite3
@@ -15,6 +16,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from proxy_attestation.appraisal.endorsements import Floor
 from proxy_attestation.authority.evidence_store import EvidenceStore
+from proxy_attestation.authority.ledger_life import LifeTables
 from proxy_attestation.authority.ledger_schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
 from proxy_attestation.authority.messages import TokenKey
 from proxy_attestation.codes import Code
@@ -67,7 +69,7 @@ _FLOORS: Final = (
 )
 
 
-class Ledger:
+class Ledger(LifeTables):
     """An open ledger. Every method may raise `UnavailableError` (`authority.unavailable`) when SQLite cannot answer.
 
     Attributes:

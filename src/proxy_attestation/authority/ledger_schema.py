@@ -2,7 +2,7 @@
 
 from typing import Final
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 APPLICATION_ID: Final = 0x50415454
 """`PATT`, in the file's header."""
 
@@ -14,7 +14,7 @@ CREATE TABLE meta (
 
 CREATE TABLE entry (
     idx INTEGER PRIMARY KEY CHECK (idx >= 0),
-    kind INTEGER NOT NULL CHECK (kind BETWEEN 1 AND 5),
+    kind INTEGER NOT NULL CHECK (kind BETWEEN 1 AND 8),
     entry BLOB NOT NULL CHECK (length(entry) BETWEEN 1 AND 4096),
     tbs BLOB CHECK (length(tbs) BETWEEN 1 AND 8192),
     not_before INTEGER CHECK (not_before > 0),
@@ -66,6 +66,31 @@ CREATE TABLE token_key (
     not_after INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- The life of certificates (ledger_life.py). From when a CA's key signs: an issuing CA's number, or 1 minus a root's
+-- generation.
+CREATE TABLE activation (
+    number INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL CHECK (at > 0)
+) STRICT;
+
+-- Roots after the first: certified by themselves, by the root before, and the root before certified by them.
+CREATE TABLE root (
+    generation INTEGER PRIMARY KEY CHECK (generation >= 2),
+    certificate BLOB NOT NULL CHECK (length(certificate) BETWEEN 1 AND 8192),
+    forward BLOB NOT NULL CHECK (length(forward) BETWEEN 1 AND 8192),
+    back BLOB NOT NULL CHECK (length(back) BETWEEN 1 AND 8192)
+) STRICT;
+
+-- What was revoked: one certificate where there is a serial number, or every one of a key.
+CREATE TABLE revoked (
+    idx INTEGER PRIMARY KEY REFERENCES entry (idx),
+    serial BLOB UNIQUE CHECK (length(serial) = 20),
+    spki_sha256 BLOB NOT NULL CHECK (length(spki_sha256) = 32),
+    not_after INTEGER NOT NULL
+) STRICT;
+CREATE INDEX revoked_spki ON revoked (spki_sha256);
+CREATE INDEX revoked_not_after ON revoked (not_after);
+CREATE INDEX entry_spki ON entry (spki_sha256) WHERE spki_sha256 IS NOT NULL;
 -- The evidence behind each leaf, for re-appraisal (evidence_store.py); rows may go, and nothing else refers to them.
 CREATE TABLE evidence (
     idx INTEGER PRIMARY KEY REFERENCES entry (idx),
@@ -76,4 +101,29 @@ CREATE TABLE evidence (
     kept BLOB NOT NULL
 ) STRICT;
 CREATE INDEX evidence_not_after ON evidence (not_after, size);
+
+-- The Merkle tree (tree.py): with each entry the hashes of the subtrees that it completed, from its leaf upwards.
+CREATE TABLE node (
+    idx INTEGER PRIMARY KEY REFERENCES entry (idx),
+    hashes BLOB NOT NULL CHECK (length(hashes) BETWEEN 32 AND 2016 AND length(hashes) % 32 = 0)
+) STRICT;
+CREATE TRIGGER node_dense BEFORE INSERT ON node
+    WHEN NEW.idx IS NOT (SELECT coalesce(max(idx) + 1, 0) FROM node)
+    BEGIN SELECT raise(ABORT, 'the node is not the next one'); END;
+CREATE TRIGGER node_no_update BEFORE UPDATE ON node
+    BEGIN SELECT raise(ABORT, 'nodes do not change'); END;
+CREATE TRIGGER node_no_delete BEFORE DELETE ON node
+    BEGIN SELECT raise(ABORT, 'nodes do not go'); END;
+
+-- Signed notes: the newest checkpoint that we signed, and the newest one that enough witnesses have cosigned.
+CREATE TABLE checkpoint (
+    name TEXT PRIMARY KEY CHECK (name IN ('signed', 'witnessed')),
+    size INTEGER NOT NULL CHECK (size > 0),
+    note BLOB NOT NULL CHECK (length(note) BETWEEN 1 AND 16384)
+) STRICT;
+CREATE TRIGGER checkpoint_only_rises BEFORE UPDATE ON checkpoint
+    WHEN NEW.size < OLD.size
+    BEGIN SELECT raise(ABORT, 'a checkpoint does not sink'); END;
+CREATE TRIGGER checkpoint_no_delete BEFORE DELETE ON checkpoint
+    BEGIN SELECT raise(ABORT, 'a checkpoint does not go'); END;
 """

@@ -16,6 +16,7 @@ from proxy_attestation.formats.arrays import Array, Chosen, Size, exactly
 from proxy_attestation.formats.bounds import (
     CERTIFICATE_MAX,
     CLAIMS_MAX,
+    DENY_LIST_MAX,
     KEPT_EVIDENCE_MAX,
     REQUEST_MAX,
     TIME_MAX,
@@ -74,7 +75,9 @@ class AuthorityInfo:
         ca_id: SHA-256 of the active issuing CA's SPKI, 32 bytes.
         bundle_sequence: the root bundle's number.
         roots: DER.
+        cross: DER of roots certified by another root.
         issuing: DER of every live issuing CA, the active one first.
+        deny_sequence: the number of the deny list.
         policy_digest: 32 bytes.
         dangers: the policy's dangerous switches, readable.
         floors: of every platform family that is known, sorted.
@@ -90,7 +93,9 @@ class AuthorityInfo:
     ca_id: Digest
     bundle_sequence: Count
     roots: Certificates
+    cross: Certificates
     issuing: Certificates
+    deny_sequence: Count
     policy_digest: Digest
     dangers: Annotated[tuple[Annotated[str, Size(1, 512)], ...], Size(0, 1024)]
     floors: Annotated[tuple[PlatformFloor, ...], Size(0, FLOORS_MAX)]
@@ -128,7 +133,7 @@ class Issued:
     """A certificate that stands in the ledger.
 
     Attributes:
-        chain: DER: leaf, issuing CA.
+        chain: DER: leaf, issuing CA, and what leads to the other root while there are two.
         index: of the leaf's ledger entry.
         not_before: seconds since the epoch.
         not_after: seconds since the epoch.
@@ -184,5 +189,6 @@ def decode_endorsements(value: object) -> Endorsements:
     return _decode_set(value).documents
 
 
+decode_note = Array[bytes](Annotated[bytes, Size(1, DENY_LIST_MAX)], MALFORMED).read
 decode_spki = Array[bytes](Spki, MALFORMED).read
 decode_chain = Array[tuple[bytes, ...]](Certificates, MALFORMED).read

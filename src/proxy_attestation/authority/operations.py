@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, NamedTuple
 
 from proxy_attestation import log
 from proxy_attestation.authority.issue import Issuer
+from proxy_attestation.authority.life_operations import LIFE_OPERATIONS
 from proxy_attestation.authority.messages import Count, Digest, Seconds
 from proxy_attestation.authority.operation import Operation
 from proxy_attestation.authority.wire import MALFORMED
@@ -87,7 +88,9 @@ def _status(issuer: Issuer, _: Nothing) -> Status:
 
 STATUS: Final = Operation[Nothing, Status]("status", Nothing, Status, _status)
 
-OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {operation.name: operation for operation in (STATUS,)}
+OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {
+    operation.name: operation for operation in (STATUS, *LIFE_OPERATIONS)
+}
 
 
 class _Order(NamedTuple):

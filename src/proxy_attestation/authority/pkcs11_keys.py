@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from proxy_attestation.authority.keys import ROOT_NUMBER, key_name, read_private
+from proxy_attestation.authority.keys import LOG_NAME, ROOT_NUMBER, key_name, read_private
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, UnavailableError
 from proxy_attestation.formats.csr import spki_of
@@ -29,6 +29,8 @@ PIN_MAX: Final = 256
 _SCHEME: Final = "pkcs11"
 _HALF: Final = 32  # of a P-256 signature: r and s, each in 32 bytes, big-endian (PKCS #11 v3.0, CKM_ECDSA)
 _P256: Final = bytes.fromhex("06082a8648ce3d030107")  # CKA_EC_PARAMS: the OID of secp256r1
+_ED25519: Final = b"\x13\x0cedwards25519"  # likewise, a curveName (PrintableString; PKCS #11 v3.0 section 2.3.5)
+_ED25519_BYTES: Final = 32
 
 _T = TypeVar("_T")
 
@@ -93,8 +95,27 @@ class TokenSigner:
         Raises:
             UnavailableError: `keys.unavailable`, when the token does not answer.
         """
-        raw = self._token.sign(self._name, sha256(tbs).digest())
+        raw = self._token.sign(self._name, sha256(tbs).digest(), "ECDSA")
         return encode_dss_signature(int.from_bytes(raw[:_HALF]), int.from_bytes(raw[_HALF:]))
+
+
+class TokenLogKey:
+    """The log's private key in a token."""
+
+    __slots__ = ("_name", "_token", "public_key")
+
+    def __init__(self, token: "TokenKeys", name: str, public_key: bytes) -> None:
+        self._token = token
+        self._name = name
+        self.public_key = public_key
+
+    def sign(self, text: bytes) -> bytes:
+        """Return an Ed25519 signature, 64 bytes.
+
+        Raises:
+            UnavailableError: `keys.unavailable`, when the token does not answer.
+        """
+        return self._token.sign(self._name, text, "EDDSA")
 
 
 class TokenKeys:
@@ -120,10 +141,13 @@ class TokenKeys:
             UnavailableError: `keys.unavailable`, and so in every method here.
         """
         name = self._name(number)
-        found = self._ask(lambda binding, session: self._find(binding, session, binding.ObjectClass.PUBLIC_KEY, name))
-        if len(found) != 1:
-            raise ConfigurationError(Code.AUTHORITY_STATE, f"{len(found)} public keys {name!r} in the token")
-        return TokenSigner(self, name, self._ask(lambda binding, _: _spki(binding, found[0])))
+        # An OCTET STRING of 65 bytes around the uncompressed point.
+        point = self._point(name).removeprefix(b"\x04\x41")
+        try:
+            key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+        except ValueError as error:
+            raise ConfigurationError(Code.AUTHORITY_STATE, f"{name!r} in the token: not a P-256 key") from error
+        return TokenSigner(self, name, spki_of(key))
 
     def make(self, number: int) -> TokenSigner:
         """Make a key.
@@ -132,22 +156,64 @@ class TokenKeys:
             ConfigurationError: `keys.exist`, for a root whose label is taken: it is another authority's.
         """
         name = self._name(number)
-        if number == ROOT_NUMBER and self._ask(lambda binding, session: self._all(binding, session, name)):
+        if number <= ROOT_NUMBER and self._ask(lambda binding, session: self._all(binding, session, name)):
             raise ConfigurationError(Code.KEYS_EXIST, f"the token has {name!r} already: choose another object")
-        self.destroy(number)
-
-        def generate(binding: Any, session: Any) -> None:
-            attribute = binding.Attribute
-            curve = session.create_domain_parameters(binding.KeyType.EC, {attribute.EC_PARAMS: _P256}, local=True)
-            private = {attribute.SENSITIVE: True, attribute.EXTRACTABLE: False}
-            curve.generate_keypair(store=True, label=name, private_template=private)
-
-        self._ask(generate)
+        self._generate(name, "EC", _P256, "EC_KEY_PAIR_GEN")
         return self.load(number)
+
+    def load_log(self) -> TokenLogKey:
+        """Return the log's key.
+
+        Raises:
+            ConfigurationError: `authority.state`, when the token has no such key.
+        """
+        name = f"{self._uri.label}-{LOG_NAME}"
+        # An OCTET STRING of 32 bytes; some tokens give the bytes alone.
+        public_key = self._point(name).removeprefix(b"\x04\x20")
+        if len(public_key) != _ED25519_BYTES:
+            raise ConfigurationError(Code.AUTHORITY_STATE, f"{name!r} in the token: not an Ed25519 key")
+        return TokenLogKey(self, name, public_key)
+
+    def make_log(self) -> TokenLogKey:
+        """Make the log's key."""
+        self._generate(f"{self._uri.label}-{LOG_NAME}", "EC_EDWARDS", _ED25519, "EC_EDWARDS_KEY_PAIR_GEN")
+        return self.load_log()
 
     def destroy(self, number: int) -> None:
         """Destroy a key; nothing happens where it is gone."""
-        name = self._name(number)
+        self._destroy(self._name(number))
+
+    def _point(self, name: str) -> bytes:
+        """Return CKA_EC_POINT of a public key."""
+
+        def read(binding: Any, session: Any) -> list[bytes]:
+            found = self._find(binding, session, binding.ObjectClass.PUBLIC_KEY, name)
+            return [bytes(key[binding.Attribute.EC_POINT]) for key in found]
+
+        points = self._ask(read)
+        if len(points) != 1:
+            raise ConfigurationError(Code.AUTHORITY_STATE, f"{len(points)} public keys {name!r} in the token")
+        return points[0]
+
+    def _generate(self, name: str, kind: str, curve: bytes, mechanism: str) -> None:
+        """Make a pair of objects in the place of those that a start which failed has left."""
+        self._destroy(name)
+
+        def generate(binding: Any, session: Any) -> None:
+            attribute = binding.Attribute
+            parameters = session.create_domain_parameters(
+                binding.KeyType[kind], {attribute.EC_PARAMS: curve}, local=True
+            )
+            parameters.generate_keypair(
+                store=True,
+                label=name,
+                mechanism=binding.Mechanism[mechanism],
+                private_template={attribute.SENSITIVE: True, attribute.EXTRACTABLE: False},
+            )
+
+        self._ask(generate)
+
+    def _destroy(self, name: str) -> None:
         self._handles.pop(name, None)
 
         def remove(binding: Any, session: Any) -> None:
@@ -162,15 +228,15 @@ class TokenKeys:
     def check(self, settings: bytes) -> None:
         """Check nothing, likewise."""
 
-    def sign(self, name: str, digest: bytes) -> bytes:
-        """Sign a SHA-256 digest with the key of a label: r || s, 32 bytes each, big-endian."""
+    def sign(self, name: str, data: bytes, mechanism: str) -> bytes:
+        """Sign with the key of a label: ECDSA a SHA-256 digest (r || s, big-endian), or EDDSA a text; 64 bytes."""
 
         def sign(binding: Any, session: Any) -> bytes:
             handle = self._handles.get(name)
             if handle is None:
                 (handle,) = self._find(binding, session, binding.ObjectClass.PRIVATE_KEY, name)
                 self._handles[name] = handle
-            return bytes(handle.sign(digest, mechanism=binding.Mechanism.ECDSA))
+            return bytes(handle.sign(data, mechanism=binding.Mechanism[mechanism]))
 
         signature = self._ask(sign)
         if len(signature) != 2 * _HALF:
@@ -224,9 +290,3 @@ def _binding() -> Any:
     except ImportError as error:
         detail = f"python-pkcs11 is absent (install the extra `pkcs11`): {error}"
         raise UnavailableError(Code.KEYS_UNAVAILABLE, detail) from error
-
-
-def _spki(binding: Any, public: Any) -> bytes:
-    # CKA_EC_POINT: an OCTET STRING of 65 bytes around the uncompressed point.
-    point = bytes(public[binding.Attribute.EC_POINT]).removeprefix(b"\x04\x41")
-    return spki_of(ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point))

@@ -19,7 +19,8 @@ subjectAltName     -                           -                               c
 id-pe-cmw          -                           -                               the claims (not in the proxy's own)
 =================  ==========================  ==============================  =====================================
 
-Extensions stand in the order of this table.
+Extensions stand in the order of this table. A root certified by another root is like a root, but with pathLen 1 and
+the other's AKI: one issuing CA follows it, and the name constraints hold on each way.
 """
 
 import hashlib
@@ -38,11 +39,17 @@ ROOT_LIFETIME: Final = 3 * 365 * 24 * 3600
 ISSUING_LIFETIME: Final = 90 * 24 * 3600
 ISSUING_ROTATION: Final = 60 * 24 * 3600
 """Seconds after which a new issuing CA takes over."""
+ISSUING_OVERLAP: Final = 7 * 24 * 3600
+"""Seconds for which the new one is in the bundle before that."""
 LEAF_LIFETIME_MAX: Final = 24 * 3600
 BACKDATE: Final = 60
 """Seconds by which notBefore lies before now, for clients whose clocks are behind."""
+ROOT_OVERLAP: Final = 30 * 24 * 3600
+"""Seconds for which a new root is in the bundle before it signs."""
 ROOT_PATH_LENGTH: Final = 2
 """One more than root and issuing CA need: an old root can sign its successor, which signs an issuing CA."""
+CROSS_PATH_LENGTH: Final = 1
+"""Of a root certified by another root."""
 SERIAL_BYTES: Final = 20
 
 _UTC_TIME_END: Final = int(datetime(2050, 1, 1, tzinfo=UTC).timestamp())

@@ -44,7 +44,7 @@ TLS_LEAF_RATE: Final = 1 / 60
 """TLS certificates for the proxy itself, a second; each stands in the ledger."""
 TLS_LEAF_BURST: Final = 10
 """How many of them at once, after a pause."""
-WORKER_CALLS: Final = frozenset({Method.HELLO, Method.ISSUE, Method.RAISE_FLOOR})
+WORKER_CALLS: Final = frozenset({Method.HELLO, Method.ISSUE, Method.RAISE_FLOOR, Method.DENIED})
 SUPERVISOR_CALLS: Final = frozenset({Method.HELLO, Method.TLS_LEAF})
 OPERATOR_CALLS: Final = frozenset({Method.OPERATE})
 
@@ -147,6 +147,8 @@ class Server:
     def _answer(self, call: wire.Call) -> object:
         if call.method is Method.OPERATE:
             return operate(self._issuer, call.body)
+        if call.method is Method.DENIED:
+            return self._issuer.authority.revocations.note
         try:
             if call.method is Method.RAISE_FLOOR:
                 return messages.encode_floor(self._issuer.raise_floor(messages.decode_endorsements(call.body)))

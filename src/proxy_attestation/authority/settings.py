@@ -38,7 +38,7 @@ class Settings:
         keys: where its keys are: `file`; a PKCS#11 URI; or what seals them: `gramine`, `snp`, `tpm:0,2,4,7`
             (`key_stores.py`).
         dns: the suffixes that the root permits, sorted.
-        root_spki_sha256: 32 bytes.
+        root_spki_sha256: 32 bytes, of the first root; its successors are in the ledger.
         anchors: SPKI SHA-256 of the simulated vendors' roots, 32 bytes each; none in a real authority, which trusts
             the pinned vendors.
     """
@@ -67,10 +67,9 @@ class Settings:
             return "SIMULATED"
         return "FILE KEYS" if self.key_origin == FILE else None
 
-    @property
-    def root_name(self) -> bytes:
-        """DER of the root's name."""
-        return ca_name(self.trust_domain, "Root G1", self.organization)
+    def root_name(self, generation: int) -> bytes:
+        """Return the DER of a root's name; the first is generation 1."""
+        return ca_name(self.trust_domain, f"Root G{generation}", self.organization)
 
     def issuing_name(self, number: int) -> bytes:
         """Return the DER of an issuing CA's name."""
@@ -78,7 +77,7 @@ class Settings:
 
     @property
     def ledger_origin(self) -> str:
-        """The ledger's name: no two authorities share one, even where one replaced the other."""
+        """The ledger's name, by the first root: no two authorities share one, and a successor of the root keeps it."""
         return f"{self.trust_domain}/issuance/{self.root_spki_sha256.hex()[:16]}"
 
     @property

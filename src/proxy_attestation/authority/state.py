@@ -5,7 +5,7 @@
     authority.toml      what it is; fixed for life, its SHA-256 is in the ledger          settings.py
     root.pem            the root certificate, for people and clients
     policy.toml         the policy, and beside or below it the indexes that it names
-    keys/               0700: root.key, issuing-N.key, PKCS#8, 0600; or sealed            keys.py, key_stores.py
+    keys/               0700: root.key, issuing-N.key, log.key, 0600; or sealed           keys.py, key_stores.py
     ledger.sqlite       0600                                                              ledger.py
     anchors/            a simulated authority's vendor roots, DER
     endorsements/       vendor collateral, the workers' business

@@ -50,6 +50,7 @@ class Method(IntEnum):
     RAISE_FLOOR = 3
     TLS_LEAF = 4
     OPERATE = 5
+    DENIED = 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "init": ("init", "Make an authority in an empty directory."),
     "serve": ("serve", "Run the proxy."),
     "status": ("status", "Show what is in force in an authority, running or not."),
+    "ca": ("ca", "List an authority's CAs, rotate the issuing CA, make a new root."),
+    "revoke": ("revoke", "Revoke certificates of an authority."),
     "load": ("load", "Attest, get a certificate, terminate TLS for an application, renew."),
     "root": ("root", "Fetch a proxy's root and check it against a pin."),
     "connect": ("connect", "Forward a local port to an attested server."),

@@ -52,6 +52,8 @@ REFERENCE_SIGNERS_MAX: Final = 16
 """Signers that one entry names."""
 POLICY_WORKLOADS_MAX: Final = 1024
 PIN_VALUES_MAX: Final = 64
+DENY_VALUES_MAX: Final = 1024
+"""Values in one list of `[deny]`."""
 REGISTERS_ROOM: Final = 768
 """Bytes of a TPM's registers that one entry can pin, and its leaves carry."""
 EVENT_RULES_MAX: Final = 256
@@ -72,6 +74,18 @@ SNP_CRL_MAX: Final = 16 * 1024
 SNP_CRLS_MAX: Final = 16
 SNP_TABLE_ENTRIES_MAX: Final = 16
 """Entries of the certificate table of an extended SEV-SNP report. GHCB defines five."""
+DENY_LIST_MAX: Final = 960 * 1024
+"""One deny list, so that it fits one message between a worker and the authority; see `DENIALS_MAX`."""
+DENIALS_MAX: Final = 10_000
+"""Lines of one deny list: certificates, keys or issuing CAs that are revoked and have not expired."""
+ROOT_NONCES_MAX: Final = 256
+"""Callers whose nonces one piece of the proxy's evidence answers."""
+ROOT_EVIDENCE_MAX: Final = QUOTE_MAX + PLATFORM_CERTIFICATES_MAX * CERTIFICATE_MAX + EVENT_LOG_MAX + 1024
+"""The record around the proxy's evidence; `MESSAGE_MAX` has room for it."""
+DEPLOYMENT_MAX: Final = 32 * 1024
+"""The text of a deployment statement. A measurement is a line of some 120 bytes."""
+DEPLOYMENT_NOTE_MAX: Final = 64 * 1024
+"""The same with its signatures."""
 KEPT_EVIDENCE_MAX: Final = 576 * 1024
 """What is kept of one issuance: a record, 16 certificates and an event log. Of SGX it is some 5 KiB."""
 EVIDENCE_STORE_MAX: Final = 1024 * 1024 * 1024

@@ -25,6 +25,27 @@ class EntryKind(IntEnum):
     CA_EVENT = 3
     OWNERSHIP = 4
     PROXY_TLS = 5
+    REVOCATION = 6
+
+
+class CrlReason(IntEnum):
+    """Why a certificate was revoked: CRLReason of RFC 5280 section 5.3.1, which leaves 7 out."""
+
+    UNSPECIFIED = 0
+    KEY_COMPROMISE = 1
+    CA_COMPROMISE = 2
+    AFFILIATION_CHANGED = 3
+    SUPERSEDED = 4
+    CESSATION_OF_OPERATION = 5
+    CERTIFICATE_HOLD = 6
+    REMOVE_FROM_CRL = 8
+    PRIVILEGE_WITHDRAWN = 9
+    AA_COMPROMISE = 10
+
+
+def _as_revoked(value: object, code: Code) -> bytes:
+    """Return a serial number or a digest."""
+    return as_bytes(value, code, 32 if isinstance(value, bytes) and len(value) == 32 else 20)
 
 
 def _bytes(key: int, length: int = 32) -> Item:
@@ -56,6 +77,10 @@ class LedgerEntry:
         tcb_evaluation_number: key 15; None for a TEE whose vendor has no such number.
         claims_sha256: 32 bytes, of the claims set in the leaf, key 16.
         request_sha256: 32 bytes, key 17.
+        revoked: the serial number (20 bytes) of the certificate, or SHA-256 (32 bytes) of the SPKI whose certificates
+            all are meant, key 25.
+        reason: why, a CRLReason of RFC 5280 section 5.3.1, key 26.
+        revoked_at: seconds since the epoch, key 27.
     """
 
     kind: Annotated[EntryKind, Item(18, as_member, (EntryKind,))]
@@ -74,6 +99,9 @@ class LedgerEntry:
     tcb_evaluation_number: Annotated[int | None, _number(15, 0xFFFFFFFF)] = None
     claims_sha256: Annotated[bytes | None, _bytes(16)] = None
     request_sha256: Annotated[bytes | None, _bytes(17)] = None
+    revoked: Annotated[bytes | None, Item(25, _as_revoked, absent=None)] = None
+    reason: Annotated[CrlReason | None, Item(26, as_member, (CrlReason,), absent=None)] = None
+    revoked_at: Annotated[int | None, _number(27)] = None
 
 
 _ENTRY: Final = Record(LedgerEntry)
@@ -86,6 +114,7 @@ _KEYS: Final[dict[EntryKind, frozenset[int]]] = {
     EntryKind.CA_EVENT: _CERTIFICATE,
     EntryKind.OWNERSHIP: frozenset({1, 8, 14, 18}),
     EntryKind.PROXY_TLS: _CERTIFICATE | {11, 14},
+    EntryKind.REVOCATION: frozenset({1, 18, 25, 26, 27}),
 }
 
 

@@ -2,6 +2,7 @@
 
 The walk, in this order; every mismatch is collected, and the first one's code is the error's:
 
+    0. [deny]       nothing of it, whatever the entry says                         deny.*
     1. entry        the request names one of the policy                            policy.workload
     2. tee          of the entry, the request and the evidence, all the same       policy.tee
     3. debug        only where `[danger]` allows it                                sgx.debug, tdx.debug
@@ -34,6 +35,7 @@ from proxy_attestation.errors import Mismatch
 from proxy_attestation.formats.pins import HARDWARE, TCB_STATUS
 from proxy_attestation.formats.request import ApplicationKind, KeyOrigin, Names, Request
 from proxy_attestation.formats.tee import debug_code, tcb_status_code
+from proxy_attestation.policy.deny import match_certificate, match_claims
 from proxy_attestation.policy.events import match_events
 from proxy_attestation.policy.model import Decision, Hardware, OwnerKind, Policy, Workload
 from proxy_attestation.policy.names import RESERVED_ENTRY, spiffe_id
@@ -41,25 +43,28 @@ from proxy_attestation.policy.ownership import launch_data
 from proxy_attestation.policy.pins import match_pins
 
 
-def decide(claims: Claims, request: Request, policy: Policy) -> Decision:
+def decide(claims: Claims, request: Request, policy: Policy, spki_sha256: bytes = b"") -> Decision:
     """Decide one request. Pure, and never raises: a refusal is a decision with mismatches.
 
     Args:
         claims: what appraisal found out.
         request: what was asked for, and what the loader says of itself.
         policy: the policy in force.
+        spki_sha256: 32 bytes, of the key that a certificate is asked for; empty where there is none.
 
     Returns:
         Accepted: the requested names that the entry grants and its SPIFFE ID, the lifetime, and the application digest,
         each of them the policy's own value. Refused: every mismatch, no names, lifetime 0 and no digest.
     """
+    # 0. [deny].
+    denied = (*match_claims(policy.deny, claims), *match_certificate(policy.deny, spki_sha256))
     # 1. Entry.
     workload = policy.workloads.get(request.workload)
     if workload is None:
         mismatch = Mismatch(Code.POLICY_WORKLOAD, "workload", "an entry of the policy", request.workload)
-        return _refused((mismatch,), None, request)
+        return _refused((*denied, mismatch), None, request)
     own_id = spiffe_id(policy.trust_domain, workload.name)
-    mismatches = tuple(_mismatches(claims, request, workload, own_id))
+    mismatches = (*denied, *_mismatches(claims, request, workload, own_id))
     if mismatches:
         return _refused(mismatches, workload, request)
     wanted, granted, claimed = request.names, workload.names, request.runtime.application_sha256

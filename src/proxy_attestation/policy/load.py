@@ -15,6 +15,7 @@ from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError
 from proxy_attestation.formats.bounds import INDEX_MAX, POLICY_FILE_MAX, POLICY_WORKLOADS_MAX
 from proxy_attestation.policy.danger import read_dangers
+from proxy_attestation.policy.deny import read_deny
 from proxy_attestation.policy.entry import read_entry, read_lifetime
 from proxy_attestation.policy.lines import line_of, locate
 from proxy_attestation.policy.model import Policy, Workload
@@ -29,8 +30,7 @@ MIN_LIFETIME_DEFAULT: Final = 15 * 60
 _VERSION_MAX: Final = 0xFFFFFFFF
 _TOML_PLACE: Final = re.compile(r" \(at (?:line (?P<line>[0-9]+), column [0-9]+|end of document)\)\Z")
 _HINTS: Final = {
-    "deny": "not supported yet: remove the entry that accepts what you want to deny",
-    "signers": "not supported yet: a policy file is not signed",
+    "signers": "who signs policies was fixed at `init`; the signatures stand beside the file (`policy sign`)",
     "allow_debug": "it stands in [danger]",
     "workloads": "entries are written [[workload]]",
 }
@@ -160,6 +160,7 @@ def _read(reader: TableReader, base: Path, now: int | None) -> Policy | None:
             workloads[entry.name] = entry
             read.append((table, entry))
     refuse_shared_names(read)
+    deny = read_deny(reader)
     if version is None or trust_domain is None:
         return None
     return Policy(
@@ -169,6 +170,7 @@ def _read(reader: TableReader, base: Path, now: int | None) -> Policy | None:
         max_lifetime=max_lifetime,
         workloads=MappingProxyType(workloads),
         dangers=dangers.readable(),
+        deny=deny,
     )
 
 

@@ -1,13 +1,14 @@
 """The policy as data: what `load.py` makes of the file, what `decide.py` decides by, what `digest.py` digests."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from proxy_attestation.errors import Mismatch
 from proxy_attestation.formats.pins import EK_ROOT, Pins
 from proxy_attestation.formats.request import ApplicationKind, KeyOrigin, Names
 from proxy_attestation.formats.tee import Tee
+from proxy_attestation.policy.deny import Deny
 from proxy_attestation.policy.events import EventRule
 
 
@@ -103,6 +104,7 @@ class Policy:
         max_lifetime: seconds, at most 24 h.
         workloads: by name.
         dangers: the names of every switch of `[danger]` that is on, with what it applies to, readable.
+        deny: what is refused whatever an entry says.
     """
 
     version: int
@@ -111,6 +113,7 @@ class Policy:
     max_lifetime: int
     workloads: Mapping[str, Workload]
     dangers: tuple[str, ...]
+    deny: Deny = field(default_factory=Deny)
 
     @property
     def tpm_roots(self) -> frozenset[bytes]:

@@ -9,7 +9,7 @@ from proxy_attestation.formats.pins import TCB_STATUS
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.reader import Fault, TableReader, show
 
-POLICY_KEYS: Final = ("version", "trust_domain", "min_lifetime", "max_lifetime", "workload", "danger")
+POLICY_KEYS: Final = ("version", "trust_domain", "min_lifetime", "max_lifetime", "workload", "danger", "deny")
 WORKLOAD_KEYS: Final = (
     "name", "tee", "tcb", "advisories", "application", "key_origins", "dns", "ip", "owner", "max_lifetime", "event",
     "hardware", "reference_values",
@@ -18,6 +18,7 @@ WORKLOAD_KEYS: Final = (
 APPLICATION_KEYS: Final = ("index", "sha256", "paths")
 REFERENCE_KEYS: Final = ("file", "signers", "threshold", "min_version")
 EVENT_KEYS: Final = ("register", "type", "digest", "data", "text", "any", "optional")
+DENY_KEYS: Final = ("products", "fmspcs", "chip_ids", "measurements", "advisories", "serials", "spkis")
 OWNER_KEYS: Final = ("shared", "chip_ids", "tenant_key", "in", "enrolment", "first_use")
 DANGER_KEYS: Final = ("allow_debug", "software_keys", "first_use", "short_lifetimes")
 
@@ -71,8 +72,9 @@ def read_tcb(tee: Tee, reader: TableReader) -> tuple[str, ...]:
 
 def read_advisories(reader: TableReader) -> tuple[str, ...]:
     """Read `advisories`: the advisory ids that a platform may have against it, sorted; none where the key is absent."""
+    return reader.values("advisories", PIN_VALUES_MAX, advisory_from)
 
-    def read(text: str) -> str | Fault:
-        return text if _ADVISORY.match(text) else Fault(f"{show(text)} is no advisory id", "write it as INTEL-SA-00615")
 
-    return reader.values("advisories", PIN_VALUES_MAX, read)
+def advisory_from(text: str) -> str | Fault:
+    """Return an advisory id as it is."""
+    return text if _ADVISORY.match(text) else Fault(f"{show(text)} is no advisory id", "write it as INTEL-SA-00615")
