@@ -90,3 +90,12 @@ KEPT_EVIDENCE_MAX: Final = 576 * 1024
 """What is kept of one issuance: a record, 16 certificates and an event log. Of SGX it is some 5 KiB."""
 EVIDENCE_STORE_MAX: Final = 1024 * 1024 * 1024
 """What is kept of all issuances together; beyond it the oldest goes, what has expired first."""
+NOTE_MAX: Final = 64 * 1024
+"""One signed note: a checkpoint, a policy, a deny list ..."""
+NOTE_SIGNATURES_MAX: Final = 32
+NOTE_NAME_MAX: Final = 255
+"""The name of a key that signs notes, in bytes of UTF-8; a log's origin is one."""
+TREE_SIZE_MAX: Final = 2**63 - 1
+TLOG_POLICY_MAX: Final = 64 * 1024
+"""A file that says which witnesses must co-sign."""
+TLOG_POLICY_LINES_MAX: Final = 1024
