@@ -9,8 +9,8 @@ from proxy_attestation.codes import Code, Explanation
 from proxy_attestation.explanations_appraisal import APPRAISAL
 from proxy_attestation.explanations_evidence import EVIDENCE
 from proxy_attestation.explanations_keys import KEYS
-from proxy_attestation.explanations_life import LIFE
 from proxy_attestation.explanations_ledger import LEDGER
+from proxy_attestation.explanations_life import LIFE
 from proxy_attestation.explanations_nitro import NITRO
 from proxy_attestation.explanations_owner import OWNER
 from proxy_attestation.explanations_policy import POLICY

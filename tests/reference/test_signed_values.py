@@ -67,7 +67,7 @@ def content(changes: Mapping[str, str | None] | None = None, pins: Mapping[str, 
     return "\n".join([*lines, "[values]", *(f"{key} = {value}" for key, value in pins.items())]).encode() + b"\n"
 
 
-def entry(threshold: int = 2, people: list[Person] = PEOPLE, **changes: str | None) -> str:
+def entry(threshold: int = 2, people: list[Person] = PEOPLE, **changes: Any) -> str:
     keys = ", ".join(f'"{person.verifier}"' for person in people)
     said = {"file": '"values.toml"', "signers": f"[{keys}]", "threshold": str(threshold), **changes}
     table = ", ".join(f"{key} = {value}" for key, value in said.items() if value is not None)
@@ -296,7 +296,7 @@ def test_values_below_the_minimum_and_values_that_are_none_are_the_entrys_proble
     ],
     ids=str,
 )
-def test_a_table_that_says_too_little_or_too_much(tmp_path: Path, changes: dict[str, str | None]) -> None:
+def test_a_table_that_says_too_little_or_too_much(tmp_path: Path, changes: dict[str, Any]) -> None:
     write(tmp_path, content())
     with pytest.raises(PolicyFileError) as caught:
         load(tmp_path, entry(**changes))

@@ -108,7 +108,9 @@ def parse_values(content: bytes) -> ValuesFile:
     except (ValueError, RecursionError) as error:
         raise fail("not TOML in UTF-8") from error
     if not _FILE_KEYS <= table.keys() <= _FILE_KEYS | _OPTIONAL_KEYS:
-        raise fail(f"keys {', '.join(map(show, sorted(table)))}; known are {', '.join(sorted(_FILE_KEYS | _OPTIONAL_KEYS))}")
+        raise fail(
+            f"keys {', '.join(map(show, sorted(table)))}; known are {', '.join(sorted(_FILE_KEYS | _OPTIONAL_KEYS))}"
+        )
     product, version, tee, values = (table[key] for key in ("product", "version", "tee", "values"))
     end = table.get("not_after")
     if not isinstance(product, str) or not _PRODUCT.match(product) or not isinstance(table.get("comment", ""), str):
