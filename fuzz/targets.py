@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 from inputs import INPUTS
 from notes import NOTES
+from reference_values import REFERENCE
 from target import Target
 
 from proxy_attestation.appraisal.dcap import appraise
@@ -304,6 +305,7 @@ TARGETS: Final[dict[str, Target]] = {
     **ANSWERS,
     **INPUTS,
     **NOTES,
+    **REFERENCE,
 }
 
 

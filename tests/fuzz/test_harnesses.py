@@ -21,7 +21,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 PACKAGE: Final = ROOT / "src" / "proxy_attestation"
 ROOMS: Final = (
     "formats", "appraisal", "endorsements", "policy", "authority", "service", "attester", "relying_party", "loader",
-    "cli",
+    "cli", "reference",
 )  # fmt: skip
 READS: Final = re.compile(
     r"^(decode|parse|appraise|verify|judge|read|load|detect|open|replay|check|find|looks_like|declared|split|is)(_|$)"
@@ -38,6 +38,7 @@ ELSEWHERE: Final = {
     "authority/floors.py check_use": "the same",
     "authority/key_stores.py open_store": "a word of authority.toml, which `authority-settings` reads",
     "cli/evidence_file.py read_input": "opens a file; what stands in it is read by `appraise-command`",
+    "cli/signing.py read_signer": "a person's own key, which `openssl` wrote",
     "cli/acceptance.py find_workload": "a name that is looked up",
     "loader/config_table.py read_file": "opens a file; `loader-file` and `endorsements-file` read what stands in it",
     "relying_party/connection.py open_connection": "opens a connection; `presented-chain` and `peer-claims` judge it",
