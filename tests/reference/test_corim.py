@@ -3,17 +3,30 @@
 The manifests are made here after the draft's CDDL; its own examples (`DRAFT`) are written down as data.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import cbor2
 import pytest
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from corim_files import (
+    ED,
+    M32,
+    M48,
+    P256,
+    P384,
+    REGISTERS,
+    TDX_TRIPLE,
+    Tag,
+    comid,
+    corim,
+    measured,
+    public_pem,
+    signed,
+    triple,
+)
+from cryptography.hazmat.primitives.asymmetric import ec
 from reference_files import Cli, accepted
 
 from proxy_attestation.codes import Code
@@ -24,56 +37,11 @@ from proxy_attestation.reference.corim import CORIM_MAX, PublicKey, decode_corim
 from proxy_attestation.reference.corim_values import AMD_PROFILES, values_of
 from proxy_attestation.reference.measured import Measured, to_entry
 
-Tag = cbor2.CBORTag
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 SECONDS = int(NOW.timestamp())
-P256 = ec.derive_private_key(0xABCDEF, ec.SECP256R1())
-P384 = ec.derive_private_key(0xABCDEF, ec.SECP384R1())
-ED = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 OTHER = ec.derive_private_key(0x123, ec.SECP256R1())
-UUID = Tag(37, bytes.fromhex("67b28b6c34cc40a19117ab5b05911e37"))
 CHIP, CLOUD = (Tag(111, bytes.fromhex(text)) for text in ("2b060104019c780301", "2b060104019c780302"))
 """1.3.6.1.4.1.3704.3.1 and .2."""
-M48, M32 = b"\x11" * 48, b"\x22" * 32
-REGISTERS = {index: [[7, bytes([index + 1] * 48)]] for index in range(3)}
-
-
-def triple(measurements: object, kind: Mapping[int, object] | None = None, **more: object) -> list[object]:
-    return [{0: kind or {0: UUID, 1: "ACME Inc.", 2: "RoadRunner", 3: 1}, **more.get("environment", {})}, measurements]  # type: ignore[dict-item]
-
-
-def measured(mkey: object, values: Mapping[int, object], **more: object) -> dict[int, object]:
-    return {**({} if mkey is None else {0: mkey}), 1: dict(values), **more.get("fields", {})}  # type: ignore[dict-item]
-
-
-TDX_TRIPLE = triple([measured(None, {14: REGISTERS}), measured("mr_td", {2: [[7, M48]]})])
-
-
-def comid(*triples: object, **changes: object) -> Tag:
-    body = {1: {0: b"\x3f" * 16}, 2: [{0: "ACME Inc.", 1: Tag(32, "https://acme.example"), 2: [0]}]}
-    body |= {4: changes.get("triples", {0: list(triples)}), **changes.get("fields", {})}  # type: ignore[dict-item]
-    return Tag(506, cbor2.dumps(body))
-
-
-def corim(*tags: Tag, **fields: object) -> bytes:
-    body = {0: b"\x28" * 16, 1: list(tags) or [comid(TDX_TRIPLE)], **fields.get("fields", {})}  # type: ignore[dict-item]
-    return cbor2.dumps(Tag(fields.get("tag", 501), body))  # type: ignore[arg-type]
-
-
-def raw_signature(key: Any, message: bytes) -> bytes:
-    if isinstance(key, ed25519.Ed25519PrivateKey):
-        return key.sign(message)
-    size, hashed = (32, hashes.SHA256()) if key is not P384 else (48, hashes.SHA384())
-    r, s = decode_dss_signature(key.sign(message, ec.ECDSA(hashed)))
-    return r.to_bytes(size) + s.to_bytes(size)
-
-
-def signed(payload: bytes, key: Any = P256, algorithm: int = -7, **changes: Any) -> bytes:
-    headers = {1: algorithm, 3: "application/rim+cbor", 4: b"kid", **changes.get("headers", {})}
-    protected = cbor2.dumps({name: value for name, value in headers.items() if value is not None})
-    message = cbor2.dumps(["Signature1", protected, b"", payload])
-    parts = [protected, changes.get("unprotected", {}), changes.get("carried", payload), raw_signature(key, message)]
-    return cbor2.dumps(Tag(18, parts))
 
 
 def read(
@@ -381,7 +349,7 @@ def test_the_drafts_examples() -> None:
 def public(tmp_path: Path) -> Callable[[Any], Path]:
     def write(key: Any) -> Path:
         path = tmp_path / "key.pem"
-        path.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+        path.write_bytes(public_pem(key))
         return path
 
     return write
