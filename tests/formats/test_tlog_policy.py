@@ -88,10 +88,12 @@ def test_a_quorum_that_is_not_reached() -> None:
         LINES + "log nothing\nquorum a",
         LINES + "log\nquorum a",
         LINES + "quorum a\r\n",
+        LINES + "quorum a\n# comment\r\n",
+        LINES + f"log {W[0]}\nquorum a",
         LINES + "quorum a # comment",
         LINES + "quorum a" + "\n" * 1024,
         LINES + "quorum a\n#" + "x" * 65536,
-        "".join(f"witness w{i} {witness_key(f'k{i}').verifier}\n" for i in range(32)) + "quorum w0",
+        "".join(f"witness w{i} {witness_key(f'k{i}').verifier}\n" for i in range(33)) + "quorum w0",
     ],
 )
 def test_malformed_policies(text: str) -> None:
@@ -100,6 +102,6 @@ def test_malformed_policies(text: str) -> None:
     assert caught.value.code is Code.LEDGER_MALFORMED
 
 
-def test_as_many_witnesses_as_signatures_beside_the_log_s() -> None:
-    text = "".join(f"witness w{i} {witness_key(f'k{i}').verifier}\n" for i in range(31)) + "quorum w0"
-    assert len(parse_tlog_policy(text).witnesses) == 31
+def test_as_many_witnesses_as_the_specification_asks_for() -> None:
+    text = "".join(f"witness w{i} {witness_key(f'k{i}').verifier}\n" for i in range(32)) + "quorum w0"
+    assert len(parse_tlog_policy(text).witnesses) == 32

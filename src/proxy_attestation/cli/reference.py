@@ -12,15 +12,17 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from proxy_attestation.cli.measure import form_options, show
 from proxy_attestation.cli.output import json_option, print_json
-from proxy_attestation.cli.signing import KEY_MAX, add_signature, read_bounded, read_signer
+from proxy_attestation.cli.signing import add_signature, read_private_key, signer
 from proxy_attestation.errors import UsageError
 from proxy_attestation.formats.bounds import REFERENCE_VALUES_MAX
 from proxy_attestation.formats.tee import Tee
+from proxy_attestation.policy.load import read_bounded
 from proxy_attestation.policy.reference import check_values, note_file, parse_values, signed_text
 from proxy_attestation.reference.corim import CORIM_MAX, PublicKey, decode_corim
 from proxy_attestation.reference.corim_values import values_of
 from proxy_attestation.reference.measured import to_json
 
+KEY_MAX = 16 * 1024
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
@@ -46,10 +48,11 @@ def sign(file: Path, key_file: Path, name: str, as_json: bool) -> int:
       proxy-attestation index --measure nitro example.eif --values example > values.toml
       proxy-attestation reference sign values.toml --key release.pem --name release.example.org
     """
-    content = read_bounded(file, REFERENCE_VALUES_MAX)
+    content = _read(file, REFERENCE_VALUES_MAX)
     parsed = parse_values(content)
     check_values(parsed)
-    verifier, key = read_signer(key_file, name)
+    key = read_private_key(key_file)
+    verifier = signer(name, key.public_key())
     note = file.with_name(note_file(file.name))
     text = signed_text(parsed.product, parsed.version, content, file.name)
     signers = add_signature(text, note, verifier, key)
@@ -82,7 +85,7 @@ def import_corim(
       proxy-attestation reference import vendor.corim --key vendor.pem --tee tdx --values firmware > values.toml
     """
     keys = [_public_key(path) for path in key_files]
-    corim = decode_corim(read_bounded(file, CORIM_MAX), keys, datetime.now(UTC), unsigned=danger_unsigned)
+    corim = decode_corim(_read(file, CORIM_MAX), keys, datetime.now(UTC), unsigned=danger_unsigned)
     found = values_of(corim, None if tee is None else Tee(tee), file.name)
     if as_json and not options["toml"] and options["product"] is None:
         print_json({"profile": corim.profile, "signed": corim.signed, "values": [to_json(each) for each in found]})
@@ -94,9 +97,17 @@ def import_corim(
     return 0
 
 
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        return read_bounded(path, limit)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UsageError(f"{path}: {reason}") from error
+
+
 def _public_key(path: Path) -> PublicKey:
     try:
-        key = load_pem_public_key(read_bounded(path, KEY_MAX))
+        key = load_pem_public_key(_read(path, KEY_MAX))
     except (ValueError, UnsupportedAlgorithm) as error:
         raise UsageError(f"{path}: no public key in PEM") from error
     if not isinstance(key, EllipticCurvePublicKey | Ed25519PublicKey):

@@ -1,42 +1,60 @@
-"""Signs notes with people's keys: PKCS#8 PEM files of Ed25519, as `openssl genpkey -algorithm ed25519` writes them."""
+"""The keys that people sign notes with: Ed25519, as `openssl genpkey -algorithm ed25519` makes them."""
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
-import click
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from proxy_attestation.cli.whole_file import write_whole
-from proxy_attestation.errors import FormatError, UsageError
+from proxy_attestation.codes import Code
+from proxy_attestation.errors import ConfigurationError, FormatError, UsageError
 from proxy_attestation.formats.bounds import NOTE_MAX
-from proxy_attestation.formats.signed_note import KeyType, Note, Verifier, parse_note, sign_note
+from proxy_attestation.formats.signed_note import KeyType, Note, Signature, Verifier, parse_note, sign_note
+from proxy_attestation.policy.load import read_bounded
 
-KEY_MAX: Final = 16 * 1024
+_KEY_FILE_MAX = 4096
 
 
-def read_signer(path: Path, name: str) -> tuple[Verifier, Ed25519PrivateKey]:
-    """Read a private key; return its public half under a name, as notes have it, and the key.
-
-    A key that is encrypted asks for its passphrase on the terminal.
+def read_private_key(path: Path) -> Ed25519PrivateKey:
+    """Read a private key: PKCS#8 PEM, not encrypted.
 
     Raises:
-        UsageError: for a file that is no such key, or a name that no note can hold.
+        ConfigurationError: `configuration.malformed`.
     """
-    data = read_bounded(path, KEY_MAX)
     try:
-        key = _load(data, path)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise UsageError(f"{path}: no private key in PEM, or another passphrase") from error
+        key = load_pem_private_key(_read(path), password=None)
+    except (ValueError, TypeError) as error:
+        raise _malformed(path, "no unencrypted PKCS#8 key in PEM") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise UsageError(f"{path}: not an Ed25519 key; make one with `openssl genpkey -algorithm ed25519`")
-    public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        raise _malformed(path, "no Ed25519 key: make one with `openssl genpkey -algorithm ed25519`")
+    return key
+
+
+def read_public_key(path: Path) -> Ed25519PublicKey:
+    """Read a public key: SubjectPublicKeyInfo in PEM, as `openssl pkey -pubout` writes it.
+
+    Raises:
+        ConfigurationError: `configuration.malformed`.
+    """
     try:
-        return Verifier(name, KeyType.ED25519, public), key
+        key = load_pem_public_key(_read(path))
+    except (ValueError, TypeError) as error:
+        raise _malformed(path, "no public key in PEM") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise _malformed(path, "no Ed25519 key")
+    return key
+
+
+def signer(name: str, key: Ed25519PublicKey) -> Verifier:
+    """Return a key under the name that its signatures carry.
+
+    Raises:
+        UsageError: for a name that cannot be.
+    """
+    try:
+        return Verifier(name, KeyType.ED25519, key.public_bytes_raw())
     except FormatError as error:
-        raise UsageError(f"--name {name!r}: {error.detail}") from error
+        raise UsageError(f"{name!r}: {error.detail}") from error
 
 
 def add_signature(text: str, path: Path, verifier: Verifier, key: Ed25519PrivateKey) -> tuple[str, ...]:
@@ -56,38 +74,31 @@ def add_signature(text: str, path: Path, verifier: Verifier, key: Ed25519Private
         UsageError: where the file cannot be read or written.
     """
     signature = sign_note(text, verifier, key.sign)
-    note = Note(text, ())
+    kept: tuple[Signature, ...] = ()
     if path.exists():
-        old = parse_note(read_bounded(path, NOTE_MAX))
+        try:
+            old = parse_note(read_bounded(path, NOTE_MAX))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path}: {error}") from error
         pair = (signature.name, signature.key_id)
-        kept = tuple(one for one in old.signatures if (one.name, one.key_id) != pair)
-        note = replace(note, signatures=kept if old.text == text else ())
-    note = replace(note, signatures=(*note.signatures, signature))
-    # What is written is what a reader takes.
-    write_whole(path, parse_note(note.encode()).encode())
+        others = tuple(one for one in old.signatures if (one.name, one.key_id) != pair)
+        kept = others if old.text == text else ()
+    # What is written is what a reader takes: one signature too many is refused here.
+    note = parse_note(Note(text, (*kept, signature)).encode())
+    write_whole(path, note.encode())
     return tuple(one.name for one in note.signatures)
 
 
-def read_bounded(path: Path, limit: int) -> bytes:
-    """Read a file of at most so many bytes.
-
-    Raises:
-        UsageError: where it cannot be read, or is longer.
-    """
+def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            data = file.read(limit + 1)
+            data = file.read(_KEY_FILE_MAX + 1)
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
-    if len(data) > limit:
-        raise UsageError(f"{path}: longer than {limit} bytes")
+        raise _malformed(path, str(error.strerror)) from error
+    if len(data) > _KEY_FILE_MAX:
+        raise _malformed(path, f"longer than {_KEY_FILE_MAX} bytes")
     return data
 
 
-def _load(data: bytes, path: Path) -> object:
-    try:
-        return load_pem_private_key(data, None)
-    except TypeError:
-        # It is encrypted.
-        passphrase = click.prompt(f"Passphrase of {path}", hide_input=True, err=True)
-        return load_pem_private_key(data, str(passphrase).encode())
+def _malformed(path: Path, what: str) -> ConfigurationError:
+    return ConfigurationError(Code.CONFIGURATION_MALFORMED, f"{path}: {what}")

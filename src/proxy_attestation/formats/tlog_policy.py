@@ -12,6 +12,7 @@ A name stands for a witness or a group, is defined before it is used, and is a m
 exactly one quorum. Words are separated by spaces or tabs.
 """
 
+import re
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Final
@@ -23,6 +24,7 @@ from proxy_attestation.formats.checkpoint import parse_decimal
 from proxy_attestation.formats.signed_note import KeyType, Verifier, parse_vkey
 
 _CODE: Final = Code.LEDGER_MALFORMED
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 NO_QUORUM: Final = "none"
 
 
@@ -100,6 +102,8 @@ def parse_tlog_policy(text: str) -> TlogPolicy:
     """
     if len(text) > TLOG_POLICY_MAX or text.count("\n") > TLOG_POLICY_LINES_MAX:
         raise FormatError(_CODE, f"a witness policy of more than {TLOG_POLICY_MAX} characters or too many lines")
+    if _CONTROL.search(text):
+        raise FormatError(_CODE, "a witness policy with a control character that is neither tab nor newline")
     reader = _Reader()
     for number, line in enumerate(text.split("\n"), start=1):
         words = line.replace("\t", " ").split(" ")
@@ -123,13 +127,16 @@ class _Reader:
     def line(self, words: list[str]) -> None:
         match words:
             case ["log", vkey, *url] if len(url) <= 1:
-                self._logs.append(self._party(vkey, url, (party.key for party in self._logs)))
+                party = self._party(vkey, url, (party.key for party in self._logs))
+                if party.key.type is KeyType.COSIGNATURE:
+                    raise FormatError(_CODE, "a log's key must not be one of cosignatures")
+                self._logs.append(party)
             case ["witness", name, vkey, *url] if len(url) <= 1:
                 party = self._party(vkey, url, (party.key for party in self._witnesses.values()))
                 if party.key.type is not KeyType.COSIGNATURE:
                     raise FormatError(_CODE, "a witness's key must be one of cosignatures")
-                if len(self._witnesses) == NOTE_SIGNATURES_MAX - 1:
-                    raise FormatError(_CODE, "more witnesses than a checkpoint can have signatures")
+                if len(self._witnesses) == NOTE_SIGNATURES_MAX:
+                    raise FormatError(_CODE, f"more than {NOTE_SIGNATURES_MAX} witnesses")
                 self._witnesses[self._new(name)] = party
             case ["group", name, threshold, _, *_]:
                 members = tuple(words[3:])

@@ -29,13 +29,14 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from proxy_attestation.codes import Code
-from proxy_attestation.errors import FormatError, ProxyAttestationError
+from proxy_attestation.errors import ConfigurationError, FormatError, ProxyAttestationError
 from proxy_attestation.formats.bounds import REFERENCE_SIGNERS_MAX, REFERENCE_VALUES_MAX
 from proxy_attestation.formats.index import path_fault
 from proxy_attestation.formats.pins import pin_key_names
 from proxy_attestation.formats.signed_note import KeyType, Verifier, parse_note, parse_vkey, verify_note
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.application import ReadFile
+from proxy_attestation.policy.model import Policy
 from proxy_attestation.policy.pins import read_pins
 from proxy_attestation.policy.reader import Fault, Issue, TableReader, show
 from proxy_attestation.policy.vocabulary import REFERENCE_KEYS
@@ -137,6 +138,23 @@ def check_values(file: ValuesFile) -> None:
     read_pins(file.tee, TableReader(file.values, (), "[values]", issues))
     if issues:
         raise FormatError(Code.REFERENCE_VALUES, "; ".join(f"{issue.message}: {issue.fix}" for issue in issues))
+
+
+def require_current(policy: Policy, now: int) -> None:
+    """Refuse a policy with reference values that have ended, where somebody puts it in force or looks at it.
+
+    An authority that runs refuses that entry alone, when it issues.
+
+    Args:
+        policy: as loaded.
+        now: seconds since the epoch.
+
+    Raises:
+        ConfigurationError: `reference.expired`.
+    """
+    past = [entry.name for entry in policy.workloads.values() if entry.not_after is not None and entry.not_after <= now]
+    if past:
+        raise ConfigurationError(Code.REFERENCE_EXPIRED, f"not_after is past: {', '.join(past)}")
 
 
 def with_values(reader: TableReader, tee: Tee, read_file: ReadFile) -> tuple[TableReader, int | None] | None:
