@@ -33,7 +33,8 @@ from proxy_attestation.codes import Code
 from proxy_attestation.errors import ProxyAttestationError
 from proxy_attestation.formats.pins import MaskedBytes
 from proxy_attestation.formats.tee import Tee
-from proxy_attestation.reference.corim import CORIM_MAX, PublicKey, decode_corim
+from proxy_attestation.reference.corim import PublicKey, decode_corim
+from proxy_attestation.reference.corim_cbor import CORIM_MAX
 from proxy_attestation.reference.corim_values import AMD_PROFILES, values_of
 from proxy_attestation.reference.measured import Measured, to_entry
 

@@ -126,6 +126,12 @@ def test_the_command(cli: Cli, tmp_path: Path) -> None:
     assert said["missing"] == ["ek_root"]
     assert [row["text"] for row in said["events"]] == ["a", "b", "", "x"]
     assert cli("index", "--measure", "tpm", tmp_path / "log", "--events", "pcr4", "--toml").status == 0
+    # What would be left aside is refused: a register that there is none of, rules in a file that has no place for them.
+    assert cli("index", "--measure", "tpm", tmp_path / "log", "--events", "rtmr2").status == 2
+    assert cli("index", "--measure", "tpm", tmp_path / "log", "--events", "pcr4", "--values", "p").status == 2
+    assert cli("index", "--measure", "tpm", tmp_path / "log", "--vcpus", 1).status == 2
+    assert cli("index", "--measure", "tdx", tmp_path / "log", "--bank", "sha256").status == 2
+    assert cli("index", tmp_path / "log", "--bank", "sha384").status == 2
 
 
 def test_the_registers_of_a_real_td(vectors_dir: Path, vector_index: dict[str, dict[str, Any]]) -> None:

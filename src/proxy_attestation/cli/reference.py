@@ -18,7 +18,8 @@ from proxy_attestation.formats.bounds import REFERENCE_VALUES_MAX
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.load import read_bounded
 from proxy_attestation.policy.reference import check_values, note_file, parse_values, signed_text
-from proxy_attestation.reference.corim import CORIM_MAX, PublicKey, decode_corim
+from proxy_attestation.reference.corim import PublicKey, decode_corim
+from proxy_attestation.reference.corim_cbor import CORIM_MAX
 from proxy_attestation.reference.corim_values import values_of
 from proxy_attestation.reference.measured import to_json
 

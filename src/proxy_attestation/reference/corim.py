@@ -15,11 +15,10 @@ Reference triples alone are read. Whatever else may be a condition (dependent ma
 instance, a group, an authority) is refused, not left out: reference values without it would accept more.
 """
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import cbor2
 from cryptography.exceptions import InvalidSignature
@@ -28,16 +27,26 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from proxy_attestation.codes import Code
-from proxy_attestation.errors import AppraisalError, FormatError
+from proxy_attestation.errors import AppraisalError
 from proxy_attestation.formats import cbor
 from proxy_attestation.formats.bounds import TIME_MAX
+from proxy_attestation.reference.corim_cbor import (
+    TIME,
+    URI,
+    UUID,
+    as_bytes,
+    as_fields,
+    as_items,
+    as_map,
+    as_tagged,
+    load,
+    malformed,
+    unsupported,
+)
 
-CORIM_MAX: Final = 256 * 1024
-CONTAINERS_MAX: Final = 4096
-DEPTH_MAX: Final = 16
 TRIPLES_MAX: Final = 64
 PublicKey: TypeAlias = "ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey"
-_SIGNED, _UNSIGNED, _COMID, _OID, _UUID, _URI, _TIME, _BYTES = 18, 501, 506, 111, 37, 32, 1, 560
+_SIGNED, _UNSIGNED, _COMID, _OID, _BYTES = 18, 501, 506, 111, 560
 _CONTENT_TYPES: Final = ("application/rim+cbor", "application/corim-unsigned+cbor")
 """The draft's, and what it was called before."""
 _CURVES: Final[Mapping[int, tuple[str, int, hashes.HashAlgorithm]]] = {
@@ -111,7 +120,7 @@ def decode_corim(data: bytes, keys: Sequence[PublicKey], now: datetime, *, unsig
         FormatError: `reference.malformed`; `reference.unsupported`, for conditions that are not read here.
         AppraisalError: `reference.signature`, `reference.expired`.
     """
-    value = _load(data)
+    value = load(data)
     ends: list[tuple[datetime | None, datetime | None]] = []
     signed = isinstance(value, cbor2.CBORTag) and value.tag == _SIGNED
     if signed:
@@ -120,44 +129,44 @@ def decode_corim(data: bytes, keys: Sequence[PublicKey], now: datetime, *, unsig
         ends.append(validity)
     elif not unsigned:
         raise AppraisalError(Code.REFERENCE_SIGNATURE, "nobody signed this manifest")
-    body = _map(_tagged(value, _UNSIGNED, "a CoRIM"), {0, 1}, {3, 4, 5}, refused={2: "dependent manifests"})
+    body = as_fields(as_tagged(value, _UNSIGNED, "a CoRIM"), {0, 1}, {3, 4, 5}, refused={2: "dependent manifests"})
     ends.append(_validity(body[4]) if 4 in body else (None, None))
     start = max((begin for begin, _ in ends if begin is not None), default=None)
     end = min((last for _, last in ends if last is not None), default=None)
     if (start is not None and now < start) or (end is not None and now >= end):
         raise AppraisalError(Code.REFERENCE_EXPIRED, f"valid from {start} to {end}")
-    triples = tuple(triple for tag in _list(body[1], 1) for triple in _tag(tag))
+    triples = tuple(triple for tag in as_items(body[1], 1) for triple in _tag(tag))
     if not 0 < len(triples) <= TRIPLES_MAX:
-        raise _unsupported(f"{len(triples)} reference triples, 1 to {TRIPLES_MAX} are read")
+        raise unsupported(f"{len(triples)} reference triples, 1 to {TRIPLES_MAX} are read")
     return Corim(_readable(body[0]), _profile(body.get(3)), start, end, triples, signed)
 
 
 def _verified(parts: object, keys: Sequence[PublicKey]) -> tuple[object, tuple[datetime | None, datetime | None]]:
     """Verify a COSE_Sign1 (RFC 9052 section 4.4); return its payload decoded, and when the signature holds."""
-    protected, unprotected, payload, signature = _list(parts, 4, 4)
+    protected, unprotected, payload, signature = as_items(parts, 4, 4)
     if not all(isinstance(part, bytes) for part in (protected, payload, signature)):
-        raise _malformed("a COSE_Sign1 without its payload, or of other types")
-    headers = _dict(_load(protected))
-    if not headers.keys() <= {1, 3, 8, 15} | _MERE or not _dict(unprotected).keys() <= _MERE:
-        raise _unsupported(f"headers {sorted(map(str, headers.keys() | _dict(unprotected).keys()))}")
+        raise malformed("a COSE_Sign1 without its payload, or of other types")
+    headers = as_map(load(protected))
+    if not headers.keys() <= {1, 3, 8, 15} | _MERE or not as_map(unprotected).keys() <= _MERE:
+        raise unsupported(f"headers {sorted(map(str, headers.keys() | as_map(unprotected).keys()))}")
     if headers.get(3, _CONTENT_TYPES[0]) not in _CONTENT_TYPES:
-        raise _unsupported(f"the content type {_readable(headers[3])}")
+        raise unsupported(f"the content type {_readable(headers[3])}")
     algorithm = headers.get(1)
     if type(algorithm) is not int or (algorithm != _EDDSA and algorithm not in _CURVES):
-        raise _unsupported(f"signature algorithm {_readable(algorithm)}; ES256, ES384 and EdDSA are read")
+        raise unsupported(f"signature algorithm {_readable(algorithm)}; ES256, ES384 and EdDSA are read")
     message = cbor.encode(["Signature1", protected, b"", payload])
     if not any(_signs(key, algorithm, signature, message) for key in keys):
         raise AppraisalError(Code.REFERENCE_SIGNATURE, "none of the keys that were given signed this manifest")
     ends: list[tuple[datetime | None, datetime | None]] = []
     if 8 in headers:
-        meta = _map(_load(_bytes(headers[8])), {0}, {1})
+        meta = as_fields(load(as_bytes(headers[8])), {0}, {1})
         ends.append(_validity(meta[1]) if 1 in meta else (None, None))
     if 15 in headers:
-        claims = _map(headers[15], set(), {1, 2, 4, 5, 6})
+        claims = as_fields(headers[15], set(), {1, 2, 4, 5, 6})
         ends.append((_time(claims.get(5)), _time(claims.get(4))))
     starts = [start for start, _ in ends if start is not None]
     lasts = [end for _, end in ends if end is not None]
-    return _load(payload), (max(starts, default=None), min(lasts, default=None))
+    return load(payload), (max(starts, default=None), min(lasts, default=None))
 
 
 def _signs(key: PublicKey, algorithm: int, signature: bytes, message: bytes) -> bool:
@@ -181,14 +190,14 @@ def _signs(key: PublicKey, algorithm: int, signature: bytes, message: bytes) -> 
 
 def _tag(value: object) -> Iterator[Triple]:
     if not isinstance(value, cbor2.CBORTag) or value.tag != _COMID:
-        raise _unsupported("a tag that is no CoMID")
-    comid = _map(_load(_bytes(value.value)), {1, 4}, {0, 2}, refused={3: "linked tags"})
-    triples = _map(comid[4], set(), {0}, refused=_OTHER_TRIPLES)
-    for item in _list(triples.get(0), 1):
-        environment, measurements = _list(item, 2, 2)
+        raise unsupported("a tag that is no CoMID")
+    comid = as_fields(load(as_bytes(value.value)), {1, 4}, {0, 2}, refused={3: "linked tags"})
+    triples = as_fields(comid[4], set(), {0}, refused=_OTHER_TRIPLES)
+    for item in as_items(triples.get(0), 1):
+        environment, measurements = as_items(item, 2, 2)
         # The draft's own examples have one measurement without the list around it.
         found = measurements if isinstance(measurements, list) else [measurements]
-        yield Triple(*_environment(environment), tuple(_measurement(each) for each in _list(found, 1)))
+        yield Triple(*_environment(environment), tuple(_measurement(each) for each in as_items(found, 1)))
 
 
 _OTHER_TRIPLES: Final = {
@@ -204,28 +213,28 @@ _OTHER_TRIPLES: Final = {
 
 
 def _environment(value: object) -> tuple[str, str]:
-    environment = _map(value, {0}, set(), refused={1: "an instance", 2: "a group"})
-    kind = _map(environment[0], set(), {0, 1, 2, 3, 4})
+    environment = as_fields(value, {0}, set(), refused={1: "an instance", 2: "a group"})
+    kind = as_fields(environment[0], set(), {0, 1, 2, 3, 4})
     if not kind:
-        raise _malformed("an empty class")
+        raise malformed("an empty class")
     names = ("class", "vendor", "model", "layer", "index")
     said = [f"{names[key]} {_readable(kind[key])}" for key in sorted(kind)]
     return _readable(kind[0]) if 0 in kind else "", ", ".join(said)
 
 
 def _measurement(value: object) -> Measurement:
-    fields = _map(value, {1}, {0}, refused={2: "who must have authorized it"})
-    key, values = fields.get(0), _dict(fields[1])
+    fields = as_fields(value, {1}, {0}, refused={2: "who must have authorized it"})
+    key, values = fields.get(0), as_map(fields[1])
     if key is not None and type(key) is not int and not isinstance(key, str):
-        raise _unsupported("an mkey that is neither a number nor text")
+        raise unsupported("an mkey that is neither a number nor text")
     if not values:
-        raise _malformed("a measurement without values")
+        raise malformed("a measurement without values")
     return Measurement(key, values)
 
 
 def _validity(value: object) -> tuple[datetime | None, datetime | None]:
-    fields = _map(value, {1}, {0})
-    times = [None if index not in fields else _time(_tagged(fields[index], _TIME, "a time")) for index in (0, 1)]
+    fields = as_fields(value, {1}, {0})
+    times = [None if index not in fields else _time(as_tagged(fields[index], TIME, "a time")) for index in (0, 1)]
     return times[0], times[1]
 
 
@@ -233,7 +242,7 @@ def _time(value: object) -> datetime | None:
     if value is None:
         return None
     if type(value) is not int or not 0 <= value <= TIME_MAX:
-        raise _malformed("a time that is no number of seconds before the year 10000")
+        raise malformed("a time that is no number of seconds before the year 10000")
     return datetime.fromtimestamp(value, UTC)
 
 
@@ -247,22 +256,22 @@ def _readable(value: object) -> str:
         content = value.value
         if value.tag == _OID and isinstance(content, bytes):
             return f"oid:{_dotted(content)}"
-        word = {_UUID: "uuid", _BYTES: "bytes", _URI: "uri"}.get(value.tag)
+        word = {UUID: "uuid", _BYTES: "bytes", URI: "uri"}.get(value.tag)
         if word is not None and isinstance(content, bytes | str):
             return f"{word}:{content.hex() if isinstance(content, bytes) else _line(content)}"
-        raise _unsupported(f"an identifier in tag {value.tag}")
+        raise unsupported(f"an identifier in tag {value.tag}")
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, str):
         return _line(value)
     if type(value) is int:
         return str(value)
-    raise _malformed("an identifier of another type")
+    raise malformed("an identifier of another type")
 
 
 def _line(text: str) -> str:
     if not text.isprintable() or len(text) > 256:
-        raise _malformed("text that is not printable, or longer than 256 characters")
+        raise malformed("text that is not printable, or longer than 256 characters")
     return text
 
 
@@ -270,7 +279,7 @@ def _dotted(content: bytes) -> str:
     """Return an object identifier, from the content octets of its BER encoding (RFC 9090)."""
     arcs, value = [], 0
     if not content or len(content) > 64 or content[-1] & 0x80:
-        raise _malformed("an object identifier that is cut")
+        raise malformed("an object identifier that is cut")
     for octet in content:
         value = value << 7 | octet & 0x7F
         if not octet & 0x80:
@@ -278,100 +287,3 @@ def _dotted(content: bytes) -> str:
             value = 0
     first = min(arcs[0] // 40, 2)
     return ".".join(map(str, (first, arcs[0] - 40 * first, *arcs[1:])))
-
-
-# CBOR with tags inside, which `formats.cbor` has no place for.
-
-
-def _keep(tag: int) -> Any:
-    return lambda value, *_: cbor2.CBORTag(tag, value)
-
-
-def _refuse(*_: object) -> NoReturn:
-    raise ValueError("tag not allowed")
-
-
-_BUILT_IN: Final = (0, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 100, 256, 258, 260, 261, 1004, 43000, 55799)
-_DECODERS: Final[dict[int, Any]] = {
-    **dict.fromkeys(_BUILT_IN, _refuse),
-    **{tag: _keep(tag) for tag in (_TIME, _URI, _UUID)},
-}
-
-
-def _load(data: bytes) -> object:
-    if len(data) > CORIM_MAX:
-        raise _malformed(f"{len(data)} bytes, at most {CORIM_MAX} allowed")
-    stream = io.BytesIO(data)
-    try:
-        value = cbor2.load(stream, max_depth=DEPTH_MAX, allow_duplicate_keys=False, semantic_decoders=_DECODERS)
-        plain = _plain(value, iter(range(CONTAINERS_MAX)))
-    except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise FormatError(Code.REFERENCE_MALFORMED, "not CBOR that we accept") from error
-    if stream.tell() != len(data):
-        raise _malformed("bytes after the end")
-    return plain
-
-
-def _plain(value: object, budget: Iterator[int]) -> object:
-    """Return lists, maps and tags that can be changed by nobody else; refuse other types and too many of them."""
-    if value is None or type(value) in (int, str, bytes, bool):
-        return value
-    if next(budget, None) is None:
-        raise ValueError("too many lists and maps")
-    if isinstance(value, list | tuple):
-        return [_plain(item, budget) for item in value]
-    if isinstance(value, dict | cbor2.frozendict):
-        if not {type(key) for key in value} <= {int, str}:
-            raise ValueError("a key that is neither a number nor text")
-        return {key: _plain(item, budget) for key, item in value.items()}
-    if isinstance(value, cbor2.CBORTag):
-        return cbor2.CBORTag(value.tag, _plain(value.value, budget))
-    raise ValueError(f"a {type(value).__name__}")
-
-
-def _tagged(value: object, tag: int, what: str) -> object:
-    if not isinstance(value, cbor2.CBORTag) or value.tag != tag:
-        raise _malformed(f"{what} in tag {tag} was expected")
-    content: object = value.value
-    return content
-
-
-def _map(
-    value: object, required: set[int], optional: set[int], refused: Mapping[int, str] | None = None
-) -> dict[Any, object]:
-    found = _dict(value)
-    for key, what in (refused or {}).items():
-        if key in found:
-            raise _unsupported(what)
-    if not required <= found.keys():
-        raise _malformed(f"map keys {sorted(map(str, found))}, expected {sorted(required)}")
-    if not found.keys() <= required | optional:
-        raise _unsupported(f"map keys {sorted(map(str, found.keys() - required - optional))}")
-    return found
-
-
-def _dict(value: object) -> dict[Any, object]:
-    # True == 1 in Python: no key is a boolean, `_plain` has seen to it.
-    if not isinstance(value, dict):
-        raise _malformed("a map was expected")
-    return value
-
-
-def _list(value: object, minimum: int, maximum: int = CONTAINERS_MAX) -> list[Any]:
-    if not isinstance(value, list) or not minimum <= len(value) <= maximum:
-        raise _malformed(f"a list of {minimum} to {maximum} items was expected")
-    return value
-
-
-def _bytes(value: object) -> bytes:
-    if not isinstance(value, bytes):
-        raise _malformed("bytes were expected")
-    return value
-
-
-def _malformed(detail: str) -> FormatError:
-    return FormatError(Code.REFERENCE_MALFORMED, detail)
-
-
-def _unsupported(detail: str) -> FormatError:
-    return FormatError(Code.REFERENCE_UNSUPPORTED, detail)
