@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from inputs import INPUTS
 from notes import NOTES
 from renewal import RENEWAL
+from reference_values import REFERENCE
 from target import Target
 
 from proxy_attestation.appraisal.dcap import appraise
@@ -343,6 +344,7 @@ TARGETS: Final[dict[str, Target]] = {
     **INPUTS,
     **NOTES,
     **RENEWAL,
+    **REFERENCE,
 }
 
 

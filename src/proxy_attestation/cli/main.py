@@ -28,8 +28,9 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "reappraise": ("reappraise", "Judge every live certificate again, by what is in force now."),
     "owner": ("owner", "Who holds the names of owned entries: list, release, tokens, grants."),
     "policy": ("policy", "Check a policy."),
+    "reference": ("reference", "Sign reference values, or import them from CoRIM."),
+    "index": ("index", "List files with their digests, show what changed, or measure a released file."),
     "ledger": ("ledger", "Verify, watch and witness a proxy's ledger."),
-    "index": ("index", "List files with their digests, or show what changed."),
     "completion": ("completion", "Print the completion script of a shell."),
 }
 
