@@ -324,7 +324,6 @@ class Code(StrEnum):
     REAPPRAISAL_NO_EVIDENCE = "reappraisal.no_evidence"
     REAPPRAISAL_UNREADABLE = "reappraisal.unreadable"
     REAPPRAISAL_POLICY = "reappraisal.policy"
-    REAPPRAISAL_REVOKED = "reappraisal.revoked"
     REAPPRAISAL_ISSUER = "reappraisal.issuer"
 
     # Local input.

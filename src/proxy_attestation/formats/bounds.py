@@ -46,15 +46,18 @@ INDEX_PATH_MAX: Final = 4096
 INDEX_MAX: Final = 32 * 1024 * 1024
 """One index file, in characters."""
 POLICY_FILE_MAX: Final = 1024 * 1024
+POLICY_TOTAL_MAX: Final = 64 * 1024 * 1024
+"""A policy file and all files that it names."""
+POLICY_SIGNERS_MAX: Final = 16
 POLICY_WORKLOADS_MAX: Final = 1024
 PIN_VALUES_MAX: Final = 64
+"""Values in one list of a policy or an expectation."""
 DENY_VALUES_MAX: Final = 1024
 """Values in one list of `[deny]`."""
 REGISTERS_ROOM: Final = 768
 """Bytes of a TPM's registers that one entry can pin, and its leaves carry."""
 EVENT_RULES_MAX: Final = 256
 """Event rules of one entry. A log that is longer has many events of few types."""
-"""Values in one list of a policy or an expectation."""
 APPLICATION_PATHS_MAX: Final = 256
 COLLATERAL_SET_MAX: Final = 768 * 1024
 """All pieces of one set that the authority is to verify."""

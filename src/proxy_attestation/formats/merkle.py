@@ -151,6 +151,16 @@ def verify_inclusion(
     Raises:
         RefusedError: with `code`.
     """
+    if root_of_path(index, size, leaf, path, code) != root:
+        _refuse(code, "the inclusion proof does not lead to the root")
+
+
+def root_of_path(index: int, size: int, leaf: bytes, path: Iterable[bytes], code: Code = Code.LEDGER_PROOF) -> bytes:
+    """Return the root of the tree of `size` leaves in which a leaf's hash stands at `index` under this proof.
+
+    Raises:
+        RefusedError: with `code`, for a proof of another length.
+    """
     if not 0 <= index < size:
         _refuse(code, f"no leaf {index} in a tree of {size}")
     found, last, result = index, size - 1, leaf
@@ -164,8 +174,9 @@ def verify_inclusion(
         else:
             result = node_hash(result, sibling)
         found, last = found >> 1, last >> 1
-    if last or result != root:
-        _refuse(code, "the inclusion proof does not lead to the root")
+    if last:
+        _refuse(code, "an inclusion proof with too few hashes")
+    return result
 
 
 def verify_consistency(
