@@ -105,6 +105,10 @@ class InProcess:
         """Say what a worker needs to know."""
         return self._issuer.hello()
 
+    async def denied(self) -> bytes:
+        """Answer the deny list."""
+        return self._issuer.authority.revocations.note
+
     async def issue(self, order: IssueOrder) -> Issued:
         """Issue one."""
         (result,) = self._issuer.issue_batch([order])

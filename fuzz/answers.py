@@ -12,11 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, cast
 
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf.message import DecodeError
 from target import Target
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
 
+from deny_lists import ORIGIN, deny_list, spki_of
 from fake_amd import FakeAmd
 from mini_authority import DNS, MR_ENCLAVE, TRUST_DOMAIN, WORKLOAD, MiniAuthority
 
@@ -31,6 +34,7 @@ from proxy_attestation.endorsements.http import Answer, Getter
 from proxy_attestation.endorsements.kds import AmdTarget, fetch_amd, parse_vcek
 from proxy_attestation.endorsements.pcs import IntelService, IntelTarget, PckRequest, fetch_intel, fetch_pck
 from proxy_attestation.errors import ProxyAttestationError
+from proxy_attestation.formats.deny_list import decode_deny_list, seal_deny_list, verify_deny_list
 from proxy_attestation.formats.ear import encode_claims_set, encode_extension
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.loader.applications import frames
@@ -40,8 +44,10 @@ from proxy_attestation.loader.grpc_messages import CallError, HttpError, read_he
 from proxy_attestation.loader.http_messages import AnswerError, read_answer
 from proxy_attestation.loader.proxy_errors import error_from_answer
 from proxy_attestation.relying_party.check import check_chain, check_proxy_chain
+from proxy_attestation.relying_party.deny_list import read_deny_list
 from proxy_attestation.relying_party.expectation import Expectation
 from proxy_attestation.relying_party.expectation_file import parse_expectation
+from proxy_attestation.relying_party.path import load_roots
 from proxy_attestation.relying_party.proxy import _root_info
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
 from proxy_attestation_simulator.amd import AmdVendor
@@ -221,6 +227,23 @@ def _good_claims() -> bytes:
     return encode_extension(encode_claims_set(authority.claims(vendor().root_der[:91])))
 
 
+def _denied(data: bytes) -> None:
+    """Read a deny list; then what was read as the text of one that the issuing CA signed, whatever it is."""
+    authority, _ = _peer()
+    roots, spki = load_roots((authority.root_der,)), spki_of(authority.issuing_key)
+    signature = authority.issuing_key.sign(data, ec.ECDSA(hashes.SHA256()))
+    with suppress(ProxyAttestationError):
+        read_deny_list(seal_deny_list(data, ORIGIN, spki, signature), roots, NOW)
+    with suppress(ProxyAttestationError):
+        verify_deny_list(decode_deny_list(data), data)
+    read_deny_list(data, roots, NOW)
+
+
+def _good_denied() -> list[bytes]:
+    note = deny_list(_peer()[0], b"\x01" * 20, b"\x02" * 32)
+    return [note, decode_deny_list(note).text]
+
+
 def _connect_error(data: bytes) -> None:
     status = int.from_bytes(data[:2]) % 600
     answered = error_from_answer(status, data[2:])
@@ -335,6 +358,7 @@ ANSWERS: Final[dict[str, Target]] = {
     "proxy-answer": Target(_proxy_answer, 8192, _seeds_proxy),
     "connect-error": Target(_connect_error, 4096, _seeds_connect),
     "presented-chain": Target(_presented, 8192, lambda: [_peer()[0].leaf().der, vendor().root_der]),
+    "deny-list": Target(_denied, 8192, _good_denied),
     "peer-claims": Target(_peer_claims, 4096, lambda: [_good_claims()]),
     "application-frames": Target(_frames, 4096, _seeds_frames),
     "grpc-call": Target(

@@ -146,6 +146,9 @@ class _Authority:
     async def hello(self) -> AuthorityInfo:
         return _info()
 
+    async def denied(self) -> bytes:
+        return b"denied"
+
     async def issue(self, order: IssueOrder) -> Issued:
         raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, order.request.hex())
 

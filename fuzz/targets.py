@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 from inputs import INPUTS
+from notes import NOTES
 from target import Target
 
 from proxy_attestation.appraisal.dcap import appraise
@@ -302,6 +303,7 @@ TARGETS: Final[dict[str, Target]] = {
     "loader-file": Target(lambda data: parse_config(data, Path("/nonexistent"))),
     **ANSWERS,
     **INPUTS,
+    **NOTES,
 }
 
 

@@ -270,6 +270,19 @@ class Code(StrEnum):
     ENDORSEMENTS_REJECTED = "endorsements.rejected"
     LIMITS_EXHAUSTED = "limits.exhausted"
     LEDGER_NO_PROOF = "ledger.no_proof"
+    LEDGER_MALFORMED = "ledger.malformed"
+    LEDGER_CHECKPOINT = "ledger.checkpoint"
+    LEDGER_PROOF = "ledger.proof"
+    LEDGER_WITNESSES = "ledger.witnesses"
+    LEDGER_ROOT = "ledger.root"
+    LEDGER_FORK = "ledger.fork"
+    LEDGER_ROLLBACK = "ledger.rollback"
+    LEDGER_STALE = "ledger.stale"
+    LEDGER_UNEXPECTED = "ledger.unexpected"
+    LEDGER_UNREACHABLE = "ledger.unreachable"
+    LEDGER_WITNESS_REFUSED = "ledger.witness_refused"
+    NOTE_MALFORMED = "note.malformed"
+    NOTE_SIGNATURE = "note.signature"
     PROXY_UNREACHABLE = "proxy.unreachable"
     PROXY_PROTOCOL = "proxy.protocol"
 
@@ -324,7 +337,6 @@ class Code(StrEnum):
     REAPPRAISAL_NO_EVIDENCE = "reappraisal.no_evidence"
     REAPPRAISAL_UNREADABLE = "reappraisal.unreadable"
     REAPPRAISAL_POLICY = "reappraisal.policy"
-    REAPPRAISAL_REVOKED = "reappraisal.revoked"
     REAPPRAISAL_ISSUER = "reappraisal.issuer"
 
     # Local input.

@@ -10,6 +10,7 @@ from proxy_attestation.explanations_appraisal import APPRAISAL
 from proxy_attestation.explanations_ekep import EKEP
 from proxy_attestation.explanations_evidence import EVIDENCE
 from proxy_attestation.explanations_keys import KEYS
+from proxy_attestation.explanations_ledger import LEDGER
 from proxy_attestation.explanations_life import LIFE
 from proxy_attestation.explanations_nitro import NITRO
 from proxy_attestation.explanations_owner import OWNER
@@ -297,6 +298,7 @@ EXPLANATIONS: Final[dict[Code, Explanation]] = {
     **LIFE,
     **EKEP,
     **KEYS,
+    **LEDGER,
     **NITRO,
     **POLICY,
     **REFERENCE,

@@ -7,7 +7,7 @@ from proxy_attestation.codes import Code, Explanation
 # (cause, fix)
 _LINES: Final[dict[Code, tuple[str, str]]] = {
     Code.PROXY_NO_EVIDENCE: (
-        "A measurement of the proxy is expected, and the answer has no evidence: there is none, or somebody took it out.",
+        "A measurement of the proxy is expected, and the answer has no evidence: it has none, or lost it on the way.",
         "Run `serve` with --attester inside the TEE; if it does, something between you and the proxy changes answers.",
     ),
     Code.PROXY_NO_STATEMENT: (
@@ -36,7 +36,7 @@ _LINES: Final[dict[Code, tuple[str, str]]] = {
     ),
     Code.PROXY_MEASUREMENT: (
         "The proxy's evidence is genuine, and of other code, in another state or on another platform than expected.",
-        "Compare the mismatches with the release that should run; correct the expectation only if the release is meant.",
+        "Compare the mismatches with the release that should run; change the expectation only if that one is meant.",
     ),
     Code.PROXY_KEY_ORIGIN: (
         "The proxy's keys are kept in another place than the expectation accepts.",

@@ -17,10 +17,6 @@ _REAPPRAISAL: Final[dict[Code, tuple[str, str]]] = {
         "STATE/policy.toml is not the policy in force, so certificates cannot be judged by the one that is.",
         "Put it in force (SIGHUP to `serve`), or ask for its effect first with `policy what-if`.",
     ),
-    Code.REAPPRAISAL_REVOKED: (
-        "This certificate, or its key, was revoked.",
-        "Renew the certificate, with a new key; who reads the deny list refuses this one already.",
-    ),
     Code.REAPPRAISAL_ISSUER: (
         "The issuing CA of this certificate signs no more, though its time has not come.",
         "Renew the certificate: the new one is issued by the CA that is active now.",

@@ -4,6 +4,9 @@ A real TEE measures what it loads before it runs. Here that is every file of the
 each as `sha256sum` prints it (64 hex digits, two spaces, the path from the package's parent), sorted by path as bytes.
 MRENCLAVE is the SHA-256 of these lines, MRTD their SHA-384. The command line, the application and its parameters are
 not in it, nor are the interpreter and other packages: this shows how measurements behave, and protects nothing.
+
+One thing of the command line counts: `proxy-attestation serve` measures as an image of its own, one line longer. Real
+proxies and loaders are different images, and a proxy refuses a policy that could take one for the other.
 """
 
 import hashlib
@@ -15,7 +18,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import dropwhile
+from itertools import dropwhile, pairwise
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +33,8 @@ if len(sys.argv) > 1:
 spec = importlib.util.find_spec({PACKAGE!r})
 print(json.dumps([] if spec is None else list(spec.submodule_search_locations or [])))
 """
+_PROGRAM: Final = "proxy-attestation"
+_SERVE: Final = "serve"
 _PROBE_TIMEOUT_S: Final = 60
 _SHEBANG_MAX: Final = 4096
 _TRAMPOLINE: Final = re.compile(rb"""'''exec' "?([^"\s]+)"? """)
@@ -74,11 +79,15 @@ def measure_command(command: Sequence[str]) -> Measurement:
         SimulatorError: there is no such program, or its interpreter has no such package.
     """
     interpreter = interpreter_of(command) if command else Interpreter((sys.executable,))
-    return measure_package(package_directory(interpreter))
+    return measure_package(package_directory(interpreter), serves=_serves(command))
 
 
-def measure_package(directory: Path) -> Measurement:
-    """Measure a package by its directory.
+def _serves(command: Sequence[str]) -> bool:
+    return any(Path(word).name == _PROGRAM and following == _SERVE for word, following in pairwise(command))
+
+
+def measure_package(directory: Path, *, serves: bool = False) -> Measurement:
+    """Measure a package by its directory; `serves` tells whether it is the proxy's image.
 
     Raises:
         SimulatorError: it has no files, or one with a line break in its name, or one that cannot be read.
@@ -95,6 +104,8 @@ def measure_package(directory: Path) -> Measurement:
         raise SimulatorError(f"cannot measure {directory}: {error}") from error
     if not lines:
         raise SimulatorError(f"{directory} has no files to measure")
+    if serves:
+        lines.append(f"{hashlib.sha256(_SERVE.encode()).hexdigest()}  {_SERVE}\n")
     index = "".join(lines)
     data = os.fsencode(index)
     return Measurement(hashlib.sha256(data).digest(), hashlib.sha384(data).digest(), index)

@@ -18,6 +18,7 @@ from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.keys import MemoryKeys
 from proxy_attestation.authority.ledger import Ledger
 from proxy_attestation.authority.messages import FLOORS_MAX, Issued, IssueOrder
+from proxy_attestation.authority.settings import UNSIGNED_POLICY
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, RequestError, UnavailableError
 from proxy_attestation.formats.ledger_entry import EntryKind, LedgerEntry, decode_entry
@@ -80,8 +81,8 @@ def test_what_a_worker_is_told(authority: Authority, vendor: Any) -> None:
     assert info.ca_id == authority.active.ca.ca_id
     assert info.roots == (authority.root.certificate,)
     assert info.issuing == (authority.active.ca.certificate,)
-    assert info.dangers == authority.policy.dangers
-    assert len(info.dangers) == 1
+    assert info.dangers == (UNSIGNED_POLICY, *authority.policy.dangers)
+    assert len(info.dangers) == 2
     assert [(tee, fmspc) for tee, fmspc, _ in info.floors] == [(Tee.SGX, FMSPC), (Tee.TDX, FMSPC)]
     assert [key.not_after for key in info.token_keys] == [SECONDS + TOKEN_KEY_ACTIVE + TOKEN_KEY_GRACE]
 
@@ -110,7 +111,13 @@ class TestOpening:
         self, authority: Authority, reopen: Callable[..., Authority]
     ) -> None:
         newer = reopen(policy=replace(authority.policy, version=8))
-        assert entries(authority.ledger)[-1] == LedgerEntry(EntryKind.POLICY, policy_digest=newer.policy_digest)
+        assert entries(authority.ledger)[-1] == LedgerEntry(
+            EntryKind.POLICY,
+            policy_digest=newer.policy_digest,
+            policy_version=8,
+            policy_text_sha256=newer.policy_text_sha256,
+            policy_time=SECONDS,
+        )
         assert newer.policy_digest != authority.policy_digest
 
     @pytest.mark.parametrize("changes", [{"version": 6}, {"min_lifetime": 1000}])

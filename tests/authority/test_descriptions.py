@@ -103,7 +103,7 @@ class TestLedgerEntry:
         EntryKind.PROXY_TLS: "proxy-tls",
         EntryKind.REVOCATION: "revocation",
     }
-    OPTIONAL = {EntryKind.LEAF: {15}}  # noqa: RUF012 - a table that nobody changes
+    OPTIONAL = {EntryKind.LEAF: {15}, EntryKind.OWNERSHIP: {8}}  # noqa: RUF012 - a table that nobody changes
 
     @pytest.mark.parametrize("kind", list(EntryKind))
     def test_each_kind_has_the_codec_s_keys(self, kind: EntryKind) -> None:
@@ -146,7 +146,13 @@ def test_every_example_of_the_protocol_document() -> None:
     spki = spki_of(ec.derive_private_key(1, ec.SECP256R1()).public_key())
     bound = binder.bind(ca_id=ca_id, session_id=session_id, nonce=nonce, spki=spki, request=request)
     granted = names_from(("app.example.org",), ("192.0.2.7",), ("spiffe://example.org/example-app",))
-    entry = LedgerEntry(EntryKind.POLICY, policy_digest=hashlib.sha256(b"policy").digest())
+    entry = LedgerEntry(
+        EntryKind.POLICY,
+        policy_digest=hashlib.sha256(b"policy").digest(),
+        policy_version=7,
+        policy_text_sha256=hashlib.sha256(b"text").digest(),
+        policy_time=1_795_521_600,
+    )
     computed = {
         "request": request,
         "SHA-256 of the request": hashlib.sha256(request).digest(),

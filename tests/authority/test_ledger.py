@@ -193,7 +193,7 @@ def test_another_file_is_no_ledger(tmp_path: Path) -> None:
 
 def test_a_ledger_of_another_version_is_refused(ledger: Ledger, path: Path) -> None:
     add(ledger, POLICY)
-    ledger._connection.execute("PRAGMA user_version = 1")
+    ledger._connection.execute("PRAGMA user_version = 99")
     ledger.close()
     with pytest.raises(ConfigurationError) as caught:
         Ledger.open(path)

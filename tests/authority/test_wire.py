@@ -85,7 +85,7 @@ class TestFrames:
             [True, 2, None],
             ["1", 2, None],
             [1, 0, None],
-            [1, 9, None],
+            [1, 99, None],
             [1 << 63, 2, None],
         ],
     )

@@ -13,6 +13,7 @@ from proxy_attestation.formats.ledger_entry import (
     CrlReason,
     EntryKind,
     LedgerEntry,
+    OwnerAction,
     decode_entry,
     encode_entry,
     names_digest,
@@ -42,9 +43,29 @@ LEAF = LedgerEntry(
 )
 EXAMPLES = [
     LEAF,
-    LedgerEntry(kind=EntryKind.POLICY, policy_digest=b"\x0b" * 32),
+    LedgerEntry(
+        kind=EntryKind.POLICY,
+        policy_digest=b"\x0b" * 32,
+        policy_version=7,
+        policy_text_sha256=b"\x17" * 32,
+        policy_time=24,
+    ),
     LedgerEntry(kind=EntryKind.CA_EVENT, **CERTIFICATE),  # type: ignore[arg-type] # as above
-    LedgerEntry(kind=EntryKind.OWNERSHIP, spki_sha256=b"\x08" * 32, names_sha256=b"\x0e" * 32),
+    LedgerEntry(
+        kind=EntryKind.OWNERSHIP,
+        spki_sha256=b"\x08" * 32,
+        names_sha256=b"\x0e" * 32,
+        owner_action=OwnerAction.CLAIM,
+        owner_kind="enrolment",
+        owner_holder=b"\x15" * 32,
+    ),
+    LedgerEntry(
+        kind=EntryKind.OWNERSHIP,
+        names_sha256=b"\x0e" * 32,
+        owner_action=OwnerAction.RELEASE,
+        owner_kind="chip_ids",
+        owner_holder=b"\x15" * 32,
+    ),
     LedgerEntry(
         kind=EntryKind.PROXY_TLS,
         policy_digest=b"\x0b" * 32,
@@ -63,6 +84,14 @@ def test_there_is_an_example_of_each_kind() -> None:
 @pytest.mark.parametrize("entry", EXAMPLES, ids=lambda entry: entry.kind.name)
 def test_round_trip(entry: LedgerEntry) -> None:
     assert decode_entry(encode_entry(entry)) == entry
+
+
+@pytest.mark.parametrize("entry", EXAMPLES[3:5], ids=["claim", "release"])
+def test_a_claim_names_its_key_and_a_release_does_not(entry: LedgerEntry) -> None:
+    other = None if entry.spki_sha256 else b"\x08" * 32
+    with pytest.raises(FormatError) as caught:
+        encode_entry(dataclasses.replace(entry, spki_sha256=other))
+    assert caught.value.code is Code.AUTHORITY_PROFILE
 
 
 def test_the_keys_of_a_leaf_are_those_of_the_description() -> None:

@@ -31,6 +31,7 @@ OUTSIDE: Final = re.compile(r"\b(bytes|str)\b")
 
 ELSEWHERE: Final = {
     "authority/cas.py load_issuing": "the authority's own certificates, out of its ledger",
+    "authority/cas.py load_roots": "the same",
     "authority/cas.py read_ca": "the same",
     "authority/check.py check_leaf": "what the authority built; tests/authority/test_check.py gives it any bytes",
     "authority/check.py is_permitted_dns": "a name that is compared, after `request` and `policy` have read it",
@@ -40,6 +41,7 @@ ELSEWHERE: Final = {
     "cli/evidence_file.py read_input": "opens a file; what stands in it is read by `appraise-command`",
     "cli/acceptance.py find_workload": "a name that is looked up",
     "loader/config_table.py read_file": "opens a file; `loader-file` and `endorsements-file` read what stands in it",
+    "relying_party/deny_list.py read_source": "opens a file or a connection; `deny-list` reads what comes of it",
     "relying_party/connection.py open_connection": "opens a connection; `presented-chain` and `peer-claims` judge it",
 }
 """Readers without harness, and why."""

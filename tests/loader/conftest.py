@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from proxy_attestation.attester.model import NOTHING_MORE, Asked, InMemory
-from proxy_attestation.errors import ProxyAttestationError
+from proxy_attestation.codes import Code
+from proxy_attestation.errors import ProxyAttestationError, UnavailableError
 from proxy_attestation.formats.binder import Binding, bind
 from proxy_attestation.formats.csr import ID_PE_CMW, decode_csr, spki_of, verify_csr
 from proxy_attestation.formats.ear import LeafClaims, encode_claims_set, encode_extension
@@ -190,6 +191,8 @@ class Proxy:
     asked: Asked = NOTHING_MORE
     parts: dict[str, bytes] = field(default_factory=dict)
     event_log_sha256: bytes | None = None
+    questions: list[str] = field(default_factory=list)
+    news: v1.GetRenewalInformationResponse | None = None
 
     @property
     def root(self) -> RootInfo:
@@ -256,6 +259,12 @@ class Proxy:
             evidence_sha256=hashlib.sha256(evidence).digest(),
         )
         return replace(plain, **self.claims)
+
+    async def get_renewal_information(self, certificate_id: str) -> v1.GetRenewalInformationResponse:
+        self.questions.append(certificate_id)
+        if self.news is None:
+            raise UnavailableError(Code.PROXY_UNREACHABLE)
+        return self.news
 
     async def close(self) -> None:
         self.closed = True

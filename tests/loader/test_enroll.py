@@ -20,7 +20,9 @@ from proxy_attestation.formats.request import ApplicationKind, KeyOrigin, names_
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.loader.credential import Credential
 from proxy_attestation.loader.enroll import Wanted, enroll
+from proxy_attestation.loader.ownership import OwnerConfig, Ownership
 from proxy_attestation.loader.proxy_client import Timing
+from proxy_attestation.loader.report import LineReport
 from proxy_attestation.v1 import proxy_attestation_pb2 as v1
 
 DIGEST: Final = b"\x0a" * 32
@@ -41,7 +43,9 @@ def proxy(make_proxy: Callable[[Wanted], Any]) -> Any:
 
 
 def run(proxy: Any, attester: Any) -> Credential:
-    return asyncio.run(enroll(proxy, attester, WANTED, Timing(lambda: proxy.now)))
+    return asyncio.run(
+        enroll(proxy, attester, WANTED, Timing(lambda: proxy.now), Ownership(OwnerConfig(), LineReport(as_json=True)))
+    )
 
 
 def refusal(proxy: Any, attester: Any) -> ProxyAttestationError:

@@ -30,6 +30,7 @@ from proxy_attestation.loader.enroll import Wanted
 from proxy_attestation.loader.proxy_client import ProxyAddress, Timing
 from proxy_attestation.loader.report import LineReport
 from proxy_attestation.loader.run import Loader
+from proxy_attestation.v1 import proxy_attestation_pb2 as v1
 
 EXAMPLE: Final = Path(__file__).parents[2] / "examples" / "example_application" / "example.wat"
 METHOD: Final = "/proxy_attestation.example.v1.ExampleApplication/GetExampleMessage"
@@ -70,13 +71,16 @@ class Bench:
     events: list[dict[str, Any]] = field(default_factory=list)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     failed: asyncio.Event = field(default_factory=asyncio.Event)
+    renewed: asyncio.Event = field(default_factory=asyncio.Event)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     slept: list[float] = field(default_factory=list)
     ahead: timedelta = timedelta()
+    chance: float = 0.5
+    let_pass: set[float] = field(default_factory=set)
 
     def loader(self) -> Loader:
         report = LineReport(as_json=True, write=self._write)
-        timing = Timing(lambda: self.proxy.now + self.ahead, self._sleep, lambda: 0.5)
+        timing = Timing(lambda: self.proxy.now + self.ahead, self._sleep, lambda: self.chance)
         return Loader(self.config, self.attester, report, timing, self._connect)
 
     async def _connect(self, address: ProxyAddress, timing: Timing) -> Any:
@@ -89,7 +93,7 @@ class Bench:
     async def _sleep(self, seconds: float) -> None:
         """Retries come at once; what waits for a renewal waits for ever."""
         self.slept.append(seconds)
-        if seconds > 4.0:
+        if seconds > 4.0 and seconds not in self.let_pass:
             await asyncio.Event().wait()
         self.ahead += timedelta(seconds=seconds)
 
@@ -100,6 +104,8 @@ class Bench:
             self.ready.set()
         if event["event"] == "failed":
             self.failed.set()
+        if event["event"] == "renewed":
+            self.renewed.set()
 
     def names(self) -> list[str]:
         return [str(event["event"]) for event in self.events]
@@ -181,6 +187,29 @@ def test_it_attests_serves_renews_and_ends(bench: Callable[..., Bench], authorit
         assert run.names() == ["attesting", "certificate", "ready", "renewed"]
         assert not exists(run.config.control)
         assert not exists(run.config.ports_file)
+
+    asyncio.run(scenario())
+
+
+def test_the_proxy_asks_for_a_renewal_and_gets_it(bench: Callable[..., Bench]) -> None:
+    async def scenario() -> None:
+        made = bench()
+        made.chance, made.let_pass = 0.75, {66.0}  # the first question's minute, a tenth later
+        made.proxy.news = v1.GetRenewalInformationResponse(
+            renewal=v1.RenewalInformation(start=1, end=2), codes=["sgx.tcb_status"], retry_after=7200
+        )
+        async with running(made) as run:
+            await run.renewed.wait()
+            status = await control(run, "status")
+        assert run.names() == ["attesting", "certificate", "ready", "renew_early", "renewed"]
+        early, renewed = run.events[3:]
+        assert early["codes"] == ["sgx.tcb_status"]
+        assert early["serial"] != renewed["certificate"]["serial"]
+        information = status["renewal_information"]
+        assert (information["renew_now"], information["codes"]) == (True, ["sgx.tcb_status"])
+        assert (information["serial"], information["error"]) == (early["serial"], None)
+        assert len(run.proxy.questions) == 1
+        assert 7200 * 1.1 in run.slept
 
     asyncio.run(scenario())
 

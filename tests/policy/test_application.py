@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from proxy_attestation.formats.bounds import INDEX_MAX
-from proxy_attestation.policy.load import PolicyFileError, index_files, parse_policy
+from proxy_attestation.policy import load
+from proxy_attestation.policy.load import PolicyFileError, load_policy_files, parse_policy
 
 GOOD, OTHER = "aa" * 32, "bb" * 32
 INDEX = f"{GOOD}  example.wat\n{OTHER}  tools/other.wat\n"
@@ -37,9 +38,42 @@ def test_only_the_named_paths_count(render: Callable[..., str], base: Path) -> N
     assert policy.workloads["vm"].application == (bytes.fromhex(GOOD), bytes.fromhex(OTHER))
 
 
-def test_the_indexes_of_a_policy_can_be_listed(render: Callable[..., str]) -> None:
-    assert index_files(render("sgx", {"application": application("below/app.index")})) == ("below/app.index",)
-    assert index_files(render()) == ()
+def test_the_very_bytes_that_a_policy_was_read_from_are_kept(render: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "app.index").write_text(INDEX)
+    path = tmp_path / "next.toml"
+    path.write_text(render("sgx", {"application": application("below/app.index")}))
+    found = load_policy_files(path)
+    assert found.files == {"policy.toml": path.read_bytes(), "below/app.index": INDEX.encode()}
+    assert found.note is None
+    path.with_name("next.toml.note").write_bytes(b"signatures")
+    assert load_policy_files(path).note == b"signatures"
+
+
+@pytest.mark.parametrize("name", ["policy.toml", "policy.toml.note"])
+def test_a_policy_names_neither_itself_nor_its_signatures(
+    name: str, render: Callable[..., str], tmp_path: Path
+) -> None:
+    path = tmp_path / "next.toml"
+    (tmp_path / name).write_text(INDEX)
+    path.write_text(render("sgx", {"application": application(name)}))
+    with pytest.raises(PolicyFileError) as caught:
+        load_policy_files(path)
+    assert len(caught.value.problems) == 1
+
+
+def test_what_a_policy_names_is_bounded_together(
+    render: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "policy.toml"
+    (tmp_path / "app.index").write_text(INDEX)
+    path.write_text(render("sgx", {"application": application()}))
+    total = path.stat().st_size + len(INDEX)
+    monkeypatch.setattr(load, "POLICY_TOTAL_MAX", total)
+    assert load_policy_files(path).policy.version == 1
+    monkeypatch.setattr(load, "POLICY_TOTAL_MAX", total - 1)
+    with pytest.raises(PolicyFileError):
+        load_policy_files(path)
 
 
 @pytest.mark.parametrize(

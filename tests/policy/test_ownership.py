@@ -14,7 +14,7 @@ from proxy_attestation.codes import Code
 from proxy_attestation.formats.request import Request
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.decide import decide
-from proxy_attestation.policy.load import PolicyFileError, index_files, parse_policy
+from proxy_attestation.policy.load import PolicyFileError, load_policy_files, parse_policy
 from proxy_attestation.policy.model import Owner, OwnerKind, Policy
 from proxy_attestation.policy.ownership import PLACES, launch_data
 
@@ -141,7 +141,9 @@ def test_a_tenant_s_key(given: str, tmp_path: Path) -> None:
     text = entry("snp", f'{{ tenant_key = "{given}", in = "host_data" }}')
     key = P256 if given == P256.hex() else SPKI
     assert only(parse_policy(text, tmp_path)) == Owner(OwnerKind.TENANT_KEY, key=key, place="host_data")
-    assert index_files(text) == (("tenant.pem",) if given == "tenant.pem" else ())
+    (tmp_path / "policy.toml").write_text(text)
+    more = {"tenant.pem"} if given == "tenant.pem" else set()
+    assert load_policy_files(tmp_path / "policy.toml").files.keys() == {"policy.toml"} | more
 
 
 def test_what_the_owner_gives_is_not_pinned_beside_it(tmp_path: Path) -> None:

@@ -99,6 +99,9 @@ class FakeAuthority:
     async def hello(self) -> AuthorityInfo:
         return self.info
 
+    async def denied(self) -> bytes:
+        return b"denied"
+
     async def issue(self, order: IssueOrder) -> Issued:
         self.orders.append(order)
         if self.before_issue is not None:

@@ -16,7 +16,7 @@ from ledgers import closing_ledgers
 
 from proxy_attestation.appraisal.endorsements import Floor
 from proxy_attestation.appraisal.kinds import Appraiser, Endorsements
-from proxy_attestation.appraisal.roots import same_for_all
+from proxy_attestation.appraisal.roots import Roots, same_for_all
 from proxy_attestation.appraisal.snp_claims import snp_claims
 from proxy_attestation.authority.init import memory_issuer
 from proxy_attestation.authority.issue import Issuer
@@ -27,6 +27,8 @@ from proxy_attestation.formats.csr import spki_of
 from proxy_attestation.formats.snp_report import decode_snp_report
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.load import parse_policy
+from proxy_attestation.reappraisal.judge import Judge, Outcome, Verdict
+from proxy_attestation.reappraisal.ledger_view import LedgerView
 from proxy_attestation.service.collateral import CollateralStore
 from proxy_attestation.service.core import Core, Serving
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
@@ -143,6 +145,9 @@ class Port:
     async def hello(self) -> AuthorityInfo:
         return self.issuer.hello()
 
+    async def denied(self) -> bytes:
+        return b"denied"
+
     async def issue(self, order: IssueOrder) -> Issued:
         (outcome,) = self.issuer.issue_batch([order])
         if not isinstance(outcome, Issued):
@@ -245,6 +250,25 @@ def of_rows(rows: tuple[Row, ...]) -> Callable[[Any], Any]:
 def test_with_nothing_wrong_there_is_a_certificate(proxy: Proxy, attempt: Callable[..., Any], vendor: Vendor) -> None:
     proxy.collateral(vendor)
     assert proxy.ask(attempt(proxy.tee).message()) is None
+
+
+@pytest.mark.parametrize("proxy", TEES, indirect=True)
+def test_what_was_issued_is_judged_again(proxy: Proxy, attempt: Callable[..., Any], vendor: Vendor, clock: Any) -> None:
+    """Ten minutes later: a Nitro document, good for two, is judged at the time of its issuance."""
+    proxy.collateral(vendor)
+    made = attempt(proxy.tee)
+    assert proxy.ask(made.message()) is None
+    clock.now += LATER
+    authority = proxy.port.issuer.authority
+    view, now = LedgerView(authority.ledger._connection), clock.now
+    (row,) = view.leaves(int(now.timestamp()))
+    assert proxy.core.serving is not None
+    judge = Judge(proxy.core.serving.appraiser, authority.roots, authority.policy)
+    assert judge.judge(row, now).verdict == Verdict(Outcome.ACCEPTED)
+    other = judge.judge(row._replace(session_id=bytes(16)), now).verdict
+    assert (other.outcome, other.codes) == (Outcome.UNAVAILABLE, (Code.REAPPRAISAL_UNREADABLE,))
+    stranger = Judge(proxy.core.serving.appraiser, Roots(frozenset()), authority.policy).judge(row, now).verdict
+    assert (stranger.outcome, stranger.codes) == (Outcome.REFUSED, (Code(f"{proxy.tee}.root"),))
 
 
 @of_rows(tuple(row for row in ROWS if row.condition not in ("older than the floor", "clock before the floor")))

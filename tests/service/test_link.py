@@ -23,11 +23,22 @@ class FakeConnection:
         self.info = info
         self.broken = asyncio.Event()
         self.closed = False
+        self.watched: asyncio.Queue[int] = asyncio.Queue()
+        self.moved = asyncio.Event()
         self.orders: list[IssueOrder] = []
         self.error: ProxyAttestationError | None = None
 
     async def hello(self) -> AuthorityInfo:
         return self.info
+
+    async def watch(self, generation: int) -> int:
+        self.watched.put_nowait(generation)
+        await self.moved.wait()
+        self.moved.clear()
+        return self.info.generation
+
+    async def denied(self) -> bytes:
+        return b"denied"
 
     async def issue(self, order: IssueOrder) -> Issued:
         self.orders.append(order)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import Final
+from hashlib import sha256
+from typing import Any, Final
 
 from proxy_attestation import __version__
 from proxy_attestation.appraisal.endorsements import Floor
@@ -18,14 +19,19 @@ from proxy_attestation.authority.ca_life import CaLife
 from proxy_attestation.authority.keys import KeyStore
 from proxy_attestation.authority.ledger import Ledger, Row
 from proxy_attestation.authority.messages import AuthorityInfo, PlatformFloor, TokenKey
+from proxy_attestation.authority.policy_directory import PolicyDirectory
 from proxy_attestation.authority.revocation import Revocations
 from proxy_attestation.authority.settings import Settings
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, UnavailableError
-from proxy_attestation.formats.ledger_entry import EntryKind, LedgerEntry, encode_entry
+from proxy_attestation.formats.deployment import Deployment, check_about, verify_deployment
+from proxy_attestation.formats.ledger_entry import EntryKind, LedgerEntry, decode_entry, encode_entry
+from proxy_attestation.formats.root_binder import RootFacts
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.digest import policy_digest
+from proxy_attestation.policy.load import PolicyFiles
 from proxy_attestation.policy.model import Policy
+from proxy_attestation.policy.roles import check_roles
 
 TOKEN_KEY_ACTIVE: Final = 24 * 3600
 """Seconds for which a token key is the newest."""
@@ -37,6 +43,7 @@ _POLICY_VERSION: Final = "policy_version"
 _POLICY_CONTENT: Final = "policy_content"
 _POLICY_DIGEST: Final = "policy_digest"
 _POLICY_SOFTWARE: Final = "policy_software"
+_DEPLOYMENT: Final = "deployment_note"
 
 
 class Authority:
@@ -49,10 +56,13 @@ class Authority:
         life: its CAs.
         revocations: what is revoked, and the deny list.
         policy: in force.
+        policy_text_sha256: 32 bytes, of what its signers sign.
+        policies: where its files are kept; None in memory.
         policy_digest: 32 bytes, over policy, roots, floors and our version.
         floors: by (tee, FMSPC).
         token_keys: the newest first.
         generation: rises whenever something that workers are told changes.
+        changed: called when it has.
         latest: the latest signed time that was seen, seconds since the epoch.
     """
 
@@ -61,7 +71,7 @@ class Authority:
         settings: Settings,
         keys: KeyStore,
         ledger: Ledger,
-        policy: Policy,
+        policy: Policy | PolicyFiles,
         *,
         clock: Callable[[], datetime],
         random: cas.Random = os.urandom,
@@ -70,7 +80,8 @@ class Authority:
 
         Raises:
             ConfigurationError: `authority.state`, when ledger, settings and keys do not fit each other;
-                `policy.malformed`, when the policy is not for this authority.
+                `policy.malformed`, `policy.unsigned`, `policy.signature` or `policy.stale`, when the policy is not one
+                for this authority now.
             UnavailableError: `authority.clock`, when the clock lies before what the ledger has seen.
         """
         self.settings = settings
@@ -80,6 +91,7 @@ class Authority:
         self._clock = clock
         self._random = random
         self.generation = int.from_bytes(ledger.meta(_GENERATION) or b"", "big")
+        self.changed: Callable[[], object] = lambda: None
         self.life = CaLife(settings, keys, ledger, self._change, random)
         self.revocations = Revocations(settings.ledger_origin, ledger, self.life, self._change)
         self.latest = ledger.latest_time()
@@ -89,7 +101,11 @@ class Authority:
         self.life.load(now)
         self.floors = ledger.floors()
         self.token_keys = ledger.token_keys()
-        self._adopt(policy)
+        self.deployment_note = ledger.meta(_DEPLOYMENT) or b""
+        self._deployment = self._read_deployment(self.deployment_note) if self.deployment_note else None
+        self.policies: PolicyDirectory | None = None
+        self.policy_text_sha256 = b""
+        self._adopt(_with_files(policy))
         self.maintain()
 
     @property
@@ -140,9 +156,43 @@ class Authority:
             issuing=bundle.issuing,
             deny_sequence=self.revocations.sequence,
             policy_digest=self.policy_digest,
-            dangers=self.policy.dangers,
+            dangers=(*self.settings.dangers, *self.policy.dangers),
             floors=tuple(PlatformFloor(*key, floor) for key, floor in sorted(self.floors.items())),
+            ledger_key=self.ledger_key,
+            deployment_statement=self.deployment_note,
         )
+
+    def root_facts(self) -> RootFacts:
+        """Return what evidence of this proxy vouches for: the bundle's first root and its first issuing CA among it."""
+        first = next(root.ca for root in self.life.roots if root.ca.certificate == self.life.bundle.roots[0])
+        key = self.ledger_key.encode()
+        return RootFacts(first.spki, self.active.ca.spki, self.policy_digest, key, self.settings.key_origin)
+
+    def install_deployment(self, note: bytes) -> None:
+        """Put a deployment statement in force: from then on it is part of every answer with the root.
+
+        Raises:
+            FormatError: `note.malformed`, `proxy.statement_malformed`.
+            RefusedError: `note.signature`, `proxy.statement_signatures`, `proxy.statement_other`.
+            ConfigurationError: `policy.proxy_measurement`, when the policy in force has an entry for the proxy.
+        """
+        statement = self._read_deployment(note)
+        check_roles(self.policy, statement)
+        with self._change():
+            self.ledger.set_meta(_DEPLOYMENT, note)
+        self.deployment_note, self._deployment = note, statement
+
+    def _read_deployment(self, note: bytes) -> Deployment:
+        """Read a statement that must be about this proxy."""
+        statement = verify_deployment(note, self.settings.signers, self.settings.threshold)
+        ours = (root.ca.ca_id for root in self.life.roots if root.ca.ca_id == statement.root_spki_sha256)
+        check_about(statement, self.settings.trust_domain, next(ours, self.root.ca_id), self.ledger_key)
+        return statement
+
+    @property
+    def ledger_key(self) -> str:
+        """The log's public key as a C2SP vkey."""
+        return "-"
 
     def maintain(self) -> bool:
         """Do what is due: a new CA, deny list or token key, forgetting what has expired; tell whether anything was.
@@ -175,24 +225,39 @@ class Authority:
             digest = self._digest(self.policy, raised)
             with self._change():
                 self.ledger.set_floor(tee, fmspc, floor)
-                self._record_policy(digest)
+                self._record_policy(digest, self.policy.version, self.policy_text_sha256)
             self.floors, self.policy_digest = raised, digest
             self.saw(floor.issue_date)
         return floor
 
-    def reload_policy(self, policy: Policy) -> bool:
+    def reload_policy(self, policy: Policy | PolicyFiles) -> bool:
         """Put another policy in force, or keep the one that is when the new one is the same; tell whether it changed.
 
         Raises:
-            ConfigurationError: `policy.malformed`, when it is not for this authority; `policy.stale`, when its version
-                is not higher.
+            ConfigurationError: `policy.malformed`, when it is not for this authority; `policy.unsigned` or
+                `policy.signature`, when its signers have not signed it; `policy.stale`, when its version is not higher.
         """
-        if policy == self.policy:
+        found = _with_files(policy)
+        if self.check_policy(found):
+            self._adopt(found)
+            return True
+        return False
+
+    def check_policy(self, found: PolicyFiles) -> bool:
+        """Check that a policy can be put in force now; tell whether it is another than the one that is.
+
+        Raises:
+            ConfigurationError: as `reload_policy`.
+        """
+        self.settings.check_policy(found.policy)
+        self.settings.check_signatures(found)
+        if found.policy == self.policy and (
+            not self.settings.signers or _text_digest(found) == self.policy_text_sha256
+        ):
             return False
-        if policy.version <= self.policy.version:
-            detail = f"version {policy.version} is not higher than {self.policy.version}, which is in force"
+        if found.policy.version <= self.policy.version:
+            detail = f"version {found.policy.version} is not higher than {self.policy.version}, which is in force"
             raise ConfigurationError(Code.POLICY_STALE, detail)
-        self._adopt(policy)
         return True
 
     def saw(self, seconds: int) -> None:
@@ -206,13 +271,20 @@ class Authority:
             self.ledger.replace_token_keys(kept)
         self.token_keys = kept
 
-    def _adopt(self, policy: Policy) -> None:
+    def _adopt(self, found: PolicyFiles) -> None:
         """Put a policy in force, and record it."""
+        policy, text = found.policy, _text_digest(found)
         self.settings.check_policy(policy)
-        version = int.from_bytes(self.ledger.meta(_POLICY_VERSION) or b"", "big")
+        if self._deployment is not None:
+            check_roles(policy, self._deployment)
+        self.settings.check_signatures(found)
+        recorded = self.ledger.last_policy()
+        last = LedgerEntry(EntryKind.POLICY) if recorded is None else decode_entry(recorded)
+        version = last.policy_version or 0
         content = policy_digest(policy, Roots(frozenset()), {}, __version__)
         same_software = self.ledger.meta(_POLICY_SOFTWARE) == __version__.encode()
         changed = same_software and self.ledger.meta(_POLICY_CONTENT) != content
+        changed = changed or (bool(self.settings.signers) and last.policy_text_sha256 != text)
         if policy.version < version or (policy.version == version and changed):
             detail = f"version {policy.version} was not raised: {version} has been in force with other contents"
             raise ConfigurationError(Code.POLICY_STALE, detail)
@@ -221,18 +293,20 @@ class Authority:
             self.ledger.set_meta(_POLICY_VERSION, policy.version.to_bytes(8, "big"))
             self.ledger.set_meta(_POLICY_CONTENT, content)
             self.ledger.set_meta(_POLICY_SOFTWARE, __version__.encode())
-            self._record_policy(digest)
-        self.policy, self.policy_digest = policy, digest
+            self._record_policy(digest, policy.version, text)
+        self.policy, self.policy_digest, self.policy_text_sha256 = policy, digest, text
         self.roots = replace(self.settings.roots, tpm=policy.tpm_roots)
 
     def _digest(self, policy: Policy, recorded: dict[tuple[Tee, bytes], Floor]) -> bytes:
         # The CAs of TPMs are the policy's own, which is in it already.
         return policy_digest(policy, self.settings.roots, recorded, __version__)
 
-    def _record_policy(self, digest: bytes) -> None:
-        """Append the digest that is in force from now on, unless it was before, inside a transaction."""
-        if self.ledger.meta(_POLICY_DIGEST) != digest:
-            entry = LedgerEntry(kind=EntryKind.POLICY, policy_digest=digest)
+    def _record_policy(self, digest: bytes, version: int, text: bytes) -> None:
+        """Append what is in force from now on, unless it was before, inside a transaction."""
+        said: dict[str, Any] = {"policy_digest": digest, "policy_version": version, "policy_text_sha256": text}
+        last = self.ledger.last_policy()
+        if last is None or any(getattr(decode_entry(last), name) != value for name, value in said.items()):
+            entry = LedgerEntry(EntryKind.POLICY, policy_time=self.now(), **said)
             self.ledger.append([Row(EntryKind.POLICY, encode_entry(entry))])
             self.ledger.set_meta(_POLICY_DIGEST, digest)
 
@@ -243,3 +317,13 @@ class Authority:
             yield
             self.ledger.set_meta(_GENERATION, (self.generation + 1).to_bytes(8, "big"))
         self.generation += 1
+        self.changed()
+
+
+def _with_files(policy: Policy | PolicyFiles) -> PolicyFiles:
+    """Return a policy that was made in memory as one without files; with signers it is unsigned."""
+    return policy if isinstance(policy, PolicyFiles) else PolicyFiles(policy)
+
+
+def _text_digest(found: PolicyFiles) -> bytes:
+    return sha256(found.text.encode()).digest()

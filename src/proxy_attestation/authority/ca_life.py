@@ -29,7 +29,7 @@ from proxy_attestation.authority.keys import ROOT_NUMBER, KeyStore
 from proxy_attestation.authority.ledger import Ledger
 from proxy_attestation.authority.settings import Settings
 from proxy_attestation.codes import Code
-from proxy_attestation.errors import ConfigurationError, RefusedError, UnavailableError
+from proxy_attestation.errors import ConfigurationError, ProxyAttestationError, RefusedError, UnavailableError
 
 _PREPARE_BEFORE_END: Final = profile.ISSUING_LIFETIME - profile.ISSUING_ROTATION + profile.ISSUING_OVERLAP
 _ROTATE_BEFORE_END: Final = profile.ISSUING_LIFETIME - profile.ISSUING_ROTATION
@@ -169,9 +169,11 @@ class CaLife:
         Raises:
             RefusedError: `authority.succession`, while the root before the one that signs has not expired, or one
                 waits already: a chain has room for one further root.
-            UnavailableError: `authority.unavailable`.
+            UnavailableError: `authority.unavailable`; `authority.lifetime`, when the root has expired.
         """
         current = self.roots[-1]
+        if now >= current.ca.not_after:
+            raise UnavailableError(Code.AUTHORITY_LIFETIME, "the root has expired")
         if current.activated_at is None:
             raise RefusedError(Code.AUTHORITY_SUCCESSION, f"root {current.generation} is prepared already")
         if current.forward is not None and current.forward.not_after > now:
@@ -205,7 +207,7 @@ class CaLife:
         """Tell whether a key is there."""
         try:
             self._keys.load(number)
-        except (ConfigurationError, KeyError):
+        except (ProxyAttestationError, KeyError):
             return False
         return True
 

@@ -11,7 +11,7 @@ from typing import Final, Self, TypeVar
 from proxy_attestation.appraisal.endorsements import Floor
 from proxy_attestation.appraisal.kinds import Endorsements
 from proxy_attestation.authority import messages, wire
-from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
+from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder, Proven, Quote, Quoted, ToQuote
 from proxy_attestation.authority.operation import Operation
 from proxy_attestation.authority.operations import encode_operation
 from proxy_attestation.authority.sockets import unix_address
@@ -95,6 +95,14 @@ class AuthorityClient(asyncio.Protocol):
         """
         return await self._call(Method.DENIED, None, messages.decode_note)
 
+    async def watch(self, generation: int) -> int:
+        """Say that this worker works with `generation` by now; return the authority's once that is another.
+
+        Raises:
+            UnavailableError: `authority.unavailable`, when the connection has ended.
+        """
+        return await self._call(Method.WATCH, generation, messages.decode_generation, patient=True)
+
     async def issue(self, order: IssueOrder) -> Issued:
         """Ask for one certificate.
 
@@ -132,6 +140,33 @@ class AuthorityClient(asyncio.Protocol):
         """
         return await self._call(Method.TLS_LEAF, spki, messages.decode_chain)
 
+    async def evidence(self, nonce: bytes) -> Proven:
+        """Ask for what the proxy is with its own evidence over a nonce of 32 bytes; see `self_evidence`.
+
+        Raises:
+            UnavailableError: `proxy.evidence_busy`; `attester.unavailable`.
+        """
+        return await self._call(Method.EVIDENCE, nonce, messages.decode_proven)
+
+    async def next_quote(self, made: Quoted | None) -> ToQuote | None:
+        """Hand in what was quoted last, and wait some seconds for what is to be quoted next; None: nothing yet.
+
+        The supervisor's connection alone may.
+
+        Raises:
+            RefusedError: `authority.caller`.
+        """
+        body = None if made is None else messages.encode_quoted(made)
+        return await self._call(Method.NEXT_QUOTE, body, lambda v: None if v is None else messages.decode_to_quote(v))
+
+    async def quote(self, wanted: ToQuote) -> Quote:
+        """Ask the process that holds the device for a quote; the authority makes none.
+
+        Raises:
+            UnavailableError: `attester.unavailable`.
+        """
+        return await self._call(Method.QUOTE, messages.encode_to_quote(wanted), messages.decode_quote)
+
     async def operate(self, operation: Operation[_Argument, _T], argument: _Argument) -> _T:
         """Have the authority do something; an operator's connection alone may.
 
@@ -147,7 +182,7 @@ class AuthorityClient(asyncio.Protocol):
             self._transport.close()
             await self.lost()
 
-    async def _call(self, method: Method, body: object, decode: Callable[[object], _T]) -> _T:
+    async def _call(self, method: Method, body: object, decode: Callable[[object], _T], *, patient: bool = False) -> _T:
         if self._transport is None or self._lost.done():
             raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, "not connected")
         self._next_id += 1
@@ -160,7 +195,7 @@ class AuthorityClient(asyncio.Protocol):
         self._calls[call_id] = future
         try:
             self._transport.write(frame)
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(None if patient else self._timeout):
                 value = await future
         except TimeoutError as error:
             raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, f"no answer in {self._timeout} s") from error

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -20,18 +19,13 @@ from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.key_stores import FILE, are_keys, make_store
 from proxy_attestation.authority.keys import MemoryKeys, sync_directory, write_private
 from proxy_attestation.authority.ledger import Ledger
+from proxy_attestation.authority.policy_directory import check_names, write_policy
 from proxy_attestation.authority.settings import Settings
 from proxy_attestation.codes import Code
-from proxy_attestation.errors import ConfigurationError, UnavailableError, UsageError
-from proxy_attestation.policy.load import index_files, load_policy
+from proxy_attestation.errors import UnavailableError, UsageError
+from proxy_attestation.formats.signed_note import Verifier
+from proxy_attestation.policy.load import PolicyFiles, load_policy_files
 from proxy_attestation.policy.model import Policy
-
-_RESERVED: Final = frozenset(
-    {
-        layout.SETTINGS, layout.ROOT, layout.POLICY, layout.KEYS, layout.LEDGER, layout.ANCHORS, layout.ENDORSEMENTS,
-        layout.RUN, "serve.toml",
-    }
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +42,11 @@ class Made:
     policy: Policy
     root: bytes
 
+    @property
+    def dangers(self) -> tuple[str, ...]:
+        """Everything dangerous about it, readable, as it will tell everybody."""
+        return (*self.settings.dangers, *self.policy.dangers)
+
 
 def init_state(
     state: Path,
@@ -58,6 +57,8 @@ def init_state(
     simulated_roots: Sequence[bytes],
     now: datetime,
     keys: str = FILE,
+    signers: Sequence[Verifier] = (),
+    threshold: int = 0,
 ) -> Made:
     """Make an authority.
 
@@ -70,10 +71,13 @@ def init_state(
             real authority.
         now: aware UTC.
         keys: where its keys shall be, as in `Settings`.
+        signers: who may sign its policies; the first one, too, has its signatures beside it.
+        threshold: how many of them must have; 0 without signers.
 
     Raises:
         UsageError: for a directory that is not empty, or a trust domain, suffix or place for keys that cannot be.
-        ConfigurationError: `policy.malformed`; `configuration.malformed`, for a simulated root that is none.
+        ConfigurationError: `policy.malformed`, `policy.unsigned`, `policy.signature`; `configuration.malformed`, for a
+            simulated root that is none.
         UnavailableError: `authority.unavailable`, when something cannot be written. STATE is then as it was.
     """
     if not rules.is_authority_domain(trust_domain):
@@ -94,22 +98,26 @@ def init_state(
         dns=suffixes,
         root_spki_sha256=bytes(32),
         anchors=frozenset(anchors.values()),
+        signers=tuple(sorted(signers, key=lambda signer: signer.name)),
+        threshold=threshold,
     )
-    loaded = load_policy(policy)
-    settings.check_policy(loaded)
-    files = _policy_files(policy)
+    if not rules.are_signers(settings.signers, threshold):
+        raise UsageError("--signer: names of a-z, 0-9 and ._-, each name and key once; --threshold: 1 to all of them")
+    found = load_policy_files(policy)
+    settings.check_policy(found.policy)
+    settings.check_signatures(found)
+    check_names(found.files)
     existed = state.exists()
     _require_empty(state)
     try:
-        complete, root = _write(state, settings, files, tuple(anchors), int(now.timestamp()))
-        _require_same(load_policy(state / layout.POLICY), loaded)
+        complete, root = _write(state, settings, found, tuple(anchors), int(now.timestamp()))
     except OSError as error:
         _clear(state, keep=existed)
         raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, f"{error.filename or state}: {error.strerror}") from error
     except BaseException:
         _clear(state, keep=existed)
         raise
-    return Made(complete, loaded, root)
+    return Made(complete, found.policy, root)
 
 
 def memory_issuer(
@@ -148,16 +156,14 @@ def memory_issuer(
 
 
 def _write(
-    state: Path, settings: Settings, files: dict[str, bytes], anchors: tuple[bytes, ...], now: int
+    state: Path, settings: Settings, found: PolicyFiles, anchors: tuple[bytes, ...], now: int
 ) -> tuple[Settings, bytes]:
     """Fill STATE; authority.toml comes last, and without it there is no authority."""
     state.mkdir(mode=0o700, exist_ok=True)
     state.chmod(0o700)
     for name in (layout.KEYS, layout.ANCHORS, layout.ENDORSEMENTS, layout.RUN):
         (state / name).mkdir(mode=0o700)
-    for name, content in files.items():
-        (state / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(state / name, content)
+    write_policy(state, found)
     for number, anchor in enumerate(anchors, 1):
         write_private(state / layout.ANCHORS / f"simulated-root-{number}.der", anchor)
     write_private(state / layout.LEDGER, b"")
@@ -178,31 +184,6 @@ def _write(
     write_private(state / layout.SETTINGS, text)
     sync_directory(state)
     return complete, root
-
-
-def _policy_files(policy: Path) -> dict[str, bytes]:
-    """Return what to copy: the policy, and by their names relative to it the files that it names.
-
-    The policy has been read before, so its form is known; a file must lie beside or below it, under a name that STATE
-    does not use itself.
-    """
-    try:
-        text = policy.read_bytes()
-        files = {layout.POLICY: text}
-        for name in map(Path, index_files(text.decode())):
-            first = name.parts[0]
-            if name.is_absolute() or ".." in name.parts or first in _RESERVED or first.startswith(layout.LEDGER):
-                detail = f"{str(name)!r}: `init` copies it into STATE; put it beside the policy"
-                raise ConfigurationError(Code.POLICY_MALFORMED, detail)
-            files[str(name)] = (policy.parent / name).read_bytes()
-    except OSError as error:
-        raise ConfigurationError(Code.POLICY_MALFORMED, f"{error.filename}: {error.strerror}") from error
-    return files
-
-
-def _require_same(copied: Policy, loaded: Policy) -> None:
-    if copied != loaded:
-        raise ConfigurationError(Code.POLICY_MALFORMED, "the policy changed while it was copied")
 
 
 def _require_empty(state: Path) -> None:

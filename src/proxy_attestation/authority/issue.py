@@ -10,10 +10,12 @@ For each order of a batch:
 5.  The binder, rebuilt from the token, the key and the request, is what the claims say was attested.
 6.  The evidence chains to an anchor of this authority, and the collateral is the one recorded last.
 7.  The decision (`policy.decide`).
-8.  The life: the least of policy, request, collateral, issuing CA and 24 h, and not below the policy's minimum.
-9.  The finished to-be-signed bytes, and the last check, on exactly those.
+8.  The owner: whether this instance may hold the entry's names (`ownership`).
+9.  The life: the least of policy, request, collateral, issuing CA and 24 h, and not below the policy's minimum.
+10. The finished to-be-signed bytes, and the last check, on exactly those.
 
-Then all of the batch's entries are committed in one transaction, and only then signed and answered.
+Then all of the batch's entries, with claims of names and spent tokens, are committed in one transaction, and only then
+signed and answered.
 """
 
 import hashlib
@@ -33,6 +35,7 @@ from proxy_attestation.authority.evidence_store import Kept
 from proxy_attestation.authority.leaf import code_measurements, leaf_claims, leaf_row, life
 from proxy_attestation.authority.ledger import Row
 from proxy_attestation.authority.messages import FLOORS_MAX, AuthorityInfo, Issued, IssueOrder
+from proxy_attestation.authority.ownership import Ask, Change, Owners
 from proxy_attestation.authority.token import Token, open_token
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import (
@@ -51,6 +54,7 @@ from proxy_attestation.formats.ledger_entry import EntryKind, decode_entry
 from proxy_attestation.formats.request import Names, decode_request
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.decide import decide
+from proxy_attestation.policy.model import OwnerKind, Workload
 from proxy_attestation.policy.names import spiffe_id
 
 
@@ -77,6 +81,7 @@ class Issuer:
         self.authority = authority
         self._tls_names = tls_names
         self._random = random
+        self.owners = Owners(authority.ledger, authority.settings.trust_domain, random)
         self._verified: dict[bytes, tuple[Tee, bytes, Floor]] = {}
         self._kept: dict[bytes, IssueOrder] = {}
         """By session: the orders of this batch that came with evidence to keep."""
@@ -119,13 +124,14 @@ class Issuer:
             In the order of the orders: a certificate that stands in the ledger, or the error:
 
             - RequestError: `challenge.*`, `certificate.revoked`, `request.tee`, `csr.key`, `binder.mismatch`;
-            - FormatError: `request.malformed`;
-            - PolicyError: every mismatch;
+            - FormatError: `request.malformed`, `owner.malformed`;
+            - PolicyError: every mismatch, or what `ownership` refuses;
             - AppraisalError: `<tee>.root`;
             - UnavailableError: `policy.stale`, `endorsements.unavailable`, `authority.*`;
             - InternalError.
         """
         new: dict[bytes, Row] = {}
+        self.owners.begin()
         self._kept.clear()
         prepared = [self._prepare(order, new) for order in orders]
         indexes = self._append(new)
@@ -198,7 +204,9 @@ class Issuer:
         decision = decide(claims, request, authority.policy, spki_sha256(order.spki))
         if not decision.accepted:
             raise PolicyError(decision.mismatches)
-        # 8. Life.
+        # 8. Owner.
+        change = self._owner(decision.workload, order, wanted.report_data, now)
+        # 9. Life.
         settings = authority.settings
         what = ExpectedClaims(
             tee=str(token.tee),
@@ -216,7 +224,7 @@ class Issuer:
         left, minimum = life(expected)[1] - now, authority.policy.min_lifetime
         if left < minimum:
             raise UnavailableError(Code.AUTHORITY_LIFETIME, f"{left} s would be left, at least {minimum} are demanded")
-        # 9. Bytes.
+        # 10. Bytes.
         entry, ledger = decision.workload, settings.ledger_origin
         said = leaf_claims(claims, request, expected, what, workload=entry, ledger=ledger)
         claims_set = encode_claims_set(said)
@@ -234,9 +242,29 @@ class Issuer:
             claims_sha256=_sha256(claims_set),
             request_sha256=_sha256(order.request),
         )
+        if change is not None:
+            self.owners.stage(token.session_id, change, row.not_after or 0)
         if order.kept:
             self._kept[token.session_id] = order
         return _Prepared(token.session_id, row, issuing, None)
+
+    def _owner(self, workload: Workload | None, order: IssueOrder, report_data: bytes, now: int) -> Change | None:
+        """Judge who asks for the names of an entry, by its owner; None where nobody holds them alone."""
+        if workload is None or workload.owner.kind is OwnerKind.SHARED:
+            return None
+        return self.owners.judge(
+            Ask(
+                trust_domain=self.authority.settings.trust_domain,
+                entry=workload.name,
+                owner=workload.owner,
+                spki=order.spki,
+                report_data=report_data,
+                machine=order.claims.instance_id,
+                kind=order.owner_kind,
+                proof=order.owner_proof,
+                now=now,
+            )
+        )
 
     def _used(self, order: IssueOrder, token: Token, issuing: cas.IssuingCa, new: dict[bytes, Row]) -> _Prepared | None:
         """Return what a session was used for before, in the ledger or in this batch."""
@@ -287,6 +315,7 @@ class Issuer:
         try:
             with self.authority.ledger.transaction():
                 first = self.authority.ledger.append(rows)
+                self.owners.commit(new)
                 self._keep(first, rows)
         except InternalError as error:
             # A constraint of the schema: one entry is to blame, and the others must not pay for it.

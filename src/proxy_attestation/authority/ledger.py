@@ -170,6 +170,11 @@ class Ledger(LifeTables):
         """Return the bytes of one entry."""
         return next((entry for (entry,) in self._select("SELECT entry FROM entry WHERE idx = ?", index)), None)
 
+    def last_policy(self) -> bytes | None:
+        """Return the bytes of the last entry about a policy."""
+        query = "SELECT entry FROM entry WHERE kind = 2 ORDER BY idx DESC LIMIT 1"
+        return next((entry for (entry,) in self._select(query)), None)
+
     def latest_time(self) -> int:
         """Return the latest time that the authority has seen signed: a notBefore, or an issue date of collateral."""
         ((entries, floors),) = self._select(
@@ -218,6 +223,14 @@ class Ledger(LifeTables):
         self._connection.execute("DELETE FROM token_key")
         values = [(key.key_id, key.key, key.not_after) for key in keys]
         self._connection.executemany("INSERT INTO token_key (key_id, key, not_after) VALUES (?, ?, ?)", values)
+
+    def select(self, query: str, *values: object) -> list[Any]:
+        """Return the rows of a query on a table that another module of the authority keeps here."""
+        return self._select(query, *values)
+
+    def change(self, query: str, *values: object) -> int:
+        """Change such a table, inside a transaction; return how many rows were."""
+        return self._connection.execute(query, values).rowcount
 
     def _select(self, query: str, *values: object) -> list[Any]:
         with _TRANSLATED:

@@ -91,6 +91,35 @@ CREATE TABLE revoked (
 CREATE INDEX revoked_spki ON revoked (spki_sha256);
 CREATE INDEX revoked_not_after ON revoked (not_after);
 CREATE INDEX entry_spki ON entry (spki_sha256) WHERE spki_sha256 IS NOT NULL;
+
+-- Who holds the names of each owned entry (ownership.py).
+CREATE TABLE owner (
+    entry TEXT PRIMARY KEY CHECK (length(entry) BETWEEN 1 AND 63),
+    kind TEXT NOT NULL CHECK (kind IN ('chip_ids', 'tenant_key', 'enrolment', 'first_use')),
+    holder BLOB NOT NULL CHECK (length(holder) = 32),
+    terms BLOB NOT NULL CHECK (length(terms) = 32),
+    machine BLOB CHECK (length(machine) = 32),
+    spki_sha256 BLOB NOT NULL CHECK (length(spki_sha256) = 32),
+    not_after INTEGER NOT NULL CHECK (not_after > 0),
+    held_until INTEGER NOT NULL CHECK (held_until >= not_after),
+    idx INTEGER NOT NULL UNIQUE REFERENCES entry (idx)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER owner_same_holder BEFORE UPDATE ON owner
+    WHEN NEW.entry <> OLD.entry OR NEW.holder <> OLD.holder OR NEW.terms <> OLD.terms OR NEW.idx <> OLD.idx
+        OR NEW.kind <> OLD.kind OR NEW.machine IS NOT OLD.machine OR NEW.held_until < OLD.held_until
+    BEGIN SELECT raise(ABORT, 'names change hands by release and claim'); END;
+
+-- One-time tokens for entries owned by enrolment (ownership.py); their secrets are derived.
+CREATE TABLE enrolment (
+    token_id BLOB PRIMARY KEY CHECK (length(token_id) = 16),
+    entry TEXT NOT NULL,
+    expires INTEGER NOT NULL CHECK (expires > 0),
+    spent INTEGER UNIQUE REFERENCES entry (idx)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER enrolment_once BEFORE UPDATE ON enrolment
+    WHEN OLD.spent IS NOT NULL OR NEW.entry <> OLD.entry OR NEW.expires <> OLD.expires
+    BEGIN SELECT raise(ABORT, 'a token is spent once'); END;
+
 -- The evidence behind each leaf, for re-appraisal (evidence_store.py); rows may go, and nothing else refers to them.
 CREATE TABLE evidence (
     idx INTEGER PRIMARY KEY REFERENCES entry (idx),
@@ -126,4 +155,7 @@ CREATE TRIGGER checkpoint_only_rises BEFORE UPDATE ON checkpoint
     BEGIN SELECT raise(ABORT, 'a checkpoint does not sink'); END;
 CREATE TRIGGER checkpoint_no_delete BEFORE DELETE ON checkpoint
     BEGIN SELECT raise(ABORT, 'a checkpoint does not go'); END;
+
+-- The policies that were in force (authority.py, `policy log`).
+CREATE INDEX entry_policy ON entry (idx) WHERE kind = 2;
 """

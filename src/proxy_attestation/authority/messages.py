@@ -17,8 +17,13 @@ from proxy_attestation.formats.bounds import (
     CERTIFICATE_MAX,
     CLAIMS_MAX,
     DENY_LIST_MAX,
+    DEPLOYMENT_NOTE_MAX,
+    EVENT_LOG_MAX,
     KEPT_EVIDENCE_MAX,
+    PLATFORM_CERTIFICATES_MAX,
+    QUOTE_MAX,
     REQUEST_MAX,
+    ROOT_EVIDENCE_MAX,
     TIME_MAX,
     TPM_ROOTS_MAX,
 )
@@ -81,6 +86,8 @@ class AuthorityInfo:
         policy_digest: 32 bytes.
         dangers: the policy's dangerous switches, readable.
         floors: of every platform family that is known, sorted.
+        ledger_key: the log's public key, a C2SP vkey.
+        deployment_statement: the signed note that is installed; empty where there is none.
     """
 
     generation: Count
@@ -99,6 +106,47 @@ class AuthorityInfo:
     policy_digest: Digest
     dangers: Annotated[tuple[Annotated[str, Size(1, 512)], ...], Size(0, 1024)]
     floors: Annotated[tuple[PlatformFloor, ...], Size(0, FLOORS_MAX)]
+    ledger_key: Annotated[str, Size(0, 512)] = ""
+    deployment_statement: Annotated[bytes, Size(0, DEPLOYMENT_NOTE_MAX)] = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """What the proxy is, and its evidence of that.
+
+    Attributes:
+        info: what the evidence vouches for.
+        evidence: a CMW record (`formats.root_evidence`); empty where the proxy has no attester.
+    """
+
+    info: AuthorityInfo
+    evidence: Annotated[bytes, Size(0, ROOT_EVIDENCE_MAX)]
+
+
+class ToQuote(NamedTuple):
+    """What the supervisor is to have quoted; the last four are those of a `formats.binder.Binding`."""
+
+    number: Count
+    report_data: Annotated[bytes, exactly(64)]
+    digest: Digest
+    nonce: Digest
+    spki: Spki
+
+
+class Quote(NamedTuple):
+    """A quote with what came with it."""
+
+    tee: Tee
+    evidence: Annotated[bytes, Size(1, QUOTE_MAX)]
+    certificates: Annotated[tuple[Annotated[bytes, Size(1, CERTIFICATE_MAX)], ...], Size(0, PLATFORM_CERTIFICATES_MAX)]
+    event_log: Annotated[bytes, Size(1, EVENT_LOG_MAX)] | None
+
+
+class Quoted(NamedTuple):
+    """What has become of a `ToQuote`; None where no quote could be made."""
+
+    number: Count
+    quote: Quote | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +220,11 @@ encode_order, decode_order = _body(IssueOrder)
 encode_issued, decode_issued = _body(Issued)
 _encode_set, _decode_set = _body(_Set)
 encode_floor, decode_floor = _body(Floor)
+encode_proven, decode_proven = _body(Proven)
+encode_to_quote, decode_to_quote = _body(ToQuote)
+encode_quote, decode_quote = _body(Quote)
+encode_quoted, decode_quoted = _body(Quoted)
+decode_generation: Callable[[object], int] = Array[int](Count, MALFORMED).read
 
 
 def encode_endorsements(endorsements: Endorsements) -> object:
@@ -189,6 +242,7 @@ def decode_endorsements(value: object) -> Endorsements:
     return _decode_set(value).documents
 
 
+decode_nonce = Array[bytes](Digest, MALFORMED).read
 decode_note = Array[bytes](Annotated[bytes, Size(1, DENY_LIST_MAX)], MALFORMED).read
 decode_spki = Array[bytes](Spki, MALFORMED).read
 decode_chain = Array[tuple[bytes, ...]](Certificates, MALFORMED).read

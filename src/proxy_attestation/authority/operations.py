@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, NamedTuple
 
 from proxy_attestation import log
+from proxy_attestation.authority.deployment_operations import DEPLOYMENT_OPERATIONS
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.life_operations import LIFE_OPERATIONS
 from proxy_attestation.authority.messages import Count, Digest, Seconds
 from proxy_attestation.authority.operation import Operation
+from proxy_attestation.authority.owner_operations import OWNER_LIST, OWNER_RELEASE, OWNER_TOKEN
+from proxy_attestation.authority.policy_operations import APPLY_POLICY
 from proxy_attestation.authority.wire import MALFORMED
 from proxy_attestation.errors import FormatError
 from proxy_attestation.formats.arrays import Array, Size
@@ -88,9 +91,10 @@ def _status(issuer: Issuer, _: Nothing) -> Status:
 
 STATUS: Final = Operation[Nothing, Status]("status", Nothing, Status, _status)
 
-OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {
-    operation.name: operation for operation in (STATUS, *LIFE_OPERATIONS)
-}
+_ALL: Final[tuple[Operation[Any, Any], ...]] = (
+    STATUS, APPLY_POLICY, *LIFE_OPERATIONS, *DEPLOYMENT_OPERATIONS, OWNER_LIST, OWNER_RELEASE, OWNER_TOKEN,
+)  # fmt: skip
+OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {operation.name: operation for operation in _ALL}
 
 
 class _Order(NamedTuple):

@@ -30,6 +30,7 @@ from typing import Final
 from proxy_attestation import hardening, log
 from proxy_attestation.authority import state as layout
 from proxy_attestation.authority.issue import Issuer
+from proxy_attestation.authority.policy_operations import reload_policy
 from proxy_attestation.authority.server import OPERATOR_CALLS, Server, bind
 from proxy_attestation.errors import InternalError, ProxyAttestationError, UsageError
 
@@ -53,6 +54,7 @@ async def serve_authority(
     tls_names: Sequence[str],
     *,
     supervisor: socket.socket,
+    attested: bool = False,
     clock: Callable[[], datetime] = utc_now,
     ready: Callable[[Issuer, Path], None],
     stop: asyncio.Event,
@@ -64,12 +66,13 @@ async def serve_authority(
         socket_path: where to listen for workers.
         tls_names: host names and IP addresses of the proxy's own TLS certificate.
         supervisor: the supervisor's connection; `stop` is set when it ends.
+        attested: whether the supervisor can have the proxy itself quoted.
         clock: aware UTC.
         ready: called when it listens.
         stop: ends it, once what is queued has been answered.
 
     Raises:
-        ConfigurationError: `authority.state`, `policy.malformed` or `policy.stale`.
+        ConfigurationError: see `state.open_authority`.
         UsageError: for TLS names that the root does not permit.
         UnavailableError: `authority.unavailable` or `authority.clock`.
     """
@@ -84,12 +87,12 @@ async def serve_authority(
         authority = layout.open_authority(state, clock)
         try:
             issuer = Issuer(authority, authority.settings.server_names(tuple(tls_names)))
-            server = Server(issuer)
+            server = Server(issuer, attested=attested)
             await server.adopt(supervisor, gone)
             operator_path = state / layout.RUN / layout.OPERATOR_SOCKET
             listening = await server.listen(bind(socket_path))
             operators = await server.listen(bind(operator_path), OPERATOR_CALLS)
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, issuer, state)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, issuer)
             ready(issuer, socket_path)
             try:
                 await _maintain(issuer, stop)
@@ -119,7 +122,7 @@ def _settle() -> None:
     gc.set_threshold(GARBAGE_THRESHOLD)
 
 
-async def run_authority(state: Path, socket_path: Path, tls_names: Sequence[str]) -> None:
+async def run_authority(state: Path, socket_path: Path, tls_names: Sequence[str], *, attested: bool = False) -> None:
     """Serve the authority of STATE in this process, with signals, standard input and output as the module says.
 
     Raises:
@@ -132,7 +135,9 @@ async def run_authority(state: Path, socket_path: Path, tls_names: Sequence[str]
     # Until there is a policy to read again, a hangup must not end us.
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     with _standard_input() as supervisor:
-        await serve_authority(state, socket_path, tls_names, supervisor=supervisor, ready=_say_ready, stop=stop)
+        await serve_authority(
+            state, socket_path, tls_names, supervisor=supervisor, attested=attested, ready=_say_ready, stop=stop
+        )
     log.info("stopped")
 
 
@@ -194,11 +199,11 @@ def maintain(issuer: Issuer) -> None:
         log.bug(error)
 
 
-def _reload(issuer: Issuer, state: Path) -> None:
+def _reload(issuer: Issuer) -> None:
     """Read the policy again; one that cannot be put in force leaves the old one there."""
     in_force = issuer.authority.policy.version
     try:
-        changed = issuer.authority.reload_policy(layout.read_policy(state))
+        changed = reload_policy(issuer.authority)
     except ProxyAttestationError as error:
         log.warning("policy kept", version=in_force, code=str(error.code), detail=error.detail)
     except Exception as error:  # noqa: BLE001 - the policy in force stays there
@@ -214,13 +219,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--state", type=Path, required=True, help="the directory that `init` made")
     parser.add_argument("--socket", type=Path, help="where to listen (default: STATE/run/authority.sock)")
     parser.add_argument("--tls-name", action="append", default=[], help="a name of the proxy's own TLS certificate")
+    parser.add_argument("--attested", action="store_true", help="the supervisor can have the proxy itself quoted")
     options = parser.parse_args(arguments)
     log.configure("authority")
     if not hardening.give_up():
         log.warning("this system cannot forbid core dumps, debuggers and new privileges")
     path = options.socket or options.state / layout.RUN / layout.SOCKET
     try:
-        asyncio.run(run_authority(options.state, path, options.tls_name))
+        asyncio.run(run_authority(options.state, path, options.tls_name, attested=options.attested))
     except ProxyAttestationError as error:
         log.warning("did not start", code=str(error.code), detail=error.detail)
         return error.exit_status

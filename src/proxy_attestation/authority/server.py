@@ -13,6 +13,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,9 +21,11 @@ from proxy_attestation import log
 from proxy_attestation.authority import messages, wire
 from proxy_attestation.authority.bucket import Bucket
 from proxy_attestation.authority.issue import Issuer
-from proxy_attestation.authority.messages import Issued, IssueOrder
+from proxy_attestation.authority.messages import Issued, IssueOrder, Proven, ToQuote
 from proxy_attestation.authority.operations import operate
+from proxy_attestation.authority.self_evidence import SelfEvidence
 from proxy_attestation.authority.sockets import unix_address
+from proxy_attestation.authority.watchers import Watchers
 from proxy_attestation.authority.wire import Method
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import (
@@ -44,8 +47,10 @@ TLS_LEAF_RATE: Final = 1 / 60
 """TLS certificates for the proxy itself, a second; each stands in the ledger."""
 TLS_LEAF_BURST: Final = 10
 """How many of them at once, after a pause."""
-WORKER_CALLS: Final = frozenset({Method.HELLO, Method.ISSUE, Method.RAISE_FLOOR, Method.DENIED})
-SUPERVISOR_CALLS: Final = frozenset({Method.HELLO, Method.TLS_LEAF})
+WORKER_CALLS: Final = frozenset(
+    {Method.WATCH, Method.HELLO, Method.ISSUE, Method.RAISE_FLOOR, Method.DENIED, Method.EVIDENCE}
+)
+SUPERVISOR_CALLS: Final = frozenset({Method.HELLO, Method.TLS_LEAF, Method.NEXT_QUOTE})
 OPERATOR_CALLS: Final = frozenset({Method.OPERATE})
 
 _BACKLOG: Final = 128
@@ -77,8 +82,14 @@ class Server:
     """Serves one issuer to all connections of one loop; `clock` is monotonic seconds."""
 
     def __init__(
-        self, issuer: Issuer, *, queue_max: int = QUEUE_MAX, clock: Callable[[], float] = time.monotonic
+        self,
+        issuer: Issuer,
+        *,
+        queue_max: int = QUEUE_MAX,
+        clock: Callable[[], float] = time.monotonic,
+        attested: bool = False,
     ) -> None:
+        self._evidence = SelfEvidence(issuer.authority, _later, clock, attested=attested)
         self._issuer = issuer
         self._queue_max = queue_max
         self._clock = clock
@@ -88,10 +99,14 @@ class Server:
         self._draining = False
         self._connections: set[_Connection] = set()
         self._all_closed = asyncio.Event()
+        self._watchers = Watchers(lambda: issuer.authority.generation)
+        self._switching: set[asyncio.Task[None]] = set()
 
     async def listen(self, listener: socket.socket, calls: frozenset[Method] = WORKER_CALLS) -> asyncio.Server:
         """Take connections from a bound socket: workers', or others that may make other calls."""
         loop = asyncio.get_running_loop()
+        # What changed is in force a moment after it is said to have changed, and before the loop comes round.
+        self._issuer.authority.changed = lambda: loop.call_soon(self._watchers.tell)
         return await loop.create_unix_server(lambda: _Connection(self, calls), sock=listener)
 
     async def adopt(self, supervisor: socket.socket, gone: Callable[[], None]) -> None:
@@ -102,10 +117,15 @@ class Server:
     async def drain(self) -> None:
         """Read nothing any more, answer what is queued, and close every connection."""
         self._draining = True
+        self._issuer.authority.changed = lambda: None
         for connection in self._connections:
             connection.stop_reading()
         while self._queue:
             self._issue()
+        for connection in list(self._connections):
+            self._watchers.forget(connection)
+        if self._switching:
+            await asyncio.wait(self._switching)
         for connection in list(self._connections):
             connection.close()
         if self._connections:
@@ -127,6 +147,7 @@ class Server:
     def closed(self, connection: "_Connection") -> None:
         """Forget a connection."""
         self._connections.discard(connection)
+        self._watchers.forget(connection)
         if not self._connections:
             self._all_closed.set()
 
@@ -136,13 +157,36 @@ class Server:
             connection.require(call.method)
             if call.method is Method.ISSUE:
                 self._enqueue(connection, call.call_id, _decoded(call))
+            elif call.method is Method.EVIDENCE:
+                self._evidence.ask(messages.decode_nonce(call.body), partial(_tell_evidence, connection, call.call_id))
+            elif call.method is Method.NEXT_QUOTE:
+                made = None if call.body is None else messages.decode_quoted(call.body)
+                self._evidence.next(made, partial(_tell_quote, connection, call.call_id))
+            elif call.method is Method.WATCH:
+                self._watchers.watch(connection, call.call_id, _generation(call))
             else:
-                connection.send(wire.encode_answer(call.call_id, self._answer(call)))
+                self._send(connection, call, self._issuer.authority.generation)
         except ProxyAttestationError as error:
             connection.send(wire.encode_error(call.call_id, error))
         except Exception as error:  # noqa: BLE001 - a bug in one call must not end the authority
             log.bug(error, method=call.method.name)
             connection.send(wire.encode_error(call.call_id, InternalError(type(error).__name__)))
+
+    def _send(self, connection: "_Connection", call: wire.Call, before: int) -> None:
+        answer = wire.encode_answer(call.call_id, self._answer(call))
+        if call.method is Method.HELLO and Method.WATCH in connection.calls:
+            self._watchers.told(connection)
+        if call.method is Method.OPERATE and self._issuer.authority.generation != before:
+            # Whoever had something changed hears of it when no worker answers as before any more.
+            task = asyncio.get_running_loop().create_task(self._switch(connection, answer))
+            self._switching.add(task)
+            task.add_done_callback(self._switching.discard)
+        else:
+            connection.send(answer)
+
+    async def _switch(self, connection: "_Connection", answer: bytes) -> None:
+        await self._watchers.switched()
+        connection.send(answer)
 
     def _answer(self, call: wire.Call) -> object:
         if call.method is Method.OPERATE:
@@ -194,7 +238,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, server: Server, calls: frozenset[Method], gone: Callable[[], None] = lambda: None) -> None:
         self._server = server
-        self._calls = calls
+        self.calls = calls
         self._gone = gone
         self._reader = wire.FrameReader()
         self._transport: asyncio.Transport | None = None
@@ -206,7 +250,7 @@ class _Connection(asyncio.Protocol):
         Raises:
             RefusedError: `authority.caller`.
         """
-        if method not in self._calls:
+        if method not in self.calls:
             raise RefusedError(Code.AUTHORITY_CALLER, method.name)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -265,6 +309,28 @@ class _Connection(asyncio.Protocol):
         self._stopped = True
         if self._transport is not None:
             self._transport.abort()
+
+
+def _tell_evidence(connection: _Connection, call_id: int, answer: Proven | ProxyAttestationError) -> None:
+    if isinstance(answer, Proven):
+        connection.send(wire.encode_answer(call_id, messages.encode_proven(answer)))
+    else:
+        connection.send(wire.encode_error(call_id, answer))
+
+
+def _tell_quote(connection: _Connection, call_id: int, wanted: ToQuote | None) -> None:
+    connection.send(wire.encode_answer(call_id, None if wanted is None else messages.encode_to_quote(wanted)))
+
+
+def _later(seconds: float, call: Callable[[], None]) -> object:
+    return asyncio.get_running_loop().call_later(seconds, call)
+
+
+def _generation(call: wire.Call) -> int:
+    try:
+        return messages.decode_generation(call.body)
+    except FormatError as error:
+        raise InternalError(f"{call.method.name}: {error.detail}") from error
 
 
 def _decoded(call: wire.Call) -> IssueOrder:

@@ -1,5 +1,6 @@
 """What an authority is, for its whole life: `authority.toml`, its bytes bound by the ledger, and by the root's name."""
 
+import re
 import tomllib
 from dataclasses import dataclass
 from typing import Final, NoReturn
@@ -10,8 +11,11 @@ from proxy_attestation.authority.key_stores import FILE, are_keys, origin_of
 from proxy_attestation.authority.profile import ca_name
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, FormatError, UsageError
-from proxy_attestation.formats.bounds import TPM_ROOTS_MAX
+from proxy_attestation.formats.bounds import POLICY_SIGNERS_MAX, TPM_ROOTS_MAX
+from proxy_attestation.formats.policy_note import policy_signers
 from proxy_attestation.formats.request import Names, is_dns_name, names_from
+from proxy_attestation.formats.signed_note import KeyType, Verifier, parse_vkey
+from proxy_attestation.policy.load import PolicyFiles
 from proxy_attestation.policy.model import Policy
 from proxy_attestation.policy.names import is_trust_domain, spiffe_id
 
@@ -22,6 +26,9 @@ DNS_SUFFIXES_MAX: Final = 32
 SERVER_ENTRY: Final = "proxy-attestation/server"
 """The path of the proxy's own SPIFFE ID."""
 
+UNSIGNED_POLICY: Final = "unsigned_policy: whoever can edit the disk can change or loosen the policy"
+
+_SIGNER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _FORMAT: Final = 1
 _DIGEST: Final = 32
 _REAL: Final = "real"
@@ -41,6 +48,8 @@ class Settings:
         root_spki_sha256: 32 bytes, of the first root; its successors are in the ledger.
         anchors: SPKI SHA-256 of the simulated vendors' roots, 32 bytes each; none in a real authority, which trusts
             the pinned vendors.
+        signers: who may sign its policies, sorted by name; none, and then whoever edits the disk can change them.
+        threshold: how many of them must have signed each; 0 without signers.
     """
 
     simulated: bool
@@ -49,6 +58,8 @@ class Settings:
     dns: tuple[str, ...]
     root_spki_sha256: bytes
     anchors: frozenset[bytes]
+    signers: tuple[Verifier, ...] = ()
+    threshold: int = 0
 
     @property
     def roots(self) -> Roots:
@@ -65,7 +76,14 @@ class Settings:
         """The O of the CA names: what everybody should see."""
         if self.simulated:
             return "SIMULATED"
-        return "FILE KEYS" if self.key_origin == FILE else None
+        if self.key_origin == FILE:
+            return "FILE KEYS"
+        return None if self.signers else "UNSIGNED POLICY"
+
+    @property
+    def dangers(self) -> tuple[str, ...]:
+        """What weakens its certificates whatever the policy says, readable."""
+        return () if self.signers else (UNSIGNED_POLICY,)
 
     def root_name(self, generation: int) -> bytes:
         """Return the DER of a root's name; the first is generation 1."""
@@ -101,6 +119,14 @@ class Settings:
                     suffixes = ", ".join(self.dns)
                     _malformed(f"[[workload]] {workload.name!r}: dns {name!r} lies outside the root's {suffixes}")
 
+    def check_signatures(self, found: PolicyFiles) -> tuple[str, ...]:
+        """Check that enough signers have signed a policy; return their names, none where there are no signers.
+
+        Raises:
+            ConfigurationError: `policy.unsigned` or `policy.signature`, see `formats.policy_note`.
+        """
+        return policy_signers(found.note, found.text, self.signers, self.threshold) if self.signers else ()
+
     def server_names(self, names: tuple[str, ...]) -> Names:
         """Return the names of the proxy's own TLS certificate.
 
@@ -126,6 +152,7 @@ def encode_settings(settings: Settings) -> str:
     """Return the text of authority.toml."""
     dns = ", ".join(f'"{suffix}"' for suffix in settings.dns)
     anchors = ", ".join(f'"{anchor.hex()}"' for anchor in sorted(settings.anchors))
+    signers = ", ".join(f'"{signer}"' for signer in settings.signers)
     return (
         "# What this authority is. Written by `proxy-attestation init`; fixed for life: a change refuses the start.\n"
         f"format = {_FORMAT}\n"
@@ -135,6 +162,8 @@ def encode_settings(settings: Settings) -> str:
         f"dns = [{dns}]\n"
         f'root_spki_sha256 = "{settings.root_spki_sha256.hex()}"\n'
         f"anchors = [{anchors}]\n"
+        f"signers = [{signers}]\n"
+        f"threshold = {settings.threshold}\n"
     )
 
 
@@ -154,10 +183,12 @@ def decode_settings(data: bytes) -> Settings:
             dns=tuple(table["dns"]),
             root_spki_sha256=bytes.fromhex(table["root_spki_sha256"]),
             anchors=frozenset(map(bytes.fromhex, table["anchors"])),
+            signers=tuple(map(parse_vkey, table["signers"])),
+            threshold=table["threshold"],
         )
         # Byte for byte what it would be: that covers unknown keys, types, another kind or format, other spellings.
         same = encode_settings(settings).encode() == data
-    except (ValueError, TypeError, LookupError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, FormatError) as error:
         raise ConfigurationError(Code.AUTHORITY_STATE, f"authority.toml: {error}") from error
     digests = (settings.root_spki_sha256, *settings.anchors)
     possible = (
@@ -167,6 +198,7 @@ def decode_settings(data: bytes) -> Settings:
         and are_suffixes(settings.dns)
         and settings.simulated == bool(settings.anchors)
         and all(len(digest) == _DIGEST for digest in digests)
+        and are_signers(settings.signers, settings.threshold)
     )
     if not possible:
         raise ConfigurationError(Code.AUTHORITY_STATE, "authority.toml: not as it was written, or no authority's")
@@ -176,6 +208,20 @@ def decode_settings(data: bytes) -> Settings:
 def is_authority_domain(text: str) -> bool:
     """Tell whether an authority can be made for a trust domain."""
     return len(text) <= TRUST_DOMAIN_MAX and is_trust_domain(text)
+
+
+def are_signers(signers: tuple[Verifier, ...], threshold: int) -> bool:
+    """Tell whether these can be who signs an authority's policies, and how many must: at most all of them, or nobody.
+
+    Sorted by name, each name and key once; names of a-z, A-Z, 0-9 and `._-`; Ed25519.
+    """
+    names, keys = [signer.name for signer in signers], {signer.public_key for signer in signers}
+    return (
+        names == sorted(set(names))
+        and len(keys) == len(signers) <= POLICY_SIGNERS_MAX
+        and all(_SIGNER_NAME.match(signer.name) and signer.type is KeyType.ED25519 for signer in signers)
+        and min(1, len(signers)) <= threshold <= len(signers)
+    )
 
 
 def are_suffixes(suffixes: tuple[str, ...]) -> bool:

@@ -4,7 +4,8 @@
 
     authority.toml      what it is; fixed for life, its SHA-256 is in the ledger          settings.py
     root.pem            the root certificate, for people and clients
-    policy.toml         the policy, and beside or below it the indexes that it names
+    policy.toml         the policy, beside or below it the files that it names, its signatures in policy.toml.note
+    policies/           the versions that were in force                                   policy_directory.py
     keys/               0700: root.key, issuing-N.key, log.key, 0600; or sealed           keys.py, key_stores.py
     ledger.sqlite       0600                                                              ledger.py
     anchors/            a simulated authority's vendor roots, DER
@@ -33,16 +34,18 @@ from proxy_attestation.authority.authority import Authority
 from proxy_attestation.authority.key_stores import open_store
 from proxy_attestation.authority.keys import check_private, read_private
 from proxy_attestation.authority.ledger import Ledger
+from proxy_attestation.authority.policy_directory import PolicyDirectory
 from proxy_attestation.authority.settings import SETTINGS_MAX, Settings, decode_settings
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, UnavailableError
 from proxy_attestation.formats.bounds import CERTIFICATE_MAX
+from proxy_attestation.formats.policy_note import POLICY_FILE
 from proxy_attestation.policy.load import load_policy
 from proxy_attestation.policy.model import Policy
 
 SETTINGS: Final = "authority.toml"
 ROOT: Final = "root.pem"
-POLICY: Final = "policy.toml"
+POLICY: Final = POLICY_FILE
 KEYS: Final = "keys"
 LEDGER: Final = "ledger.sqlite"
 ANCHORS: Final = "anchors"
@@ -91,7 +94,8 @@ def open_authority(state: Path, clock: Callable[[], datetime]) -> Authority:
     """Open the authority of STATE, having checked all that can be checked. `lock_state` comes first.
 
     Raises:
-        ConfigurationError: `authority.state`, `keys.sealed`, `policy.malformed` or `policy.stale`.
+        ConfigurationError: `authority.state`, `keys.sealed`, `policy.malformed`, `policy.unsigned`, `policy.signature`
+            or `policy.stale`.
         UnavailableError: `authority.clock`, `authority.unavailable` or `keys.unavailable`.
     """
     try:
@@ -103,7 +107,8 @@ def open_authority(state: Path, clock: Callable[[], datetime]) -> Authority:
         _check_anchors(state / ANCHORS, settings)
     except OSError as error:
         raise ConfigurationError(Code.AUTHORITY_STATE, f"{error.filename}: {error.strerror}") from error
-    policy = load_policy(state / POLICY)
+    policies = PolicyDirectory(state)
+    policy = policies.read()
     ledger = Ledger.open(state / LEDGER)
     try:
         _check_binding(ledger, data)
@@ -111,6 +116,8 @@ def open_authority(state: Path, clock: Callable[[], datetime]) -> Authority:
         keys.check(data)
         authority = Authority(settings, keys, ledger, policy, clock=clock)
         _check_root(state / ROOT, authority.root.certificate)
+        policies.keep(policy)
+        authority.policies = policies
     except BaseException:
         ledger.close()
         raise
@@ -118,7 +125,7 @@ def open_authority(state: Path, clock: Callable[[], datetime]) -> Authority:
 
 
 def read_policy(state: Path) -> Policy:
-    """Read the policy of STATE.
+    """Read the policy of STATE as it stands there, for whoever does not put it in force.
 
     Raises:
         ConfigurationError: `policy.malformed`.

@@ -50,7 +50,11 @@ class Method(IntEnum):
     RAISE_FLOOR = 3
     TLS_LEAF = 4
     OPERATE = 5
+    EVIDENCE = 7
+    NEXT_QUOTE = 8
+    QUOTE = 9
     DENIED = 6
+    WATCH = 10
 
 
 @dataclass(frozen=True, slots=True)

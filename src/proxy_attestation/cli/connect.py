@@ -27,6 +27,7 @@ def command(
     pin: str | None,
     expect_file: Path,
     server_name: str | None,
+    deny_list: str | None,
     listen: str,
     alpn: tuple[str, ...],
     as_json: bool,
@@ -40,7 +41,7 @@ def command(
     if port == 0:
         raise UsageError("port 0 is nobody's")
     address, local_port = _loopback(listen)
-    context = peer_context(root, pin, expect_file, server_name)
+    context = peer_context(root, pin, expect_file, server_name, deny_list)
     if alpn:
         try:
             context.set_alpn_protocols(list(alpn))

@@ -10,19 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from cryptography import x509
-
-from proxy_attestation.appraisal.endorsements import DcapEndorsements
 from proxy_attestation.appraisal.kinds import Parsed, ParsedOrTpm, decode_evidence_of, tee_of
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError, UsageError
 from proxy_attestation.formats import pem
-from proxy_attestation.formats.bounds import CERTIFICATE_MAX, MESSAGE_MAX
+from proxy_attestation.formats.bounds import MESSAGE_MAX
 from proxy_attestation.formats.csr import Csr, decode_csr, spki_sha256, verify_csr
-from proxy_attestation.formats.dcap_quote import PCK_CHAIN, PCK_LEAF, Quote, decode_quote
+from proxy_attestation.formats.dcap_quote import decode_quote
 from proxy_attestation.formats.evidence import Evidence, decode_evidence
 from proxy_attestation.formats.nitro import decode_nitro, looks_like_nitro
-from proxy_attestation.formats.pck import SGX_EXTENSION, decode_pck_extension
 from proxy_attestation.formats.ra_tls import EmbeddedEvidence, decode_ra_tls
 from proxy_attestation.formats.snp_report import REPORT_LENGTH, decode_snp_report, looks_like_snp_report
 from proxy_attestation.formats.tee import Tee
@@ -33,15 +29,6 @@ _CBOR_ARRAY_OF_3: Final = b"\x83"
 _DER_SEQUENCE: Final = b"\x30"
 _CSR_LABELS: Final = (b"-----BEGIN CERTIFICATE REQUEST-----", b"-----BEGIN NEW CERTIFICATE REQUEST-----")
 _RESPONSE: Final = struct.pack("<II24x", 0, REPORT_LENGTH)
-_UNREADABLE: Final = (
-    ValueError,
-    TypeError,
-    x509.InvalidVersion,
-    x509.ExtensionNotFound,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-    FormatError,
-)
 _RFC3339: Final = re.compile(
     r"(?P<date>\d{4}-\d\d-\d\d)[Tt ](?P<time>\d\d:\d\d:\d\d(?:\.\d{1,6})?)(?P<zone>[Zz]|[+-]\d\d:\d\d)"
 )
@@ -176,35 +163,6 @@ def _recorded(record: Evidence) -> Given:
     if tee_of(evidence) is not record.tee:
         raise FormatError(Code.EVIDENCE_MALFORMED, f"a record for {record.tee} around evidence of {tee_of(evidence)}")
     return Given(evidence, record.platform_certificates)
-
-
-def platform_of(
-    quote: Quote, platform_certificates: tuple[bytes, ...], sets: tuple[DcapEndorsements, ...]
-) -> tuple[bytes | None, str | None]:
-    """Read, without verifying anything, which platform a quote says it is from: only to choose its collateral.
-
-    Returns:
-        FMSPC (6 bytes) and the issuer of its PCK certificate as RFC 4514 text; None for what it does not say.
-    """
-    candidates: list[bytes] = list(platform_certificates)
-    texts = [quote.certification_data] if quote.certification_type in (PCK_LEAF, PCK_CHAIN) else []
-    texts += [chain for item in sets if (chain := item.pck_certificate_chain) is not None]
-    for text in texts:
-        try:
-            code = Code.EVIDENCE_MALFORMED
-            candidates += pem.decode_pem(text, pem.CERTIFICATE, code, count=8, limit=CERTIFICATE_MAX)
-        except FormatError:
-            continue
-    for der in candidates:
-        try:
-            certificate = x509.load_der_x509_certificate(der)
-            extension = certificate.extensions.get_extension_for_oid(SGX_EXTENSION).value
-            if isinstance(extension, x509.UnrecognizedExtension):
-                fmspc = decode_pck_extension(extension.value, Code.EVIDENCE_MALFORMED).fmspc
-                return fmspc, certificate.issuer.rfc4514_string()
-        except _UNREADABLE:
-            continue
-    return None, None
 
 
 def parse_time(text: str) -> datetime:

@@ -8,9 +8,11 @@ import click
 from proxy_attestation.authority.init import Made, init_state
 from proxy_attestation.authority.key_stores import FILE
 from proxy_attestation.cli.output import json_option, print_json
+from proxy_attestation.cli.signing import read_public_key, signer
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, UsageError
 from proxy_attestation.formats.bounds import CERTIFICATE_MAX
+from proxy_attestation.formats.signed_note import Verifier
 
 
 @click.command("init")
@@ -46,6 +48,17 @@ from proxy_attestation.formats.bounds import CERTIFICATE_MAX
     help="Where the authority's keys are: `file`; a PKCS#11 URI (pkcs11:token=T;object=PREFIX?module-path=/LIB.so&"
     "pin-source=file:/PIN); or files sealed by the TEE this runs in: `gramine`, `snp`, `tpm:0,2,4,7` (PCRs).",
 )
+@click.option(
+    "--signer",
+    "signers",
+    metavar="NAME=PUBLIC.pem",
+    multiple=True,
+    help="Somebody who signs this authority's policies, with an Ed25519 public key in PEM; repeatable. The first "
+    "policy must be signed already (`policy sign`), its signatures in POLICY.note.",
+)
+@click.option(
+    "--threshold", type=click.IntRange(1), metavar="K", help="How many signers every policy takes (with --signer)."
+)
 @json_option
 def command(
     state: Path,
@@ -56,6 +69,8 @@ def command(
     real: bool,
     simulated: tuple[Path, ...],
     keys: str,
+    signers: tuple[str, ...],
+    threshold: int | None,
     as_json: bool,
 ) -> None:
     """Make an authority in STATE, a directory that is empty or not there.
@@ -63,6 +78,8 @@ def command(
     \b
     Fixed for the authority's whole life, and visible in its root certificate:
       real or simulated, the trust domain, the DNS suffixes, where the keys are.
+    Fixed too: who signs its policies, and how many of them must. Without --signer whoever can edit the disk can change
+    the policy, and everybody is told so.
 
     \b
     For example:
@@ -71,6 +88,8 @@ def command(
     """
     if real == bool(simulated):
         raise UsageError("say what evidence the authority takes: either --real or --simulated ROOT.der")
+    if bool(signers) is (threshold is None):
+        raise UsageError("--signer and --threshold go together")
     made = init_state(
         state,
         trust_domain=trust_domain,
@@ -79,11 +98,20 @@ def command(
         simulated_roots=[_read(path) for path in simulated],
         now=datetime.now(UTC),
         keys=keys,
+        signers=[_signer(text) for text in signers],
+        threshold=threshold or 0,
     )
     if as_json:
         print_json(_to_json(state, made))
     else:
         _print(state, made)
+
+
+def _signer(text: str) -> Verifier:
+    name, equals, path = text.partition("=")
+    if not equals:
+        raise UsageError(f"--signer {text!r}: write NAME=PUBLIC.pem")
+    return signer(name, read_public_key(Path(path)))
 
 
 def _read(path: Path) -> bytes:
@@ -112,7 +140,9 @@ def _to_json(state: Path, made: Made) -> dict[str, object]:
         "root_pin": made.settings.root_spki_sha256.hex(),
         "root_pem": str(state / "root.pem"),
         "policy_version": made.policy.version,
-        "dangers": list(made.policy.dangers),
+        "signers": list(map(str, made.settings.signers)),
+        "threshold": made.settings.threshold,
+        "dangers": list(made.dangers),
         "next": _next(state),
     }
 
@@ -131,6 +161,9 @@ def _print(state: Path, made: Made) -> None:
         click.echo("FILE KEYS      whoever can write to this directory can mint certificates")
     else:
         click.echo(f"keys           {settings.keys}")
-    for danger in made.policy.dangers:
+    if settings.signers:
+        names = ", ".join(signer.name for signer in settings.signers)
+        click.echo(f"signers        {settings.threshold} of {names} must have signed every policy")
+    for danger in made.dangers:
         click.echo(click.style(f"DANGER         {danger}", fg="red", bold=True))
     click.echo(f"next           {_next(state)}")

@@ -118,6 +118,10 @@ def status_command(file: Path | None, control: Path | None, as_json: bool) -> No
     click.echo(f"workload:     {answer.get('workload')} at {answer.get('proxy')}")
     click.echo(f"certificate:  {certificate.get('serial', 'none')} until {certificate.get('not_after', '-')}")
     click.echo(f"next attempt: {answer.get('next_attempt_at') or '-'}")
+    information = answer.get("renewal_information") or {}
+    if information.get("renew_now"):
+        why = ", ".join(information.get("codes") or ()) or "no reason given"
+        click.echo(f"renewal:      the proxy asked for it at {information.get('asked_at')}: {why}")
     if attempt.get("error"):
         click.echo(f"last failure: {attempt['error']['code']} at {attempt.get('at')}")
     click.echo(f"application:  {application.get('kind')}, {application.get('restarts', 0)} restarts")

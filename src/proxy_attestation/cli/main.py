@@ -18,6 +18,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "revoke": ("revoke", "Revoke certificates of an authority."),
     "load": ("load", "Attest, get a certificate, terminate TLS for an application, renew."),
     "root": ("root", "Fetch a proxy's root and check it against a pin."),
+    "deployment": ("deployment", "Make, sign and install the statement that names a proxy's root and measurement."),
     "connect": ("connect", "Forward a local port to an attested server."),
     "verify": ("verify", "Check one attested server and report."),
     "appraise": ("appraise", "Give a verdict on evidence, off line."),
@@ -25,7 +26,9 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "explain": ("explain", "Say what a code means and how to mend it."),
     "endorsements": ("endorsements", "Fetch vendors' collateral, keep it fresh, carry it over an air gap."),
     "reappraise": ("reappraise", "Judge every live certificate again, by what is in force now."),
+    "owner": ("owner", "Who holds the names of owned entries: list, release, tokens, grants."),
     "policy": ("policy", "Check a policy."),
+    "ledger": ("ledger", "Verify, watch and witness a proxy's ledger."),
     "index": ("index", "List files with their digests, or show what changed."),
     "completion": ("completion", "Print the completion script of a shell."),
 }

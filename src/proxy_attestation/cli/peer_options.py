@@ -1,6 +1,7 @@
 """What `verify` and `connect` have in common: which roots to trust, and what to expect of the peer."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,8 +18,13 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def peer_options(function: _F) -> _F:
-    """Add `--root`, `--pin`, `--expect`, `--server-name`."""
+    """Add `--root`, `--pin`, `--expect`, `--server-name`, `--deny-list`."""
     for option in (
+        click.option(
+            "--deny-list",
+            metavar="URL|FILE",
+            help="Refuse what this list denies; default: deny_list of the expectation.",
+        ),
         click.option("--server-name", metavar="NAME", help="The name that the server must have; default: HOST."),
         click.option(
             "--expect",
@@ -40,13 +46,17 @@ def peer_options(function: _F) -> _F:
     return function
 
 
-def peer_context(root: str, pin: str | None, expect_file: Path, server_name: str | None) -> AttestedContext:
+def peer_context(
+    root: str, pin: str | None, expect_file: Path, server_name: str | None, deny_list: str | None = None
+) -> AttestedContext:
     """Make the context that these options describe; for a URL, fetch the root first.
 
     Raises:
         UsageError, ConfigurationError, PeerError, UnavailableError, FormatError: see the functions that this calls.
     """
     expectation = load_expectation(expect_file)
+    if deny_list is not None:
+        expectation = replace(expectation, deny_list=deny_list)
     wanted = chosen_pin(pin, expectation)
     if not root.startswith("https://"):
         return AttestedContext(expectation, load_root_file(Path(root), wanted), server_name=server_name)

@@ -2,20 +2,24 @@
 
 import base64
 import ssl
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 from cryptography import x509
 
+from proxy_attestation.appraisal.claims import claim_of
+from proxy_attestation.appraisal.roots import VENDOR_ROOTS
 from proxy_attestation.cli.output import json_option, print_json
 from proxy_attestation.cli.peer_options import chosen_pin
 from proxy_attestation.cli.whole_file import write_whole
-from proxy_attestation.codes import Code
-from proxy_attestation.errors import Mismatch, PeerError, UsageError
-from proxy_attestation.relying_party.expectation import Expectation
-from proxy_attestation.relying_party.expectation_file import load_expectation
-from proxy_attestation.relying_party.proxy import RootInfo, fetch_root
+from proxy_attestation.endorsements.load import load_material, load_roots
+from proxy_attestation.errors import UsageError
+from proxy_attestation.relying_party.context import utc_now
+from proxy_attestation.relying_party.proxy import RootInfo, fetch_attested_root, fetch_root
+from proxy_attestation.relying_party.proxy_evidence import CheckedProxy, Vendors, check_root, checker
+from proxy_attestation.relying_party.proxy_expectation import load_proxy_expectation
 
 
 @click.command("root")
@@ -27,61 +31,77 @@ from proxy_attestation.relying_party.proxy import RootInfo, fetch_root
     "expect_file",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="What to expect of the proxy itself: trust_domain, root_pin, simulated, policy_digest.",
+    help="What to expect of the proxy itself: trust_domain, root_pin, simulated, policy_digest; or tee, a measurement "
+    "and signers, and then evidence is demanded instead of a pin.",
+)
+@click.option(
+    "--endorsements",
+    metavar="FILE|DIR",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="Vendor collateral for the proxy's evidence, as `appraise` takes it; may be repeated.",
+)
+@click.option(
+    "--roots",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Roots of vendors to trust instead of the pinned ones, as `appraise` takes them; may be repeated.",
 )
 @click.option("--server-name", metavar="NAME", help="The name that the proxy must have; default: the URL's host.")
 @json_option
 def command(
-    *, url: str, pin: str | None, out: Path | None, expect_file: Path | None, server_name: str | None, as_json: bool
+    *,
+    url: str,
+    pin: str | None,
+    out: Path | None,
+    expect_file: Path | None,
+    endorsements: tuple[Path, ...],
+    roots: tuple[Path, ...],
+    server_name: str | None,
+    as_json: bool,
 ) -> None:
     """Fetch the root of the proxy at URL (its Connect front, https://HOST:PORT) and check it.
 
     The root must have the pinned key, and the proxy must answer under it by its reserved name. Prints the root as PEM,
     or writes it to a file.
+
+    \b
+    Where --expect names a measurement, the proxy must prove by evidence that it is that code with that root, and its
+    signers must have said so in a deployment statement; a pin is then not needed. See docs/proxy-evidence.md.
+
+    \b
+    Examples:
+      proxy-attestation root https://proxy.example.org:7444 --pin HEX --out root.pem
+      proxy-attestation root https://proxy.example.org:7444 --expect proxy.toml --endorsements sets/ --out root.pem
     """
-    expectation = None if expect_file is None else load_expectation(expect_file)
-    wanted = chosen_pin(pin, expectation)
-    if wanted is None:
-        raise UsageError("a pin is needed: --pin, or root_pin in --expect")
-    info = fetch_root(url, wanted, server_name=server_name)
-    if expectation is not None:
-        check_root(info, expectation)
+    expectation = None if expect_file is None else load_proxy_expectation(expect_file)
+    wanted = chosen_pin(pin, None if expectation is None else expectation.code)
+    checked = None
+    if expectation is not None and expectation.attested:
+        if wanted is not None:
+            expectation = replace(expectation, code=replace(expectation.code, root_pin=wanted))
+        vendors = Vendors(load_roots(roots) if roots else VENDOR_ROOTS, load_material(endorsements))
+        info, checked = fetch_attested_root(url, checker(expectation, vendors, utc_now), server_name=server_name)
+    elif wanted is None:
+        raise UsageError("a pin is needed: --pin, or root_pin or a measurement in --expect")
+    else:
+        if endorsements or roots:
+            raise UsageError("--endorsements and --roots are for evidence: name a measurement in --expect")
+        info = fetch_root(url, wanted, server_name=server_name)
+        if expectation is not None:
+            check_root(info, expectation.code)
     pem = ssl.DER_cert_to_PEM_cert(info.root)
     if out is not None:
         write_whole(out, pem.encode())
     if as_json:
-        print_json(_to_json(info, pem))
+        print_json(_to_json(info, pem) | ({} if checked is None else _checked_json(checked)))
         return
     if out is None:
         click.echo(pem, nl=False)
     # With the certificate on stdout, what people read goes to stderr.
-    for line in _lines(info):
+    for line in (*_lines(info), *(() if checked is None else _checked_lines(checked))):
         click.echo(line, err=out is None)
-
-
-def check_root(info: RootInfo, expectation: Expectation) -> None:
-    """Hold what a proxy says of itself against an expectation.
-
-    Raises:
-        PeerError: `peer.trust_domain`; `peer.claims_missing`, where a measurement is expected of a proxy that shows no
-            evidence; `peer.claims_mismatch`.
-    """
-    if info.trust_domain != expectation.trust_domain:
-        raise PeerError(Code.PEER_TRUST_DOMAIN, f"the proxy is that of {info.trust_domain}")
-    if expectation.of_body or expectation.mr_signer:
-        # No proxy has evidence of its own yet, and evidence that nothing here could verify would be none.
-        raise PeerError(Code.PEER_CLAIMS_MISSING, "a measurement is expected, and this proxy shows no evidence")
-    mismatches = []
-    if info.simulated != expectation.simulated:
-        mismatches.append(
-            Mismatch(Code.POLICY_CLAIM, "simulated", str(expectation.simulated).lower(), str(info.simulated).lower())
-        )
-    if expectation.policy_digests and info.policy_digest not in expectation.policy_digests:
-        accepted = " or ".join(digest.hex() for digest in expectation.policy_digests)
-        mismatches.append(Mismatch(Code.POLICY_CLAIM, "policy_digest", accepted, info.policy_digest.hex()))
-    if mismatches:
-        detail = "; ".join(f"{m.field}: expected {m.expected}, found {m.actual}" for m in mismatches)
-        raise PeerError(Code.PEER_CLAIMS_MISMATCH, detail, tuple(mismatches))
 
 
 def _names_and_end(info: RootInfo) -> tuple[str, datetime]:
@@ -120,4 +140,30 @@ def _to_json(info: RootInfo, pem: str) -> dict[str, object]:
         "dangers": list(info.dangers),
         "evidence": bool(info.evidence),
         "deployment_statement": bool(info.deployment_statement),
+    }
+
+
+def _checked_lines(checked: CheckedProxy) -> list[str]:
+    claims, statement = checked.claims, checked.statement
+    code = [f"{field} {claim.hex()}" for field, claim in _code(checked)]
+    return [
+        f"evidence      {claims.tee}, genuine and fresh, bound to this root, issuing CA, policy and ledger key",
+        *(f"measured      {line}" for line in code),
+        f"platform      {'-' if claims.tcb is None else claims.tcb.status}, no debug",
+        f"statement     signed; names this root, ledger key and measurement, {len(statement.pins)} in all",
+    ]
+
+
+def _code(checked: CheckedProxy) -> list[tuple[str, bytes]]:
+    found = ((field, claim_of(checked.claims.body, field)) for field in checked.statement.accepted(checked.claims.tee))
+    return [(field, value) for field, value in found if isinstance(value, bytes)]
+
+
+def _checked_json(checked: CheckedProxy) -> dict[str, object]:
+    return {
+        "attested": True,
+        "tee": str(checked.claims.tee),
+        "measured": {field: value.hex() for field, value in _code(checked)},
+        "tcb_status": None if checked.claims.tcb is None else checked.claims.tcb.status,
+        "statement_pins": len(checked.statement.pins),
     }

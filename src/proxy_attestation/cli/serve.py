@@ -3,14 +3,31 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import click
 
 from proxy_attestation import log
 from proxy_attestation.cli.endorsing.names import CONFIG, REFRESH_MODULE, SERVE_CONFIG
 from proxy_attestation.cli.output import json_option, print_json
+from proxy_attestation.errors import UsageError
 from proxy_attestation.service.config import DEFAULTS, load_config
-from proxy_attestation.service.supervisor import Refresh, Started, Supervisor
+from proxy_attestation.service.supervisor import Quoter, Refresh, Started, Supervisor
+
+QUOTER_MODULE: Final = "proxy_attestation.cli.quoting"
+_TSM: Final = "configfs-tsm"
+_SIMULATOR: Final = "simulator"
+_QUOTERS: Final = {
+    "gramine": ("sgx",),
+    _TSM: ("tdx", "snp"),
+    "nsm": ("nitro",),
+    _SIMULATOR: ("sgx", "tdx", "snp", "nitro"),
+}
+"""Attesters with the kinds of evidence that they make. A TPM's needs a credential that only its verifier can make."""
+_DESCRIPTOR_DIGITS: Final = 7
+
+REAPPRAISAL_MODULE = "proxy_attestation.reappraisal.process"
+"""Judges again what was issued; started by name, so that this process loads nothing of it."""
 
 
 @click.command("serve")
@@ -32,6 +49,14 @@ from proxy_attestation.service.supervisor import Refresh, Started, Supervisor
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="What to keep fresh, and where to ask.  [default: STATE/endorsements.toml]",
+)
+@click.option(
+    "--attester",
+    metavar="SPEC",
+    help="Have the proxy itself quoted: `gramine`, `configfs-tsm`, `nsm` or `simulator:DESCRIPTOR`.  [default: off]",
+)
+@click.option(
+    "--attester-tee", metavar="TEE", help="Kind of evidence, where SPEC makes several: `tdx` or `snp` of configfs-tsm."
 )
 @json_option
 def command(state: Path, *, refresh_file: Path | None, as_json: bool, **flags: object) -> int:
@@ -56,7 +81,33 @@ def command(state: Path, *, refresh_file: Path | None, as_json: bool, **flags: o
     log.configure("supervisor")
     state = state.resolve()
     refresh = _refresh(state, refresh_file, in_serve_toml=config.endorsements)
-    return asyncio.run(Supervisor(state, config, _printer(as_json), refresh).run())
+    beside = {"reappraisal": (REAPPRAISAL_MODULE, str(state))}
+    quoter = quoter_for(config.attester, config.attester_tee)
+    return asyncio.run(Supervisor(state, config, _printer(as_json), refresh, beside, quoter=quoter).run())
+
+
+def quoter_for(spec: str, tee: str) -> Quoter | None:
+    """Return what has the proxy itself quoted; None where nothing is to.
+
+    Args:
+        spec: as `select_attester` takes it; empty for none.
+        tee: the kind of evidence; empty for the one that `spec` makes.
+
+    Raises:
+        UsageError: for a spec or kind that cannot be, and where they do not go together.
+    """
+    if not spec:
+        if tee:
+            raise UsageError("--attester-tee goes with --attester")
+        return None
+    name, _, rest = spec.partition(":")
+    kinds = _QUOTERS.get(name)
+    if kinds is None or (rest != "") is not (name == _SIMULATOR) or not rest.isascii() or (rest and not rest.isdigit()):
+        raise UsageError(f"--attester {spec!r}: one of {', '.join(_QUOTERS)}, the last with :DESCRIPTOR")
+    if tee not in ("", *kinds) or (not tee and name == _TSM):
+        raise UsageError(f"--attester {spec} makes evidence of kind {' or '.join(kinds)}: name it with --attester-tee")
+    descriptors = (int(rest),) if rest and len(rest) < _DESCRIPTOR_DIGITS else ()
+    return Quoter((QUOTER_MODULE, spec, tee or kinds[0]), descriptors)
 
 
 def _refresh(state: Path, file: Path | None, *, in_serve_toml: bool) -> Refresh | None:

@@ -27,11 +27,11 @@ from proxy_attestation.appraisal.tpm_chain import Purpose, TpmRoots, read_tpm_ce
 from proxy_attestation.appraisal.tpm_claims import tpm_to_json
 from proxy_attestation.cli.acceptance import Acceptance, judge_claims
 from proxy_attestation.cli.demands import check_demands
-from proxy_attestation.cli.evidence_file import from_text, platform_of, read_input
+from proxy_attestation.cli.evidence_file import from_text, read_input
 from proxy_attestation.cli.verdict import Verdict, refused
 from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.assemble import assemble
-from proxy_attestation.endorsements.choose import choose_set
+from proxy_attestation.endorsements.choose import choose_set, platform_of
 from proxy_attestation.endorsements.detect import Bundle, Kind, Piece, detect
 from proxy_attestation.endorsements.detect_snp import SnpPiece, detect_snp, snp_endorsements
 from proxy_attestation.endorsements.detect_tpm import TpmKind, TpmPiece, assemble_tpm, detect_tpm

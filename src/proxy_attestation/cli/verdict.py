@@ -19,9 +19,9 @@ from proxy_attestation.appraisal.snp import appraise_snp, appraise_vek
 from proxy_attestation.appraisal.snp_claims import vek_to_json
 from proxy_attestation.cli.acceptance import Acceptance, judge_claims
 from proxy_attestation.cli.demands import check_demands, show_value
-from proxy_attestation.cli.evidence_file import Given, platform_of, read_evidence
+from proxy_attestation.cli.evidence_file import Given, read_evidence
 from proxy_attestation.codes import Code
-from proxy_attestation.endorsements.choose import choose_set
+from proxy_attestation.endorsements.choose import choose_set, platform_of
 from proxy_attestation.endorsements.detect_snp import SnpKind, detect_snp, snp_endorsements
 from proxy_attestation.endorsements.load import Material
 from proxy_attestation.errors import AppraisalError, FormatError, Mismatch, ProxyAttestationError

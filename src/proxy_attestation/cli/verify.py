@@ -26,6 +26,7 @@ def command(
     pin: str | None,
     expect_file: Path,
     server_name: str | None,
+    deny_list: str | None,
     timeout: float,
     as_json: bool,
 ) -> int:
@@ -36,7 +37,7 @@ def command(
     host, port = split_target(target)
     if port == 0:
         raise UsageError("port 0 is nobody's")
-    context = peer_context(root, pin, expect_file, server_name)
+    context = peer_context(root, pin, expect_file, server_name, deny_list)
     try:
         with open_connection(host, port, context, timeout=timeout) as connection:
             peer = connection.attested_peer

@@ -2,13 +2,30 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TypeAlias
+from typing import Final, TypeAlias
+
+from cryptography import x509
 
 from proxy_attestation.appraisal.endorsements import DcapEndorsements
+from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.peek import peek_crl, peek_qe_identity, peek_tcb_info
+from proxy_attestation.errors import FormatError
+from proxy_attestation.formats import pem
+from proxy_attestation.formats.bounds import CERTIFICATE_MAX
+from proxy_attestation.formats.dcap_quote import PCK_CHAIN, PCK_LEAF, Quote
+from proxy_attestation.formats.pck import SGX_EXTENSION, decode_pck_extension
 from proxy_attestation.formats.tee import Tee
 
 _Rank: TypeAlias = tuple[bool, int, int, int, datetime]
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    x509.InvalidVersion,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    FormatError,
+)
 
 
 def choose_set(
@@ -62,3 +79,32 @@ def _rank(item: DcapEndorsements, pck_issuer: str | None, now: datetime) -> _Ran
         windows.append(peek_crl(item.root_ca_crl)[1])
     valid = sum(start <= now <= end for start, end in windows)
     return crl_fits, valid, numbers[0], numbers[1], youth
+
+
+def platform_of(
+    quote: Quote, platform_certificates: tuple[bytes, ...], sets: tuple[DcapEndorsements, ...]
+) -> tuple[bytes | None, str | None]:
+    """Read, without verifying anything, which platform a quote says it is from: only to choose its collateral.
+
+    Returns:
+        FMSPC (6 bytes) and the issuer of its PCK certificate as RFC 4514 text; None for what it does not say.
+    """
+    candidates: list[bytes] = list(platform_certificates)
+    texts = [quote.certification_data] if quote.certification_type in (PCK_LEAF, PCK_CHAIN) else []
+    texts += [chain for item in sets if (chain := item.pck_certificate_chain) is not None]
+    for text in texts:
+        try:
+            code = Code.EVIDENCE_MALFORMED
+            candidates += pem.decode_pem(text, pem.CERTIFICATE, code, count=8, limit=CERTIFICATE_MAX)
+        except FormatError:
+            continue
+    for der in candidates:
+        try:
+            certificate = x509.load_der_x509_certificate(der)
+            extension = certificate.extensions.get_extension_for_oid(SGX_EXTENSION).value
+            if isinstance(extension, x509.UnrecognizedExtension):
+                fmspc = decode_pck_extension(extension.value, Code.EVIDENCE_MALFORMED).fmspc
+                return fmspc, certificate.issuer.rfc4514_string()
+        except _UNREADABLE:
+            continue
+    return None, None

@@ -46,15 +46,18 @@ INDEX_PATH_MAX: Final = 4096
 INDEX_MAX: Final = 32 * 1024 * 1024
 """One index file, in characters."""
 POLICY_FILE_MAX: Final = 1024 * 1024
+POLICY_TOTAL_MAX: Final = 64 * 1024 * 1024
+"""A policy file and all files that it names."""
+POLICY_SIGNERS_MAX: Final = 16
 POLICY_WORKLOADS_MAX: Final = 1024
 PIN_VALUES_MAX: Final = 64
+"""Values in one list of a policy or an expectation."""
 DENY_VALUES_MAX: Final = 1024
 """Values in one list of `[deny]`."""
 REGISTERS_ROOM: Final = 768
 """Bytes of a TPM's registers that one entry can pin, and its leaves carry."""
 EVENT_RULES_MAX: Final = 256
 """Event rules of one entry. A log that is longer has many events of few types."""
-"""Values in one list of a policy or an expectation."""
 APPLICATION_PATHS_MAX: Final = 256
 COLLATERAL_SET_MAX: Final = 768 * 1024
 """All pieces of one set that the authority is to verify."""
@@ -70,6 +73,15 @@ SNP_CRL_MAX: Final = 16 * 1024
 SNP_CRLS_MAX: Final = 16
 SNP_TABLE_ENTRIES_MAX: Final = 16
 """Entries of the certificate table of an extended SEV-SNP report. GHCB defines five."""
+NOTE_MAX: Final = 64 * 1024
+"""One signed note: a checkpoint, a policy, a deny list ..."""
+NOTE_SIGNATURES_MAX: Final = 32
+NOTE_NAME_MAX: Final = 255
+"""The name of a key that signs notes, in bytes of UTF-8; a log's origin is one."""
+TREE_SIZE_MAX: Final = 2**63 - 1
+TLOG_POLICY_MAX: Final = 64 * 1024
+"""A file that says which witnesses must co-sign."""
+TLOG_POLICY_LINES_MAX: Final = 1024
 DENY_LIST_MAX: Final = 960 * 1024
 """One deny list, so that it fits one message between a worker and the authority; see `DENIALS_MAX`."""
 DENIALS_MAX: Final = 10_000

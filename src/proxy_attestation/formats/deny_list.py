@@ -150,8 +150,8 @@ def decode_deny_list(data: bytes) -> SignedDenyList:
     sequence, this_update, next_update = [_number(_value(lines, position, name)) for position, name in _NUMBERS]
     certificates = _certificates(lines[5:])
     denied = tuple(_denied(line) for line in lines[5 + len(certificates) :])
-    if len(set(denied)) != len(denied):
-        _malformed("a line twice")
+    if len(denied) > DENIALS_MAX or len(set(denied)) != len(denied):
+        _malformed("a line twice, or too many")
     content = DenyList(origin, sequence, this_update, next_update, certificates, denied)
     return SignedDenyList(content, f"{head}\n".encode(), _signatures(tail, origin))
 

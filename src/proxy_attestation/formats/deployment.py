@@ -16,14 +16,15 @@ that is named every measurement of its first form of minimum pins is there: `mr_
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from proxy_attestation.codes import Code
-from proxy_attestation.errors import FormatError
+from proxy_attestation.errors import FormatError, RefusedError
 from proxy_attestation.formats.bounds import DEPLOYMENT_MAX, PIN_VALUES_MAX
 from proxy_attestation.formats.pins import MINIMUM, PINS, PinKey, PinKind
+from proxy_attestation.formats.signed_note import Verifier, parse_note, verify_note
 from proxy_attestation.formats.tee import Tee
 
 HEADER: Final = "proxy-attestation/deployment/v1"
@@ -151,3 +152,37 @@ def _after(word: str, line: str, form: re.Pattern[str] | None) -> str:
     if not line.startswith(word) or (form is not None and form.match(rest) is None):
         raise FormatError(_CODE, f"a line {word!r}... was expected")
     return rest
+
+
+def verify_deployment(data: bytes, signers: Sequence[Verifier], threshold: int) -> Deployment:
+    """Read a statement and count who signed it.
+
+    Args:
+        data: the signed note, at most `DEPLOYMENT_NOTE_MAX` bytes.
+        signers: whose signatures count; where there are none nobody's is asked for.
+        threshold: how many different keys of theirs must have signed.
+
+    Raises:
+        FormatError: `note.malformed`, `proxy.statement_malformed`.
+        RefusedError: `note.signature`, for a signature of a signer that is not good; `proxy.statement_signatures`, for
+            too few of them.
+    """
+    note = parse_note(data)
+    statement = parse_deployment(note.text.encode())
+    known = {(signer.name, signer.key_id) for signer in signers}
+    signed = any((signature.name, signature.key_id) in known for signature in note.signatures)
+    good = {verifier.public_key for verifier in (verify_note(note, signers) if signed else ())}
+    if signers and len(good) < threshold:
+        raise RefusedError(Code.PROXY_STATEMENT_SIGNATURES, f"{len(good)} of {len(signers)} signed, {threshold} must")
+    return statement
+
+
+def check_about(statement: Deployment, trust_domain: str, root_spki_sha256: bytes, ledger_key: str) -> None:
+    """Check that a statement is about this proxy and no other.
+
+    Raises:
+        RefusedError: `proxy.statement_other`.
+    """
+    found = (statement.trust_domain, statement.root_spki_sha256, statement.ledger_key)
+    if found != (trust_domain, root_spki_sha256, ledger_key):
+        raise RefusedError(Code.PROXY_STATEMENT_OTHER, f"it is about {found[0]}, root {found[1].hex()}, {found[2]}")

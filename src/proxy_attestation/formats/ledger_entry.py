@@ -48,6 +48,13 @@ def _as_revoked(value: object, code: Code) -> bytes:
     return as_bytes(value, code, 32 if isinstance(value, bytes) and len(value) == 32 else 20)
 
 
+class OwnerAction(IntEnum):
+    """What happened to the names of a policy entry."""
+
+    CLAIM = 1
+    RELEASE = 2
+
+
 def _bytes(key: int, length: int = 32) -> Item:
     return Item(key, as_bytes, (length,), absent=None)
 
@@ -77,6 +84,12 @@ class LedgerEntry:
         tcb_evaluation_number: key 15; None for a TEE whose vendor has no such number.
         claims_sha256: 32 bytes, of the claims set in the leaf, key 16.
         request_sha256: 32 bytes, key 17.
+        owner_action: key 19.
+        owner_kind: the word of the policy, key 20.
+        owner_holder: stands for who holds the names, 32 bytes, key 21.
+        policy_version: of the policy in force from here on, key 22.
+        policy_text_sha256: 32 bytes, of what its signers sign (`policy_note`), key 23.
+        policy_time: when it came into force, seconds since the epoch, key 24.
         revoked: the serial number (20 bytes) of the certificate, or SHA-256 (32 bytes) of the SPKI whose certificates
             all are meant, key 25.
         reason: why, a CRLReason of RFC 5280 section 5.3.1, key 26.
@@ -99,6 +112,12 @@ class LedgerEntry:
     tcb_evaluation_number: Annotated[int | None, _number(15, 0xFFFFFFFF)] = None
     claims_sha256: Annotated[bytes | None, _bytes(16)] = None
     request_sha256: Annotated[bytes | None, _bytes(17)] = None
+    owner_action: Annotated[OwnerAction | None, Item(19, as_member, (OwnerAction,), absent=None)] = None
+    owner_kind: Annotated[str | None, Item(20, as_text, (16,), absent=None)] = None
+    owner_holder: Annotated[bytes | None, _bytes(21)] = None
+    policy_version: Annotated[int | None, _number(22, 0xFFFFFFFF)] = None
+    policy_text_sha256: Annotated[bytes | None, _bytes(23)] = None
+    policy_time: Annotated[int | None, _number(24)] = None
     revoked: Annotated[bytes | None, Item(25, _as_revoked, absent=None)] = None
     reason: Annotated[CrlReason | None, Item(26, as_member, (CrlReason,), absent=None)] = None
     revoked_at: Annotated[int | None, _number(27)] = None
@@ -106,13 +125,13 @@ class LedgerEntry:
 
 _ENTRY: Final = Record(LedgerEntry)
 _CERTIFICATE: Final = frozenset({1, 2, 3, 5, 6, 7, 8, 18})
-_TCB_EVALUATION: Final = 15
-"""In a leaf's entry where the TEE's vendor has such a number."""
+_OPTIONAL: Final = {EntryKind.LEAF: 15, EntryKind.OWNERSHIP: 8}
+"""The TCB evaluation number stands where the TEE's vendor has one; the key that claims names in a claim."""
 _KEYS: Final[dict[EntryKind, frozenset[int]]] = {
     EntryKind.LEAF: _CERTIFICATE | {9, 10, 11, 12, 13, 14, 16, 17},
-    EntryKind.POLICY: frozenset({1, 11, 18}),
+    EntryKind.POLICY: frozenset({1, 11, 18, 22, 23, 24}),
     EntryKind.CA_EVENT: _CERTIFICATE,
-    EntryKind.OWNERSHIP: frozenset({1, 8, 14, 18}),
+    EntryKind.OWNERSHIP: frozenset({1, 14, 18, 19, 20, 21}),
     EntryKind.PROXY_TLS: _CERTIFICATE | {11, 14},
     EntryKind.REVOCATION: frozenset({1, 18, 25, 26, 27}),
 }
@@ -131,7 +150,7 @@ def encode_entry(entry: LedgerEntry) -> bytes:
         FormatError: `authority.profile`, when the entry lacks a field of its kind, or has one too many or too long.
     """
     content = {1: ENTRY_VERSION, **_ENTRY.write(entry)}
-    if not _fits(entry.kind, content.keys()):
+    if not _fits(entry, content.keys()):
         raise FormatError(Code.AUTHORITY_PROFILE, f"fields {list(content)} in an entry of kind {entry.kind.name}")
     data = cbor.encode_ordered(content)
     if len(data) > LEDGER_ENTRY_MAX:
@@ -139,9 +158,9 @@ def encode_entry(entry: LedgerEntry) -> bytes:
     return data
 
 
-def _fits(kind: EntryKind, keys: Set[int | str]) -> bool:
-    optional = {_TCB_EVALUATION} if kind is EntryKind.LEAF else set()
-    return keys - optional == _KEYS[kind]
+def _fits(entry: LedgerEntry, keys: Set[int | str]) -> bool:
+    claim = (entry.owner_action is OwnerAction.CLAIM) is (8 in keys)
+    return keys - {_OPTIONAL.get(entry.kind)} == _KEYS[entry.kind] and (claim or entry.kind is not EntryKind.OWNERSHIP)
 
 
 def decode_entry(data: bytes) -> LedgerEntry:
@@ -156,6 +175,6 @@ def decode_entry(data: bytes) -> LedgerEntry:
         raise FormatError(code, "not a ledger entry")
     as_uint(decoded.pop(1, None), code, ENTRY_VERSION, ENTRY_VERSION)
     entry = LedgerEntry(**_ENTRY.read(decoded, code))
-    if not _fits(entry.kind, {1, *decoded}):
+    if not _fits(entry, {1, *decoded}):
         raise FormatError(code, f"fields {list(decoded)} in an entry of kind {entry.kind.name}")
     return entry

@@ -4,6 +4,7 @@ CBOR and JSON alike give numbers, text, lists and maps. Each `as_` function retu
 or raises FormatError with the code that its format has for bytes which are not what they claim to be.
 """
 
+from base64 import b64decode, b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -84,6 +85,23 @@ def as_hex(value: object, code: Code, length: int) -> bytes:
         data = b""
     if len(data) != length or len(text) != 2 * length:
         raise FormatError(code, f"{length} bytes in hex were expected")
+    return data
+
+
+def as_base64(value: object, code: Code, minimum: int, maximum: int | None = None) -> bytes:
+    """Return the `minimum` (to `maximum`) bytes that `value` spells in base64 (RFC 4648, 4), in its one spelling.
+
+    Raises:
+        FormatError: with `code`, also for spare bits that are not zero.
+    """
+    high = minimum if maximum is None else maximum
+    text = value if isinstance(value, str) and len(value) <= 4 * (high // 3 + 1) else None
+    try:
+        data = b64decode(text or "", validate=True)
+    except ValueError:
+        text = None
+    if text is None or not minimum <= len(data) <= high or b64encode(data).decode() != text:
+        raise FormatError(code, f"{minimum} to {high} bytes in base64 were expected")
     return data
 
 

@@ -12,6 +12,7 @@ from proxy_attestation.formats.request import Names
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.loader.applications.wasm import WasmLimits
 from proxy_attestation.loader.endpoint import Endpoint
+from proxy_attestation.loader.ownership import OwnerConfig
 from proxy_attestation.loader.proxy_client import ProxyAddress
 from proxy_attestation.loader.tls import Protocol
 
@@ -90,6 +91,7 @@ class LoaderConfig:
         key_directory: a directory in memory for systems without memfd_create, or None.
         attester: which one to use, or None for what this machine has.
         tpm: what of a TPM's machine is attested, and how.
+        owner: where proofs come from that this instance may hold the names.
     """
 
     proxy: ProxyAddress
@@ -104,3 +106,4 @@ class LoaderConfig:
     key_directory: Path | None
     attester: str | None = None
     tpm: TpmOptions = field(default_factory=TpmOptions)
+    owner: OwnerConfig = field(default_factory=OwnerConfig)

@@ -45,12 +45,15 @@ from proxy_attestation.loader.config_table import Table, parse_toml, read_file
 from proxy_attestation.loader.config_tpm import tpm_options
 from proxy_attestation.loader.endpoint import parse_address, parse_local
 from proxy_attestation.loader.limits import MIB, SessionLimits
-from proxy_attestation.loader.proxy_client import ProxyAddress
+from proxy_attestation.loader.ownership import OwnerConfig
+from proxy_attestation.loader.proxy_client import ProxyAddress, ProxyEvidence
 from proxy_attestation.loader.tls import Protocol
 from proxy_attestation.relying_party.expectation import is_trust_domain
+from proxy_attestation.relying_party.proxy_expectation import load_proxy_expectation
 
 LISTENERS_MAX: Final = 32
 _COMMAND_MAX: Final = 64
+_PATHS_MAX: Final = 16
 _KINDS: Final = ("wasm", "child", "address")
 
 
@@ -80,9 +83,10 @@ def parse_config(content: bytes, base: Path) -> LoaderConfig:
     config = LoaderConfig(
         proxy=ProxyAddress(
             url=top.parsed("proxy", '"https://proxy.example.org:7444"', _url),
-            root_pin=top.parsed("root_pin", '"<64 hex digits>"', _pin),
+            root_pin=_root_pin(top),
             trust_domain=top.parsed("trust_domain", '"example.org"', _trust_domain),
             server_name=top.optional("proxy_name", str, '"proxy.example.org"'),
+            evidence=_proxy_evidence(top, base),
         ),
         workload=top.parsed("workload", '"example-app"', _workload),
         tee=tee,
@@ -95,6 +99,7 @@ def parse_config(content: bytes, base: Path) -> LoaderConfig:
         key_directory=base / key_directory if key_directory is not None else None,
         attester=top.optional("attester", str, '"tpm"'),
         tpm=tpm_options(top, tee, base),
+        owner=_owner(top.table("owner"), base),
     )
     top.finish()
     if isinstance(config.application, WasmConfig) and any(x.protocol is Protocol.TCP for x in config.listeners):
@@ -103,6 +108,28 @@ def parse_config(content: bytes, base: Path) -> LoaderConfig:
     if len(set(fixed)) != len(fixed):
         raise top.error("listener", "has one address twice", "give each listener its own")
     return config
+
+
+def _root_pin(top: Table) -> bytes | None:
+    if "root_pin" not in top and "proxy_expect" in top:
+        return None
+    return top.parsed("root_pin", '"<64 hex digits>"', _pin)
+
+
+def _proxy_evidence(top: Table, base: Path) -> ProxyEvidence | None:
+    file = top.optional("proxy_expect", str, '"proxy.toml"')
+    endorsements = top.texts("proxy_endorsements", '["endorsements"]', _PATHS_MAX)
+    roots = top.texts("proxy_roots", '["root.der"]', _PATHS_MAX)
+    if file is None:
+        if endorsements or roots:
+            raise top.error(None, "has collateral for a proxy of which nothing is expected", "write proxy_expect too")
+        return None
+    expectation = load_proxy_expectation(base / file)
+    if not expectation.attested:
+        raise top.error(
+            "proxy_expect", "names no measurement of the proxy", "write tee and a measurement, or a root_pin"
+        )
+    return ProxyEvidence(expectation, tuple(base / name for name in endorsements), tuple(base / name for name in roots))
 
 
 def _names(table: Table) -> Names:
@@ -118,6 +145,16 @@ def _names(table: Table) -> Names:
     if len(names.encoded()) > NAMES_MAX:
         raise table.error(None, "has too many names", f"ask for at most {NAMES_MAX}")
     return names
+
+
+def _owner(table: Table, base: Path) -> OwnerConfig:
+    token = table.optional("token_file", str, '"token"')
+    grant = table.optional("grant_file", str, '"grant"')
+    command = _command(table, "grant_command", base) if "grant_command" in table else ()
+    table.finish()
+    if sum(map(bool, (token, grant, command))) > 1:
+        raise table.error(None, "has several ways to prove one thing", "keep one: the entry has one owner")
+    return OwnerConfig(None if token is None else base / token, None if grant is None else base / grant, command)
 
 
 def _listener(table: Table) -> ListenerConfig:
@@ -163,18 +200,21 @@ def _wasm(table: Table, base: Path) -> WasmConfig:
 
 
 def _child(table: Table, base: Path) -> ChildConfig:
-    command = table.get("command", list, '["/usr/bin/server", "--listen", "{connect}"]')
-    good = all(isinstance(part, str) and "\0" not in part for part in command)
-    if not good or not 0 < len(command) <= _COMMAND_MAX or not command[0]:
-        raise table.error(
-            "command", f"is not a list of 1 to {_COMMAND_MAX} texts", 'write command = ["/usr/bin/server"]'
-        )
-    if "/" not in command[0]:
-        # A search path would be an environment that nobody has written down.
-        raise table.error("command", "names its program without a path", 'write command = ["/usr/bin/server"]')
+    command = _command(table, "command", base)
     endpoint = table.parsed("connect", '"unix:run/app.sock"', lambda text: parse_local(text, base))
     user = table.optional("user", str, '"nobody"')
-    return ChildConfig((str(base / command[0]), *command[1:]), endpoint, user)
+    return ChildConfig(command, endpoint, user)
+
+
+def _command(table: Table, key: str, base: Path) -> tuple[str, ...]:
+    command = table.get(key, list, '["/usr/bin/server", "--listen", "{connect}"]')
+    good = all(isinstance(part, str) and "\0" not in part for part in command)
+    if not good or not 0 < len(command) <= _COMMAND_MAX or not command[0]:
+        raise table.error(key, f"is not a list of 1 to {_COMMAND_MAX} texts", f'write {key} = ["/usr/bin/server"]')
+    if "/" not in command[0]:
+        # A search path would be an environment that nobody has written down.
+        raise table.error(key, "names its program without a path", f'write {key} = ["/usr/bin/server"]')
+    return (str(base / command[0]), *command[1:])
 
 
 def _url(text: str) -> str:

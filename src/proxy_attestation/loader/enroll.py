@@ -6,7 +6,7 @@ In order:
 2. A new P-256 key: in this process's memory, or in the TPM whose evidence it will be.
 3. The request's bytes: entry, TEE, names, lifetime, what the loader says of itself.
 4. A challenge. For a TPM its nonce is inside a credential that this TPM alone opens.
-5. The binder over challenge, key and request; evidence that carries it.
+5. The binder over challenge, key and request; evidence that carries it; proofs that this instance may hold the names.
 6. A CSR signed by the key, with the evidence in its attribute; the firmware's event log travels beside it.
 7. The certificate, which has to be the one that was asked for: chain to the pinned root, our key, our names and
    SPIFFE ID, valid now and no longer than asked, claims about this key, this challenge and this application.
@@ -30,6 +30,7 @@ from proxy_attestation.formats.ear import LeafClaims, decode_extension
 from proxy_attestation.formats.evidence import Evidence, encode_evidence
 from proxy_attestation.formats.request import ApplicationKind, Names, Request, RuntimeClaims, encode_request
 from proxy_attestation.loader.credential import Credential
+from proxy_attestation.loader.ownership import Claimant, Ownership
 from proxy_attestation.loader.proxy_client import ProxyPort, Timing
 from proxy_attestation.relying_party.path import VerifiedPath, load_roots, verify_path
 from proxy_attestation.v1 import proxy_attestation_pb2 as v1
@@ -67,7 +68,9 @@ class _Challenge:
     expires_at: datetime
 
 
-async def enroll(proxy: ProxyPort, attester: Attester, wanted: Wanted, timing: Timing) -> Credential:
+async def enroll(
+    proxy: ProxyPort, attester: Attester, wanted: Wanted, timing: Timing, ownership: Ownership
+) -> Credential:
     """Make a key, attest it, get its certificate, check it.
 
     Raises:
@@ -75,7 +78,8 @@ async def enroll(proxy: ProxyPort, attester: Attester, wanted: Wanted, timing: T
         PeerError: the answer is not what was asked for: `peer.chain`, `peer.expired`, `peer.name`,
             `peer.trust_domain`, `peer.claims_missing`, `peer.claims_malformed`, `peer.claims_key`,
             `peer.claims_mismatch`.
-        UnavailableError: proxy or attester cannot answer now.
+        FormatError: `owner.malformed`.
+        UnavailableError: proxy or attester cannot answer now; `owner.needed`.
     """
     # 2.
     with await asyncio.to_thread(attester.begin) as enrolment:
@@ -83,6 +87,8 @@ async def enroll(proxy: ProxyPort, attester: Attester, wanted: Wanted, timing: T
         # 3.
         runtime = RuntimeClaims(wanted.application_kind, wanted.application_sha256, attester.key_origin)
         request = encode_request(Request(wanted.workload, attester.tee, wanted.names, wanted.lifetime, runtime))
+        # The tenant has to see the key before the challenge's clock runs.
+        grant = await ownership.grant(Claimant(spki, wanted.workload, proxy.root.trust_domain), timing)
         # 4.
         answer = await proxy.get_challenge(attester.tee, enrolment.asked)
         if bool(answer.nonce) is bool(enrolment.asked.ak_public) or bool(answer.nonce) is bool(answer.credential_blob):
@@ -98,14 +104,18 @@ async def enroll(proxy: ProxyPort, attester: Attester, wanted: Wanted, timing: T
             request=request,
         )
         attested = await asyncio.to_thread(enrolment.attest, binding)
+        proof = await asyncio.to_thread(ownership.prove, binding.report_data, grant, timing.clock())
         # 6.
         csr = await asyncio.to_thread(build_csr, key, encode_evidence(attested.evidence))
     # 7.
     parts = [] if attested.event_log is None else [v1.NamedPart(name=_EVENT_LOG, content=attested.event_log)]
-    signed = await proxy.get_signed_certificate(
-        v1.GetSignedCertificateRequest(session_token=challenge.token, request=request, csr=csr, parts=parts),
-        challenge.expires_at,
-    )
+    with ownership.attempt(key):
+        signed = await proxy.get_signed_certificate(
+            v1.GetSignedCertificateRequest(
+                session_token=challenge.token, request=request, csr=csr, parts=parts, owner_proof=proof
+            ),
+            challenge.expires_at,
+        )
     now = timing.clock()
     path = _verify(signed, proxy.root.root, now)
     if path.spki != spki:

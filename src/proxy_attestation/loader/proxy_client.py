@@ -9,6 +9,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Final, Protocol, Self, TypeVar
 
 import httpx
@@ -23,6 +24,7 @@ from proxy_attestation.loader.backoff import Backoff
 from proxy_attestation.loader.proxy_errors import error_from_answer
 from proxy_attestation.relying_party.failure import attestation_error
 from proxy_attestation.relying_party.proxy import ProxyContext, RootInfo, fetch_root
+from proxy_attestation.relying_party.proxy_expectation import ProxyExpectation
 from proxy_attestation.v1 import proxy_attestation_pb2 as v1
 
 SERVICE: Final = "/proxy_attestation.v1.ProxyAttestation/"
@@ -51,8 +53,26 @@ class ProxyPort(Protocol):
     ) -> v1.GetSignedCertificateResponse:
         """Hand in evidence; repeats the same call after a lost answer until the challenge ends."""
 
+    async def get_renewal_information(self, certificate_id: str) -> v1.GetRenewalInformationResponse:
+        """Ask whether a certificate should be renewed now."""
+
     async def close(self) -> None:
         """Close the connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyEvidence:
+    """What the proxy's own evidence is held against.
+
+    Attributes:
+        expectation: names a measurement of the proxy, and its signers.
+        endorsements: files and directories with vendors' collateral, read anew each time.
+        roots: files with vendors' roots; none for the pinned ones.
+    """
+
+    expectation: ProxyExpectation
+    endorsements: tuple[Path, ...] = ()
+    roots: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +81,17 @@ class ProxyAddress:
 
     Attributes:
         url: `https://HOST:PORT` of the Connect front.
-        root_pin: SHA-256 of the root's SPKI, 32 bytes.
+        root_pin: SHA-256 of the root's SPKI, 32 bytes; None where evidence says which root it is.
         trust_domain: the proxy's.
         server_name: the name in the proxy's certificate, or None for the URL's host.
+        evidence: what the proxy must prove before anything is sent to it; None for a pin alone.
     """
 
     url: str
-    root_pin: bytes
+    root_pin: bytes | None
     trust_domain: str
     server_name: str | None = None
+    evidence: ProxyEvidence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +125,9 @@ class ProxyClient:
             PeerError: `peer.root_pin`, `peer.trust_domain` and others: it is not that proxy.
             FormatError: `proxy.protocol`.
             UnavailableError: `proxy.unreachable`.
+            ProxyAttestationError: where evidence is demanded, as `relying_party.proxy_evidence` says.
         """
-        root = await asyncio.to_thread(
-            fetch_root, address.url, address.root_pin, server_name=address.server_name, timeout=TIMEOUT_S,
-            clock=timing.clock,
-        )  # fmt: skip
+        root = await asyncio.to_thread(_fetch, address, timing.clock)
         if root.trust_domain != address.trust_domain:
             raise PeerError(Code.PEER_TRUST_DOMAIN, f"the proxy is that of {root.trust_domain}")
         context = ProxyContext((root.root,), root.trust_domain, server_name=address.server_name, clock=timing.clock)
@@ -162,6 +182,18 @@ class ProxyClient:
                     raise
                 await self._timing.sleep(delay)
 
+    async def get_renewal_information(self, certificate_id: str) -> v1.GetRenewalInformationResponse:
+        """Ask whether a certificate should be renewed now, once.
+
+        Args:
+            certificate_id: its name (`formats.certificate_id`).
+
+        Raises:
+            ProxyAttestationError: what the proxy answered, or `proxy.unreachable` or `proxy.protocol`.
+        """
+        request = v1.GetRenewalInformationRequest(certificate_id=certificate_id)
+        return await self._call("GetRenewalInformation", request, v1.GetRenewalInformationResponse)
+
     async def close(self) -> None:
         """Close the connections."""
         await self._http.aclose()
@@ -194,3 +226,12 @@ class ProxyClient:
             return answer.FromString(bytes(body))
         except DecodeError as error:
             raise UnavailableError(Code.PROXY_PROTOCOL, f"{method}: not a {answer.__name__}") from error
+
+
+def _fetch(address: ProxyAddress, clock: Callable[[], datetime]) -> RootInfo:
+    if address.evidence is None:
+        pin = address.root_pin or b""  # which is refused
+        return fetch_root(address.url, pin, server_name=address.server_name, timeout=TIMEOUT_S, clock=clock)
+    from proxy_attestation.loader.proxy_attested import fetch_attested  # noqa: PLC0415 - loads every vendor's walk
+
+    return fetch_attested(address, address.evidence, TIMEOUT_S, clock)

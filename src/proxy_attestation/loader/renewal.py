@@ -8,7 +8,7 @@
     first_wait   due        first
     first_wait   asked      first
     serving      due        renewing      2/3 of the lifetime have gone, more or less
-    serving      asked      renewing      somebody wants a new certificate now
+    serving      asked      renewing      somebody wants a new certificate now: an operator, or the proxy (`news`)
     renewing     issued     serving
     renewing     failed     holding       the old certificate stays
     holding      due        renewing      after a delay that doubles with each failure
@@ -165,6 +165,11 @@ class Renewal:
             self._ended = asyncio.get_running_loop().create_future()
         self._asked.set()
         return await asyncio.shield(self._ended)
+
+    def told(self) -> None:
+        """Renew now, because the proxy says so. While a renewal is under way or has failed, that goes on as it does."""
+        if self.state is State.SERVING:
+            self._asked.set()
 
     async def _try(self) -> None:
         self._asked.clear()

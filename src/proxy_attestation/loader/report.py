@@ -8,6 +8,7 @@ from typing import Protocol
 
 from proxy_attestation.errors import ProxyAttestationError
 from proxy_attestation.loader.credential import Credential
+from proxy_attestation.loader.news import Asked
 
 _TEXT_MAX = 4096
 
@@ -57,6 +58,19 @@ def credential_json(credential: Credential) -> dict[str, object]:
         "key_origin": credential.claims.key_origin.name.lower(),
         "tcb_status": credential.claims.tcb_status,
         "simulated": credential.simulated,
+    }
+
+
+def asked_json(asked: Asked) -> dict[str, object]:
+    """Return how the last question about renewal went, as JSON values."""
+    advice = asked.advice
+    return {
+        "asked_at": time_text(asked.at),
+        "serial": f"{asked.serial:x}",
+        "renew_now": advice is not None and advice.is_now(asked.at),
+        "codes": [] if advice is None else list(advice.codes),
+        "error": None if asked.error is None else error_json(asked.error),
+        "next_at": time_text(asked.next_at),
     }
 
 

@@ -17,9 +17,11 @@ from proxy_attestation.loader.control import Answer, ControlSocket
 from proxy_attestation.loader.credential import Credential
 from proxy_attestation.loader.enroll import Wanted, enroll
 from proxy_attestation.loader.limits import SessionLimits
+from proxy_attestation.loader.news import Advice, News, id_of, read_advice
+from proxy_attestation.loader.ownership import Ownership
 from proxy_attestation.loader.proxy_client import ProxyAddress, ProxyClient, ProxyPort, Timing
 from proxy_attestation.loader.renewal import Renewal
-from proxy_attestation.loader.report import Report, credential_json, error_json, time_text
+from proxy_attestation.loader.report import Report, asked_json, credential_json, error_json, time_text
 from proxy_attestation.loader.termination import Listener
 from proxy_attestation.loader.tls import ServerContexts
 
@@ -59,6 +61,8 @@ class Loader:
         self._application = make_application(config.application, report.note)
         self._contexts = ServerContexts(config.key_directory, timing.clock)
         self._renewal = Renewal(self._enroll, timing, self._issued, self._failed)
+        self._ownership = Ownership(config.owner, report)
+        self._news = News(self._ask, lambda: self._contexts.credential, timing, self._early)
         self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._last_error: ProxyAttestationError | None = None
         make_session = make_sessions(config.application, self._application)
@@ -97,6 +101,7 @@ class Loader:
             if not stop.is_set():
                 tasks += [asyncio.create_task(listener.run()) for listener in self._listeners]
                 tasks.append(asyncio.create_task(self._sweep()))
+                tasks.append(asyncio.create_task(self._news.run()))
                 self._ready()
                 await _until(stop, tasks)
         finally:
@@ -150,11 +155,29 @@ class Loader:
         wanted = Wanted(config.workload, config.names, config.lifetime, application.kind, application.sha256)
         proxy = await self._connect(config.proxy, self._timing)
         try:
-            return await enroll(proxy, self._attester, wanted, self._timing)
+            return await enroll(proxy, self._attester, wanted, self._timing, self._ownership)
         finally:
             await proxy.close()
 
+    async def _ask(self, credential: Credential) -> Advice:
+        proxy = await self._connect(self._config.proxy, self._timing)
+        try:
+            return read_advice(await proxy.get_renewal_information(id_of(credential)))
+        finally:
+            await proxy.close()
+
+    def _early(self, credential: Credential, advice: Advice) -> None:
+        why = ", ".join(advice.codes) or "no reason given"
+        self._report.event(
+            "renew_early",
+            f"the proxy asks for a renewal of certificate {credential.serial:x} now: {why}",
+            serial=f"{credential.serial:x}",
+            codes=list(advice.codes),
+        )
+        self._renewal.told()
+
     def _issued(self, credential: Credential) -> None:
+        self._ownership.issued(credential)
         self._contexts.install(credential)
         first = not self._first.done()
         simulated = ", SIMULATED" if credential.simulated else ""
@@ -169,6 +192,9 @@ class Loader:
 
     def _failed(self, error: ProxyAttestationError, delay: float) -> None:
         self._last_error = error
+        needed = self._ownership.needed(error, self._config.workload)
+        if needed is not None:
+            self._report.note(needed)
         # A verdict on the very first request will not change by asking again; what is unavailable may come.
         if not self._first.done() and not isinstance(error, UnavailableError):
             self._first.set_exception(error)
@@ -220,6 +246,7 @@ class Loader:
                 "at": time_text(attempt.at),
                 "error": error_json(attempt.error) if attempt.error is not None else None,
             },
+            "renewal_information": None if self._news.asked is None else asked_json(self._news.asked),
             "listeners": self._listeners_json(),
             "application": self._application.status(),
         }

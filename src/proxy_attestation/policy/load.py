@@ -6,14 +6,23 @@ too, from beside or below the policy file, so that a `Policy` is complete in its
 
 import re
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError
-from proxy_attestation.formats.bounds import INDEX_MAX, POLICY_FILE_MAX, POLICY_WORKLOADS_MAX
+from proxy_attestation.formats.bounds import (
+    INDEX_MAX,
+    NOTE_MAX,
+    POLICY_FILE_MAX,
+    POLICY_TOTAL_MAX,
+    POLICY_WORKLOADS_MAX,
+)
+from proxy_attestation.formats.policy_note import NOTE_SUFFIX, POLICY_FILE, policy_text
+from proxy_attestation.policy.application import ReadFile
 from proxy_attestation.policy.danger import read_dangers
 from proxy_attestation.policy.deny import read_deny
 from proxy_attestation.policy.entry import read_entry, read_lifetime
@@ -60,28 +69,76 @@ class PolicyFileError(ConfigurationError):
         self.problems = problems
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyFiles:
+    """A policy, and the very bytes that it was read from.
+
+    Attributes:
+        policy: what they say.
+        files: by name, as in what is signed (`formats.policy_note`): the policy's own, and each further one it names.
+        note: what stands beside the policy's file, under its name with `.note` behind; None where nothing does.
+    """
+
+    policy: Policy
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    note: bytes | None = None
+
+    @property
+    def text(self) -> str:
+        """What its signers sign."""
+        return policy_text(self.policy.trust_domain, self.policy.version, self.files)
+
+
 def load_policy(path: Path) -> Policy:
-    """Read a policy file and the indexes it names.
+    """Read a policy file and the files it names.
+
+    Raises:
+        PolicyFileError: `policy.malformed`.
+    """
+    return load_policy_files(path).policy
+
+
+def load_policy_files(path: Path) -> PolicyFiles:
+    """Read a policy file, the files it names, and its signatures, of which nothing is said yet.
 
     Raises:
         PolicyFileError: `policy.malformed`.
     """
     try:
-        text = _read_bounded(path, POLICY_FILE_MAX).decode()
+        content = read_bounded(path, POLICY_FILE_MAX)
+        text = content.decode()
+        note = note_path(path)
+        signatures = read_bounded(note, NOTE_MAX) if note.exists() else None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         problem = Problem(1, f"cannot be read: {reason}", "name a readable TOML file in UTF-8")
         raise PolicyFileError(str(path), (problem,)) from error
-    return parse_policy(text, path.parent, str(path))
+    files = {POLICY_FILE: content}
+
+    def read(name: str) -> bytes:
+        if name in (POLICY_FILE, f"{POLICY_FILE}{NOTE_SUFFIX}"):
+            raise ValueError("the policy's own file")
+        if name not in files:
+            room = POLICY_TOTAL_MAX - sum(map(len, files.values()))
+            files[name] = read_bounded(path.parent / name, min(INDEX_MAX, room))
+        return files[name]
+
+    return PolicyFiles(parse_policy(text, path.parent, str(path), read), files, signatures)
 
 
-def parse_policy(text: str, base: Path, file: str = "policy.toml") -> Policy:
+def note_path(policy: Path) -> Path:
+    """Return where the signatures of a policy file stand."""
+    return policy.with_name(policy.name + NOTE_SUFFIX)
+
+
+def parse_policy(text: str, base: Path, file: str = "policy.toml", read_file: ReadFile | None = None) -> Policy:
     """Read a policy from its text.
 
     Args:
         text: the whole file.
-        base: the directory that the indexes are named relative to.
+        base: the directory that the files it names are relative to.
         file: the file's name in messages.
+        read_file: reads those in another way.
 
     Raises:
         PolicyFileError: `policy.malformed`.
@@ -90,26 +147,15 @@ def parse_policy(text: str, base: Path, file: str = "policy.toml") -> Policy:
         problem = Problem(1, f"{len(text)} characters", f"at most {POLICY_FILE_MAX}")
         raise PolicyFileError(file, (problem,))
     issues: list[Issue] = []
-    policy = _read(TableReader(_parse_toml(text, file), (), "policy", issues), base)
+    policy = _read(
+        TableReader(_parse_toml(text, file), (), "policy", issues),
+        read_file or (lambda name: read_bounded(base / name, INDEX_MAX)),
+    )
     if issues or policy is None:
         lines = locate(text)
         problems = {Problem(line_of(lines, issue.place), issue.message, issue.fix): None for issue in issues}
         raise PolicyFileError(file, tuple(sorted(problems, key=lambda problem: problem.line)))
     return policy
-
-
-def index_files(text: str) -> tuple[str, ...]:
-    """Return the files that a good policy names, relative to it, so that whoever copies it copies them too.
-
-    They are the indexes of applications and the PEM files of tenants' keys.
-
-    Args:
-        text: of a policy that `parse_policy` has accepted.
-    """
-    entries = tomllib.loads(text)["workload"]
-    files = {entry["application"]["index"] for entry in entries if "application" in entry}
-    keys = {entry["owner"].get("tenant_key", "") for entry in entries if isinstance(entry["owner"], dict)}
-    return tuple(sorted(files | {key for key in keys if key.endswith(".pem")}))
 
 
 def _parse_toml(text: str, file: str) -> dict[str, object]:
@@ -124,7 +170,7 @@ def _parse_toml(text: str, file: str) -> dict[str, object]:
         raise PolicyFileError(file, (problem,)) from error
 
 
-def _read(reader: TableReader, base: Path) -> Policy | None:
+def _read(reader: TableReader, read_file: ReadFile) -> Policy | None:
     reader.refuse_unknown(POLICY_KEYS, _HINTS)
     reader.require(["version", "trust_domain", "workload"], "a policy has a version, a trust domain and entries")
     version = reader.integer("version", 1, _VERSION_MAX)
@@ -141,9 +187,7 @@ def _read(reader: TableReader, base: Path) -> Policy | None:
         name = names[index]
         if isinstance(name, str) and name in names[:index]:
             table.note("name", f"{show(name)} is the name of two entries", "rename or remove one of them")
-        entry = read_entry(
-            table, dangers, min_lifetime, max_lifetime, lambda name: _read_bounded(base / name, INDEX_MAX)
-        )
+        entry = read_entry(table, dangers, min_lifetime, max_lifetime, read_file)
         if entry is not None:
             workloads[entry.name] = entry
             read.append((table, entry))
@@ -183,7 +227,13 @@ def _entry_tables(reader: TableReader) -> list[TableReader]:
     ]
 
 
-def _read_bounded(path: Path, limit: int) -> bytes:
+def read_bounded(path: Path, limit: int) -> bytes:
+    """Read a file.
+
+    Raises:
+        OSError: when it cannot be read.
+        ValueError: when it is longer than `limit` bytes.
+    """
     with path.open("rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
+from proxy_attestation import log
 from proxy_attestation.appraisal.kinds import Appraiser, Beside, decode_evidence_of
 from proxy_attestation.appraisal.roots import Roots
 from proxy_attestation.appraisal.tpm import Activation
@@ -27,10 +28,11 @@ from proxy_attestation.formats.csr import spki_sha256
 from proxy_attestation.formats.ear import LeafClaims, decode_claims_set
 from proxy_attestation.formats.evidence import Evidence, decode_evidence
 from proxy_attestation.formats.kept_evidence import KeptEvidence, decode_kept
-from proxy_attestation.formats.ledger_entry import LedgerEntry, decode_entry
+from proxy_attestation.formats.ledger_entry import EntryKind, LedgerEntry, decode_entry
 from proxy_attestation.formats.request import Request, decode_request
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.decide import decide
+from proxy_attestation.policy.deny import match_certificate
 from proxy_attestation.policy.model import Policy
 from proxy_attestation.reappraisal.ledger_view import LeafRow
 
@@ -66,7 +68,7 @@ class Judged:
 
     Attributes:
         index: of its ledger entry.
-        entry: as decoded.
+        entry: as decoded; without anything where it cannot be read.
         workload: the entry of the policy that it was asked for; empty where nothing readable is kept.
         names: that were asked for, readable.
         verdict: see there.
@@ -103,12 +105,11 @@ class Judge:
             row: from the ledger.
             now: aware, UTC.
 
-        Raises:
-            FormatError: `authority.state`, when the entry itself cannot be read.
+        Nothing is raised: one certificate's trouble must not keep the others from being judged.
         """
-        entry = decode_entry(row.entry)
-        request: Request | None = None
+        entry, request = LedgerEntry(EntryKind.LEAF), None
         try:
+            entry = _entry(row)
             found = _read(row, entry)
             request = found.request
             verdict = self._verdict(row, found, now)
@@ -119,6 +120,9 @@ class Judge:
             verdict = Verdict(Outcome.UNAVAILABLE if unreadable else Outcome.REFUSED, (error.code,), error.detail)
         except RefusedError as error:
             verdict = Verdict(Outcome.REFUSED, (error.code,), error.detail)
+        except Exception as error:  # noqa: BLE001 - see above
+            log.bug(error, index=row.idx)
+            verdict = Verdict(Outcome.UNAVAILABLE, (Code.INTERNAL,), type(error).__name__)
         if request is None:
             return Judged(row.idx, entry, "", (), verdict)
         return Judged(row.idx, entry, request.workload, request.names.readable(), verdict)
@@ -152,15 +156,24 @@ class Judge:
             raise RefusedError(Code.BINDER_MISMATCH, "what was appraised is bound to something else")
         if claims.anchor not in self._roots.of(claims.rooted.tee):
             raise RefusedError(Code(f"{claims.rooted.tee}.root"), f"anchor {claims.anchor.hex()}")
-        decision = decide(claims, found.request, self._policy)
-        if not decision.accepted:
-            mismatches = decision.mismatches
+        serial, spki = found.entry.serial, found.entry.spki_sha256 or b""
+        decision = decide(claims, found.request, self._policy, spki)
+        denied = tuple(match_certificate(self._policy.deny, spki, serial))
+        if denied or not decision.accepted:
+            mismatches = (*denied, *decision.mismatches)
             detail = "; ".join(f"{m.field}: expected {m.expected}, found {m.actual}" for m in mismatches)
             return Verdict(Outcome.REFUSED, tuple(dict.fromkeys(m.code for m in mismatches)), detail)
         left = (claims.valid_until - moment).total_seconds()
         if left < self._policy.min_lifetime:
             raise UnavailableError(Code.AUTHORITY_LIFETIME, f"what it rests on is good for {int(left)} s more")
         return Verdict(Outcome.ACCEPTED)
+
+
+def _entry(row: LeafRow) -> LedgerEntry:
+    try:
+        return decode_entry(row.entry)
+    except FormatError as error:
+        raise FormatError(_UNREADABLE, error.detail) from error
 
 
 def _read(row: LeafRow, entry: LedgerEntry) -> _Kept:

@@ -28,7 +28,6 @@ _ROWS: Final = (
     " WHERE entry.idx >= ? AND entry.kind = 1 AND entry.not_after > ? ORDER BY entry.idx LIMIT ?"
 )
 _FLOORS: Final = "SELECT tee, fmspc, evaluation_number, issue_date, pck_crl_number, root_crl_number FROM floor"
-_TABLES: Final = "SELECT name FROM sqlite_master WHERE type = 'table'"
 
 
 class LeafRow(NamedTuple):
@@ -79,7 +78,6 @@ class LedgerView:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._tables = {name for (name,) in connection.execute(_TABLES)}
 
     @classmethod
     @contextmanager
@@ -120,13 +118,8 @@ class LedgerView:
                 (Tee(tee), bytes(fmspc)): Floor(number, date, int.from_bytes(pck, "big"), int.from_bytes(root, "big"))
                 for tee, fmspc, number, date, pck, root in self._select(_FLOORS)
             }
-            revoked = {
-                (spki if serial is None else serial)
-                for serial, spki in self._select_from(
-                    "revoked", "SELECT serial, spki_sha256 FROM revoked WHERE not_after > ?", now
-                )
-            }
-            activations = dict(self._select_from("activation", "SELECT number, at FROM activation"))
+            revoked = self._select("SELECT serial, spki_sha256 FROM revoked WHERE not_after > ?", now)
+            activations = dict(self._select("SELECT number, at FROM activation"))
             cas = [
                 read_ca(*row)
                 for row in self._select("SELECT number, certificate FROM ca WHERE number > 0 ORDER BY number")
@@ -137,15 +130,14 @@ class LedgerView:
             policy_digest=meta.get("policy_digest", b""),
             policy_version=int.from_bytes(meta.get("policy_version", b""), "big"),
             floors=floors,
-            revoked=frozenset(revoked),
+            revoked=frozenset(spki if serial is None else serial for serial, spki in revoked),
             issuers={ca.ca_id: ca for ca in cas},
-            replaced=_replaced(cas, activations, revoked, known="activation" in self._tables),
+            replaced=_replaced(cas, activations, {spki for _, spki in revoked}),
         )
 
-    def version(self) -> int:
-        """Return a number that changes whenever somebody else has written; only two of one connection compare."""
-        ((version,),) = self._select("PRAGMA data_version")
-        return int(version)
+    def policies(self) -> Iterator[tuple[int, bytes]]:
+        """Yield (index, bytes) of every entry about a policy, in order."""
+        yield from self._connection.execute("SELECT idx, entry FROM entry WHERE kind = 2 ORDER BY idx")
 
     def count(self, now: int) -> int:
         """Return how many leaves are live."""
@@ -166,22 +158,17 @@ class LedgerView:
     def _select(self, query: str, *values: object) -> list[Any]:
         return self._connection.execute(query, values).fetchall()
 
-    def _select_from(self, table: str, query: str, *values: object) -> list[Any]:
-        """Select from a table that a ledger may lack."""
-        return self._select(query, *values) if table in self._tables else []
-
 
 def _earliest(now: int) -> int:
     """Return the earliest notBefore that a leaf can have which is live at `now`."""
     return now - LEAF_LIFETIME_MAX
 
 
-def _replaced(cas: list[Ca], activations: dict[int, int], revoked: set[bytes], *, known: bool) -> frozenset[bytes]:
+def _replaced(cas: list[Ca], activations: dict[int, int], revoked: set[bytes]) -> frozenset[bytes]:
     """Return the issuing CAs whose place another one took by command: sooner than the schedule would have it."""
     found = {ca.ca_id for ca in cas if ca.ca_id in revoked}
-    begins = {ca.number: activations.get(ca.number) if known else ca.not_before for ca in cas}
     for ca in cas:
-        later = [at for number, at in begins.items() if number > ca.number and at is not None]
+        later = [at for number, at in activations.items() if number > ca.number]
         if later and min(later) < ca.not_after - (ISSUING_LIFETIME - ISSUING_ROTATION) - _SLACK:
             found.add(ca.ca_id)
     return frozenset(found)

@@ -122,7 +122,7 @@ def finding(judged: Judged, in_force: InForce) -> Finding:
     serial, issuer = int.from_bytes(entry.serial or b"", "big"), entry.issuer_spki_sha256 or b""
     early: list[Code] = []
     if in_force.revoked & {entry.serial, entry.spki_sha256}:
-        early.append(Code.REAPPRAISAL_REVOKED)
+        early.append(Code.CERTIFICATE_REVOKED)
     if issuer in in_force.replaced:
         early.append(Code.REAPPRAISAL_ISSUER)
     if verdict.outcome is Outcome.REFUSED:

@@ -119,11 +119,9 @@ def check_loaded_chain(
         PeerError: as `check_chain`.
     """
     # 1. Roots.
-    pinned = roots
-    if expectation.root_pin is not None:
-        pinned = [root for root in roots if hashlib.sha256(spki_of(root)).digest() == expectation.root_pin]
-        if not pinned:
-            raise PeerError(Code.PEER_ROOT_PIN, f"no root with the pin {expectation.root_pin.hex()}")
+    pinned = pinned_roots(roots, expectation)
+    if not pinned and expectation.root_pin is not None:
+        raise PeerError(Code.PEER_ROOT_PIN, f"no root with the pin {expectation.root_pin.hex()}")
     # 2. Path.
     path = verify_path(chain, pinned, now, server_name=server_name)
     # 3. Trust domain.
@@ -138,6 +136,12 @@ def check_loaded_chain(
         lines = "; ".join(f"{m.code} {m.field}: expected {m.expected}, found {m.actual}" for m in mismatches)
         raise PeerError(Code.PEER_CLAIMS_MISMATCH, lines, mismatches)
     return Peer(path.chain, path.root, path.names, spiffe_id, segment, path.not_before, path.not_after, claims)
+
+
+def pinned_roots(roots: Sequence[x509.Certificate], expectation: Expectation) -> Sequence[x509.Certificate]:
+    """Return the roots that an expectation's pin allows: all, where it has none."""
+    pin = expectation.root_pin
+    return [root for root in roots if pin is None or hashlib.sha256(spki_of(root)).digest() == pin]
 
 
 def check_proxy_chain(

@@ -1,14 +1,14 @@
 """Holds a leaf's names and claims against an expectation and returns every mismatch, typed."""
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Protocol
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import Mismatch
 from proxy_attestation.formats.ear import AFFIRMING, WARNING, LeafClaims
 from proxy_attestation.formats.pins import CLAIM_KEYS, TCB_STATUS, UP_TO_DATE, Claim, PinKey, PinKind
-from proxy_attestation.formats.request import Names
-from proxy_attestation.formats.tee import debug_code, tcb_status_code
+from proxy_attestation.formats.request import KeyOrigin, Names
+from proxy_attestation.formats.tee import Tee, debug_code, tcb_status_code
 from proxy_attestation.relying_party.expectation import Expectation
 
 # AR4SI trustworthiness claims (draft-ietf-rats-ar4si, section 2.3) by key, and the upper ends of two tiers.
@@ -40,6 +40,55 @@ def compare(expectation: Expectation, claims: LeafClaims, workload: str, names: 
     )
 
 
+class Attested(Protocol):
+    """What a leaf, or a proxy's own evidence, says of code and platform; see `LeafClaims`."""
+
+    @property
+    def tee(self) -> Tee:
+        """The kind of TEE."""
+
+    @property
+    def measurements(self) -> tuple[tuple[str, bytes], ...]:
+        """(vendor field name, value)."""
+
+    @property
+    def signer(self) -> bytes | None:
+        """MRSIGNER."""
+
+    @property
+    def product_id(self) -> int | None:
+        """ISVPRODID."""
+
+    @property
+    def svn(self) -> int | None:
+        """ISVSVN."""
+
+    @property
+    def application_sha256(self) -> bytes | None:
+        """Of the application, where a claim is made."""
+
+    @property
+    def debug(self) -> bool:
+        """Whether the TEE can be debugged."""
+
+    @property
+    def tcb_status(self) -> str | None:
+        """The vendor's word."""
+
+    @property
+    def advisories(self) -> tuple[str, ...]:
+        """Of the matched level."""
+
+    @property
+    def key_origin(self) -> KeyOrigin:
+        """Where the key was made."""
+
+
+def compare_attested(expectation: Expectation, claims: Attested) -> tuple[Mismatch, ...]:
+    """Return everything in which code and platform are not what was expected; empty means accepted."""
+    return (*_compare_code(expectation, claims), *_compare_platform(expectation, claims))
+
+
 def _hex(values: tuple[bytes, ...]) -> str:
     return " or ".join(value.hex() for value in values)
 
@@ -61,7 +110,7 @@ def _compare_identity(e: Expectation, claims: LeafClaims, workload: str, names: 
         yield Mismatch(Code.POLICY_OWNER, "owner", " or ".join(e.owners), claims.owner)
 
 
-def _compare_code(e: Expectation, claims: LeafClaims) -> Iterator[Mismatch]:
+def _compare_code(e: Expectation, claims: Attested) -> Iterator[Mismatch]:
     if e.tee is not None and claims.tee is not e.tee:
         # Measurements of another TEE say nothing about this one.
         yield Mismatch(Code.POLICY_TEE, "tee", str(e.tee), str(claims.tee))
@@ -81,7 +130,7 @@ def _compare_code(e: Expectation, claims: LeafClaims) -> Iterator[Mismatch]:
         yield Mismatch(Code.POLICY_APPLICATION, "application", _hex(e.application), application)
 
 
-def _compare_body(e: Expectation, claims: LeafClaims) -> Iterator[Mismatch]:
+def _compare_body(e: Expectation, claims: Attested) -> Iterator[Mismatch]:
     found, keys = dict(claims.measurements), CLAIM_KEYS[claims.tee]
     for field, accepted in e.measurements:
         actual = found.get(field)
@@ -111,7 +160,7 @@ def _told(key: PinKey, value: bytes | None) -> Claim | None:
     return value.decode("ascii", "replace") if key.kind is PinKind.WORD else int.from_bytes(value)
 
 
-def _compare_platform(e: Expectation, claims: LeafClaims) -> Iterator[Mismatch]:
+def _compare_platform(e: Expectation, claims: Attested) -> Iterator[Mismatch]:
     if claims.debug and not e.allow_debug:
         yield Mismatch(debug_code(claims.tee), "debug", "false", "true")
     if TCB_STATUS[claims.tee] and claims.tcb_status not in e.tcb:

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, PeerError
-from proxy_attestation.relying_party.check import Peer, ProxyPeer, check_loaded_chain
+from proxy_attestation.relying_party.check import Peer, ProxyPeer, check_loaded_chain, pinned_roots
+from proxy_attestation.relying_party.deny_list import DenyListReader
 from proxy_attestation.relying_party.expectation import Expectation
 from proxy_attestation.relying_party.handshake import CheckedObject, CheckedSocket
 from proxy_attestation.relying_party.path import load_roots
@@ -179,12 +180,21 @@ class AttestedContext(CheckedContext):
         if not isinstance(expectation, Expectation):
             raise ConfigurationError(Code.CONFIGURATION_MALFORMED, "an attested context takes an Expectation")
         self._expectation = expectation
+        self._deny_list: DenyListReader | None = None
+        if expectation.deny_list is not None:
+            pinned = pinned_roots(load_roots(roots), expectation)
+            self._deny_list = DenyListReader(expectation.deny_list, pinned, max_age=expectation.deny_list_max_age)
         super().__init__(roots, server_name=server_name, server_side=server_side, clock=clock)
 
     def check_peer(self, chain: Sequence[bytes], server_name: str | None) -> Peer:
         """Check a presented chain.
 
         Raises:
-            PeerError: as `check.check_chain`.
+            PeerError: as `check.check_chain`; and, where the expectation names a deny list, `certificate.revoked`,
+                `certificate.deny_list`, `certificate.deny_list_older`, `certificate.deny_list_stale`.
         """
-        return check_loaded_chain(chain, self._roots, self._expectation, self._clock(), server_name=server_name)
+        now = self._clock()
+        peer = check_loaded_chain(chain, self._roots, self._expectation, now, server_name=server_name)
+        if self._deny_list is not None:
+            self._deny_list.check(peer.chain, now)
+        return peer

@@ -94,6 +94,8 @@ class Expectation:
         owners: accepted kinds of owner; empty accepts each.
         names: names that the leaf must carry, every one, beside the name that was connected to.
         policy_digests: accepted digests of the proxy's policy, 32 bytes each; empty accepts each.
+        deny_list: an https URL or a file with the proxy's deny list (`deny_list.py`), or None.
+        deny_list_max_age: seconds after which a list is too old to accept anybody; None warns instead.
         simulated: whether the leaf must come from a proxy that takes simulated evidence.
         allow_debug: from `[danger]`.
         any_workload: from `[danger]`: neither workload nor code is named.
@@ -120,6 +122,8 @@ class Expectation:
     owners: tuple[str, ...] = ()
     names: Names = _NO_NAMES
     policy_digests: tuple[bytes, ...] = ()
+    deny_list: str | None = None
+    deny_list_max_age: int | None = None
     simulated: bool = False
     allow_debug: bool = False
     any_workload: bool = False
@@ -138,6 +142,10 @@ class Expectation:
             _digests("root_pin", (self.root_pin,))
         _digests("application", self.application)
         _digests("policy_digest", self.policy_digests)
+        if self.deny_list_max_age is not None and (self.deny_list is None or self.deny_list_max_age <= 0):
+            raise _malformed("deny_list_max_age: a positive number of seconds, beside deny_list")
+        if self.deny_list is not None and (not self.deny_list or self.deny_list.startswith("http://")):
+            raise _malformed("deny_list: an https URL or a file was expected")
         self._check_measurements()
         if not self.any_workload and self.workload is None and not self.names_code:
             raise _malformed("too weak: name a workload or a measurement, or set any_workload under [danger]")

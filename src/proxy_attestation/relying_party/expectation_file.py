@@ -13,6 +13,8 @@ mr_enclave = ["<64 hex digits>"]        # any of these
 tcb = ["UpToDate"]                      # the default
 application_sha256 = ["<64 hex digits>"]  # or application = { index = FILE, sha256 = HEX, paths = [...] }
 dns = ["app.example.org"]               # each must be in the leaf
+deny_list = "https://proxy.example.org:7444/denied"   # or a file, relative to this one
+deny_list_max_age = "25h"               # an older list accepts nobody; absent: a warning
 ```
 """
 
@@ -20,6 +22,7 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +45,8 @@ from proxy_attestation.relying_party.expectation import (
 )
 
 _HEX: Final = re.compile(r"([0-9a-f]{2})+\Z")
+_DURATION: Final = re.compile(r"([1-9][0-9]{0,5})([smhd])\Z")
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 _WORD: Final = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
 _PINS: Final = frozenset(name for names in MEASUREMENTS.values() for name in names)
@@ -51,7 +56,7 @@ _LEAST: Final = frozenset(name for names in LEAST.values() for name in names)
 _KEYS: Final = _PINS | _MASKED | _WORDS | _LEAST | {f"{name}_mask" for name in _MASKED} | {
     "trust_domain", "root_pin", "workload", "name", "tee", "mr_signer", "isv_prod_id", "min_isv_svn", "tcb",
     "advisories", "application", "application_sha256", "key_origins", "owner", "dns", "ip", "uri", "policy_digest",
-    "simulated", "danger",
+    "simulated", "danger", "deny_list", "deny_list_max_age",
 }  # fmt: skip
 _DANGER_KEYS: Final = frozenset({"any_workload", "allow_debug"})
 _APPLICATION_KEYS: Final = frozenset({"index", "sha256", "paths"})
@@ -70,9 +75,12 @@ def load_expectation(path: Path) -> Expectation:
     except (OSError, ValueError) as error:
         raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"{path}: cannot be read: {error}") from error
     try:
-        return parse_expectation(text, lambda name: _read_bounded(path.parent / name, INDEX_MAX))
+        found = parse_expectation(text, lambda name: _read_bounded(path.parent / name, INDEX_MAX))
     except ConfigurationError as error:
         raise ConfigurationError(error.code, f"{path}: {error.detail}") from error
+    if found.deny_list is None or found.deny_list.startswith("https://"):
+        return found
+    return replace(found, deny_list=str(path.parent / found.deny_list))
 
 
 def parse_expectation(text: str, read_file: ReadFile) -> Expectation:
@@ -88,9 +96,15 @@ def parse_expectation(text: str, read_file: ReadFile) -> Expectation:
     if len(text) > EXPECTATION_FILE_MAX:
         raise _malformed(f"{len(text)} characters, at most {EXPECTATION_FILE_MAX} allowed")
     try:
-        table = _Table(tomllib.loads(text), "")
+        values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise _malformed(f"not TOML: {error}") from error
+    return expectation_of(values, read_file)
+
+
+def expectation_of(values: Mapping[str, object], read_file: ReadFile) -> Expectation:
+    """Read an expectation from its table; the arguments and errors are those of `parse_expectation`."""
+    table = _Table(values, "")
     table.refuse_unknown(_KEYS)
     danger = table.table("danger")
     danger.refuse_unknown(_DANGER_KEYS)
@@ -118,6 +132,8 @@ def parse_expectation(text: str, read_file: ReadFile) -> Expectation:
         owners=_owners(table),
         names=_names(table),
         policy_digests=table.hexes("policy_digest"),
+        deny_list=table.text("deny_list"),
+        deny_list_max_age=_seconds(table, "deny_list_max_age"),
         simulated=table.flag("simulated"),
         allow_debug=danger.flag("allow_debug"),
         any_workload=danger.flag("any_workload"),
@@ -238,6 +254,16 @@ def _masked(table: _Table) -> tuple[tuple[str, bytes, bytes], ...]:
         if value is not None and mask is not None:
             found.append((name, value, mask))
     return tuple(found)
+
+
+def _seconds(table: _Table, key: str) -> int | None:
+    text = table.text(key)
+    if text is None:
+        return None
+    match = _DURATION.match(text)
+    if match is None:
+        raise _malformed(f"{key}: a number with s, m, h or d was expected, such as 25h")
+    return int(match[1]) * _UNITS[match[2]]
 
 
 def _words(table: _Table, key: str) -> tuple[str, ...]:

@@ -2,11 +2,13 @@
 
 The walk, in order:
 
-1. The presented chain is two certificates, leaf and issuing CA, or three with the root; nothing else, no other order.
+1. The presented chain is leaf and issuing CA, then perhaps the root certified by another root, and perhaps a root: two
+   to four certificates, no other order.
 2. Each is a certificate. A leaf with two claims extensions is refused here, because no parser may choose one.
 3. `cryptography.x509.verification` builds the path at `now`: signatures, validity, CA rights, extended key usage,
    DNS name constraints, name. The store holds our roots only.
-4. The path that was built is the chain that was presented, certificate by certificate.
+4. The path that was built is the chain that was presented, certificate by certificate. What is left over of the chain
+   is the root itself, or certifies the root's own key: while one root follows another, a chain serves clients of both.
 5. The leaf's names are of kinds that the authority writes, and the name that was connected to is literally among them.
 
 What is NOT done here, and callers must still do: the trust domain and the claims (`check.py`).
@@ -30,6 +32,9 @@ from proxy_attestation.formats.request import Names, is_dns_name
 
 ID_PE_CMW: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.35")
 """RFC 9999: the extension that holds the leaf's claims."""
+
+_CHAIN_MIN: Final = 2
+_CHAIN_MAX: Final = 4
 
 # What `cryptography` raises for bytes that are no certificate, or for one with parts that it does not know. It warns of
 # a serial number below one, which is refused here in any case, and of long names; warnings may be errors.
@@ -70,7 +75,7 @@ class VerifiedPath:
 @dataclass(frozen=True, slots=True)
 class _Attempt:
     leaf: x509.Certificate
-    issuing: x509.Certificate
+    above: Sequence[x509.Certificate]
     roots: Sequence[x509.Certificate]
 
 
@@ -109,6 +114,18 @@ def spki_of(certificate: x509.Certificate) -> bytes:
     return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
+def spki_of_presented(der: bytes) -> bytes:
+    """Return the DER of the SubjectPublicKeyInfo of a certificate that somebody presented.
+
+    Raises:
+        PeerError: `peer.chain`, for what is no certificate.
+    """
+    try:
+        return spki_of(_parse(der))
+    except _PARSE_ERRORS as error:
+        raise PeerError(Code.PEER_CHAIN, f"not a certificate: {error}") from error
+
+
 def verify_path(
     chain: Sequence[bytes], roots: Sequence[x509.Certificate], now: datetime, *, server_name: str | None
 ) -> VerifiedPath:
@@ -124,31 +141,85 @@ def verify_path(
     Raises:
         PeerError: `peer.chain`, `peer.expired`, `peer.name`, or `peer.claims_malformed` for repeated claims.
     """
-    if len(chain) not in (2, 3):
+    if not _CHAIN_MIN <= len(chain) <= _CHAIN_MAX:
         raise PeerError(Code.PEER_CHAIN, f"{len(chain)} certificates presented; leaf and issuing CA were expected")
     certificates = [_parse_presented(der) for der in chain]
-    leaf, issuing = certificates[:2]
+    leaf = certificates[0]
     extensions = _leaf_extensions(leaf)
-    attempt = _Attempt(leaf, issuing, roots)
+    attempt = _Attempt(leaf, certificates[1:], roots)
     try:
         built = _build(attempt, now, server_name)
     except (verification.VerificationError, *_PARSE_ERRORS) as error:
         raise _refusal(attempt, now, server_name, error) from error
-    # The builder may leave out certificates that it does not need; a chain with such is not ours.
-    if len(built) != 3 or built[: len(certificates)] != certificates:
+    # The builder may leave out certificates that it does not need; a chain with others than the root's is not ours.
+    *below, root = built
+    further = certificates[len(below) :]
+    in_order = len(below) < _CHAIN_MAX and certificates[: len(below)] == below and len(set(further)) == len(further)
+    if not in_order or not all(_certifies(each, root) for each in further):
         raise PeerError(Code.PEER_CHAIN, "presented certificates are not the path, in order")
     names = _names(extensions)
     if server_name is not None and not _carries(names, server_name):
         raise PeerError(Code.PEER_NAME, f"{server_name} is not among {', '.join(names.readable())}")
     return VerifiedPath(
         chain=tuple(chain),
-        root=built[2].public_bytes(Encoding.DER),
+        root=root.public_bytes(Encoding.DER),
         names=names,
         spki=spki_of(leaf),
         claims_extension=_claims_extension(extensions),
         not_before=leaf.not_valid_before_utc,
         not_after=leaf.not_valid_after_utc,
     )
+
+
+def verify_issuing(certificates: Sequence[bytes], roots: Sequence[x509.Certificate], now: datetime) -> x509.Certificate:
+    """Validate an issuing CA's certificate, for what it signs besides leaves.
+
+    Args:
+        certificates: DER: the issuing CA's, and perhaps that of its root as another root certified it.
+        roots: as `load_roots` returned them.
+        now: UTC.
+
+    Returns:
+        The first of the certificates.
+
+    Raises:
+        PeerError: `peer.chain`, `peer.expired`.
+    """
+    issuing, *above = [_parse_presented(der) for der in certificates]
+    below = issuing
+    try:
+        for length, issuer in enumerate((*above, None)):
+            _require_ca(below, length, now)
+            for root in roots:
+                if root.subject == below.issuer:
+                    below.verify_directly_issued_by(root)
+                    _require_ca(root, length + 1, now)
+                    return issuing
+            if issuer is None:
+                break
+            below.verify_directly_issued_by(issuer)
+            below = issuer
+    except (*_PARSE_ERRORS, InvalidSignature, x509.ExtensionNotFound) as error:
+        raise PeerError(Code.PEER_CHAIN, f"not an issuing CA under our roots: {error}") from error
+    raise PeerError(Code.PEER_CHAIN, "not an issuing CA under our roots")
+
+
+def _require_ca(certificate: x509.Certificate, length: int, now: datetime) -> None:
+    """Check that a certificate may certify with `length` CAs below it: exactly so many in one of an issuing CA."""
+    if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+        raise PeerError(Code.PEER_EXPIRED, f"not valid at {now:%Y-%m-%dT%H:%M:%SZ}")
+    basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    room = 0 if basic.path_length is None else basic.path_length
+    if not basic.ca or not usage.key_cert_sign or (room != 0 if length == 0 else room < length):
+        raise PeerError(Code.PEER_CHAIN, "not an issuing CA")
+
+
+def _certifies(certificate: x509.Certificate, root: x509.Certificate) -> bool:
+    """Tell whether a certificate is the root, or another root's for the same name and key."""
+    if certificate.issuer == certificate.subject:
+        return certificate == root
+    return certificate.subject == root.subject and spki_of(certificate) == spki_of(root)
 
 
 def _parse(der: bytes) -> x509.Certificate:
@@ -184,18 +255,23 @@ def _leaf_extensions(leaf: x509.Certificate) -> x509.Extensions:
 def _build(attempt: _Attempt, now: datetime, server_name: str | None) -> list[x509.Certificate]:
     policy = verification.PolicyBuilder().store(verification.Store(list(attempt.roots))).time(now.astimezone(UTC))
     if server_name is None:
-        return policy.build_client_verifier().verify(attempt.leaf, [attempt.issuing]).chain
+        return policy.build_client_verifier().verify(attempt.leaf, list(attempt.above)).chain
     try:
         subject: verification.Subject = x509.IPAddress(ipaddress.ip_address(server_name))
     except ValueError:
         subject = x509.DNSName(server_name)
-    return policy.build_server_verifier(subject).verify(attempt.leaf, [attempt.issuing])
+    return policy.build_server_verifier(subject).verify(attempt.leaf, list(attempt.above))
 
 
 def _refusal(attempt: _Attempt, now: datetime, server_name: str | None, error: Exception) -> PeerError:
     """Find the code for a path that was refused: what would it have taken for it to be accepted?"""
-    issuer = attempt.issuing.issuer
-    candidates = [attempt.leaf, attempt.issuing, *(root for root in attempt.roots if root.subject == issuer)]
+    candidates = [attempt.leaf, attempt.above[0]]
+    # The root that the issuing CA names; or the root that it names as another root certified it, and that one.
+    for above in attempt.above:
+        roots = [root for root in attempt.roots if root.subject == above.issuer]
+        if roots:
+            candidates += [*attempt.above[1 : attempt.above.index(above) + 1], *roots]
+            break
     current = all(c.not_valid_before_utc <= now <= c.not_valid_after_utc for c in candidates)
     moment = now if current else max(c.not_valid_before_utc for c in candidates)
     try:

@@ -6,15 +6,18 @@
 2. The root whose SPKI has the pinned digest; every other root of the answer is ignored.
 3. The certificate of that same connection, as the proxy's own under that root.
 4. The same call again under `ProxyContext`; only this answer is used, and it must agree with the first.
+
+`fetch_attested_root` does without a pin: the first call asks for the proxy's evidence over a nonce of ours, the root is
+the first one of the answer, and it is the evidence that says whether that is the one to trust (`proxy_evidence.py`).
 """
 
 import hashlib
 import os
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
 import httpx
 from google.protobuf.message import DecodeError
@@ -34,14 +37,18 @@ from proxy_attestation.relying_party.context import CheckedContext, Clock, utc_n
 from proxy_attestation.relying_party.expectation import is_trust_domain
 from proxy_attestation.relying_party.failure import attestation_error
 from proxy_attestation.relying_party.handshake import presented_chain
-from proxy_attestation.relying_party.path import load_roots, spki_of
+from proxy_attestation.relying_party.path import load_roots, spki_of, spki_of_presented
 from proxy_attestation.v1 import proxy_attestation_pb2 as v1
 
 PIN_LENGTH: Final = 32
 NONCE_LENGTH: Final = 32
 PATH: Final = "/proxy_attestation.v1.ProxyAttestation/GetRootCertificate"
 CONTENT_TYPE: Final = "application/proto"
+EVIDENCE_SECONDS: Final = 10.0
+"""How much longer than other answers one with evidence may take; the proxy gives up earlier."""
 _DANGERS_MAX: Final = 1024
+_ERROR_MAX: Final = 16 * 1024
+_T = TypeVar("_T")
 
 
 class ProxyContext(CheckedContext):
@@ -155,7 +162,7 @@ def fetch_root(
         raise PeerError(Code.PEER_ROOT_PIN, "a pin of 32 bytes is needed: SHA-256 of the root's SubjectPublicKeyInfo")
     target = _target(url)
     # 1. Without authentication.
-    answer, chain = _call(target, UnauthenticatedContext(), server_name, timeout)
+    answer, chain = _call(target, UnauthenticatedContext(), server_name, timeout, _Asked(os.urandom(NONCE_LENGTH)))
     # 2. The pinned root.
     first = _root_info(answer, pin)
     # 3. The same connection's certificate.
@@ -163,13 +170,60 @@ def fetch_root(
     check_proxy_chain(chain, (first.root,), first.trust_domain, clock(), server_name=name)
     # 4. Authenticated.
     context = ProxyContext((first.root,), first.trust_domain, server_name=server_name, clock=clock)
-    answer, _ = _call(target, context, None, timeout)
+    answer, _ = _call(target, context, None, timeout, _Asked(os.urandom(NONCE_LENGTH)))
     second = _root_info(answer, pin)
     # What is fixed for an authority's life. Evidence is fresh for each nonce, and policy, floors or an issuing CA may
     # change between two calls.
     if _fixed(first) != _fixed(second):
         raise PeerError(Code.PEER_CHAIN, "two answers of one proxy differ")
     return second
+
+
+def fetch_attested_root(
+    url: str,
+    check: Callable[[RootInfo, bytes], _T],
+    *,
+    server_name: str | None = None,
+    timeout: float = 10.0,
+    clock: Clock = utc_now,
+) -> tuple[RootInfo, _T]:
+    """Fetch a proxy's root over its Connect front, with evidence that says whether to trust it.
+
+    Args:
+        url: as in `fetch_root`.
+        check: judges the answer with the nonce that was sent, and raises where it is not the proxy's.
+        server_name: the name that the proxy must have; None: the URL's host.
+        timeout: seconds, as in `fetch_root`; evidence may take `EVIDENCE_SECONDS` more.
+        clock: the time of the checks.
+
+    Returns:
+        What the proxy says of itself, as the evidence vouches for it; and what `check` returned.
+
+    Raises:
+        UsageError, PeerError, FormatError, UnavailableError: as `fetch_root`, and whatever `check` raises;
+            `proxy.evidence_busy` and `attester.unavailable`, where the proxy cannot make evidence now.
+    """
+    target = _target(url)
+    # 1. Without authentication.
+    asked = _Asked(os.urandom(NONCE_LENGTH), evidence=True)
+    answer, chain = _call(target, UnauthenticatedContext(), server_name, timeout + EVIDENCE_SECONDS, asked)
+    first = _root_info(answer, None)
+    # 2. The root is the one that the evidence vouches for.
+    checked = check(first, asked.nonce)
+    # 3. The same connection's certificate.
+    name = server_name if server_name is not None else target.host
+    check_proxy_chain(chain, (first.root,), first.trust_domain, clock(), server_name=name)
+    # 4. Authenticated: the key of that certificate is at the other end of a connection of ours.
+    context = ProxyContext((first.root,), first.trust_domain, server_name=server_name, clock=clock)
+    answer, _ = _call(target, context, None, timeout, _Asked(os.urandom(NONCE_LENGTH)))
+    if _fixed(first) != _fixed(_root_info(answer, first.pin)):
+        raise PeerError(Code.PEER_CHAIN, "two answers of one proxy differ")
+    return first, checked
+
+
+class _Asked(NamedTuple):
+    nonce: bytes
+    evidence: bool = False
 
 
 def _fixed(info: RootInfo) -> tuple[object, ...]:
@@ -190,11 +244,11 @@ def _target(url: str) -> httpx.URL:
 
 
 def _call(
-    target: httpx.URL, context: ssl.SSLContext, server_name: str | None, timeout: float
+    target: httpx.URL, context: ssl.SSLContext, server_name: str | None, timeout: float, asked: _Asked
 ) -> tuple[v1.GetRootCertificateResponse, tuple[bytes, ...]]:
     """Make one call; return the answer and the certificates that the connection was made with."""
     deadline = time.monotonic() + timeout
-    request = v1.GetRootCertificateRequest(nonce=os.urandom(NONCE_LENGTH))
+    request = v1.GetRootCertificateRequest(nonce=asked.nonce, evidence=asked.evidence)
     headers = {"content-type": CONTENT_TYPE, "accept-encoding": "identity"}
     extensions = {} if server_name is None else {"sni_hostname": server_name}
     try:
@@ -221,7 +275,7 @@ def _body(response: httpx.Response, deadline: float) -> bytes:
     status = response.status_code
     if status >= 500 or status == 429:
         # Connect maps UNAVAILABLE to 503 and RESOURCE_EXHAUSTED to 429; gateways answer 502 and 504.
-        raise UnavailableError(Code.PROXY_UNREACHABLE, f"HTTP status {status}")
+        raise UnavailableError(_told_code(response), f"HTTP status {status}")
     if status != 200 or response.headers.get("content-type") != CONTENT_TYPE:
         raise FormatError(Code.PROXY_PROTOCOL, f"HTTP status {status}, {response.headers.get('content-type')!r}")
     if response.headers.get("content-encoding", "identity") != "identity":
@@ -236,7 +290,18 @@ def _body(response: httpx.Response, deadline: float) -> bytes:
     return bytes(body)
 
 
-def _root_info(answer: v1.GetRootCertificateResponse, pin: bytes) -> RootInfo:
+def _told_code(response: httpx.Response) -> Code:
+    """Return why a proxy has no evidence now, where it says that; the first part of the message is the code."""
+    read = bytearray()
+    for part in response.iter_raw():
+        read += part
+        if len(read) > _ERROR_MAX:
+            break
+    known = (code for code in (Code.PROXY_EVIDENCE_BUSY, Code.ATTESTER_UNAVAILABLE) if f'"{code}: '.encode() in read)
+    return next(known, Code.PROXY_UNREACHABLE)
+
+
+def _root_info(answer: v1.GetRootCertificateResponse, pin: bytes | None) -> RootInfo:
     roots = tuple(answer.bundle.roots)
     issuing = tuple(answer.bundle.issuing)
     if not 0 < len(roots) <= ROOTS_MAX or not 0 < len(issuing) <= ROOTS_MAX or len(answer.dangers) > _DANGERS_MAX:
@@ -245,6 +310,8 @@ def _root_info(answer: v1.GetRootCertificateResponse, pin: bytes) -> RootInfo:
         raise FormatError(Code.PROXY_PROTOCOL, "a certificate that is too large")
     if not is_trust_domain(answer.trust_domain) or len(answer.policy_digest) != 32:
         raise FormatError(Code.PROXY_PROTOCOL, "no trust domain, or no policy digest")
+    if pin is None:
+        pin = hashlib.sha256(spki_of_presented(roots[0])).digest()
     return RootInfo(
         root=_pinned(roots, pin),
         pin=pin,

@@ -3,15 +3,19 @@
 from proxy_attestation.authority.messages import AuthorityInfo, Issued
 from proxy_attestation.formats.ear import claims_set_to_json
 from proxy_attestation.service.challenge import Challenge
+from proxy_attestation.service.early import RETRY_AFTER, Early
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
 
 
-def root_answer(info: AuthorityInfo) -> pb.GetRootCertificateResponse:
-    """Return the root bundle and what this proxy is; evidence, statement and ledger key are empty until they exist."""
+def root_answer(info: AuthorityInfo, evidence: bytes = b"") -> pb.GetRootCertificateResponse:
+    """Return the root bundle and what this proxy is, and evidence of exactly that, where it was asked for."""
     return pb.GetRootCertificateResponse(
-        bundle=pb.RootBundle(sequence=info.bundle_sequence, roots=info.roots, issuing=info.issuing),
+        bundle=pb.RootBundle(sequence=info.bundle_sequence, roots=info.roots, issuing=info.issuing, cross=info.cross),
         policy_digest=info.policy_digest,
+        ledger_key=info.ledger_key.encode(),
         key_origin=info.key_origin,
+        deployment_statement=info.deployment_statement,
+        evidence=evidence,
         trust_domain=info.trust_domain,
         simulated=info.simulated,
         dangers=info.dangers,
@@ -39,3 +43,11 @@ def signed_answer(issued: Issued) -> pb.GetSignedCertificateResponse:
         ledger_index=issued.index,
         renewal=pb.RenewalInformation(start=issued.not_before + life * 2 // 3, end=issued.not_before + life * 5 // 6),
     )
+
+
+def renewal_answer(early: Early | None) -> pb.GetRenewalInformationResponse:
+    """Return that a certificate should be renewed now, and why; or no news."""
+    if early is None:
+        return pb.GetRenewalInformationResponse(retry_after=RETRY_AFTER)
+    window = pb.RenewalInformation(start=early.since - 1, end=early.since)
+    return pb.GetRenewalInformationResponse(renewal=window, codes=early.codes, retry_after=RETRY_AFTER)

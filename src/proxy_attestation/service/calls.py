@@ -60,6 +60,7 @@ class Calls:
             "GetRootCertificate": Method(pb.GetRootCertificateRequest, core.get_root_certificate),
             "GetChallenge": Method(pb.GetChallengeRequest, core.get_challenge),
             "GetSignedCertificate": Method(pb.GetSignedCertificateRequest, core.get_signed_certificate),
+            "GetRenewalInformation": Method(pb.GetRenewalInformationRequest, core.get_renewal_information),
             "GetLedgerProof": Method(pb.GetLedgerProofRequest, core.get_ledger_proof),
         }
         self._log_budget = Bucket(LOG_LINES_A_SECOND, LOG_LINES_A_SECOND, monotonic())

@@ -45,10 +45,12 @@ class Command(NamedTuple):
     Attributes:
         arguments: after `python -P -m`: module first.
         ended: called when the process has ended, to give back what was lent to it.
+        descriptors: that it inherits, under their own numbers; no other child gets them.
     """
 
     arguments: Sequence[str]
     ended: Callable[[], None] = lambda: None
+    descriptors: tuple[int, ...] = ()
 
 
 class Child:
@@ -83,6 +85,7 @@ class Child:
                     *(sys.executable, "-P", "-m", *command.arguments),
                     stdin=theirs.fileno(),
                     stdout=asyncio.subprocess.PIPE,
+                    pass_fds=command.descriptors,
                     process_group=0,  # Ctrl-C goes to the supervisor, which then drains us in order
                 )
             except OSError as error:

@@ -16,6 +16,7 @@ WORKERS_MAX: Final = 256
 IN_FLIGHT_MAX: Final = 65_536
 PEER_RATE_MAX: Final = 1_000_000
 TLS_NAMES_MAX: Final = 64
+TEXT_MAX: Final = 256
 
 
 class Address(NamedTuple):
@@ -40,6 +41,8 @@ class ServeConfig(NamedTuple):
         in_flight: calls at once, a worker.
         peer_rate: calls a second that one peer may make, a worker.
         endorsements: whether there is a table of this name; what is in it the process that refreshes them reads.
+        attester: what quotes the proxy itself; empty: nothing does.
+        attester_tee: the kind of evidence that it makes, where the attester alone does not say it; else empty.
     """
 
     grpc: Address
@@ -50,6 +53,8 @@ class ServeConfig(NamedTuple):
     in_flight: int
     peer_rate: int
     endorsements: bool = False
+    attester: str = ""
+    attester_tee: str = ""
 
     @property
     def bounds(self) -> Bounds:
@@ -146,6 +151,12 @@ def _table(value: Any) -> bool:
     return bool(value)
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > TEXT_MAX:
+        raise ValueError(f"a text of at most {TEXT_MAX} characters")
+    return value
+
+
 def _names(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) and name for name in value):
         raise ValueError("a list of names")
@@ -163,6 +174,8 @@ _KEYS: Final[Mapping[str, tuple[Any, Callable[[Any], Any]]]] = {
     "in_flight": (Bounds().in_flight, _number(IN_FLIGHT_MAX)),
     "peer_rate": (Bounds().peer_rate, _number(PEER_RATE_MAX)),
     "endorsements": ({}, _table),
+    "attester": ("", _text),
+    "attester_tee": ("", _text),
 }
 DEFAULTS: Final = {key: default for key, (default, _) in _KEYS.items()}
 """Every key of serve.toml, which are the flags' names with an underscore, but for the table `endorsements`."""

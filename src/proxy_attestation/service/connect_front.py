@@ -17,7 +17,7 @@ from google.protobuf import json_format
 
 from proxy_attestation.authority.messages import AuthorityInfo
 from proxy_attestation.codes import Code
-from proxy_attestation.errors import FormatError
+from proxy_attestation.errors import FormatError, UnavailableError
 from proxy_attestation.formats.bounds import JSON_MESSAGE_MAX, MESSAGE_MAX
 from proxy_attestation.service.calls import READ_SECONDS, SERVICE, Calls, Method, decode_message
 from proxy_attestation.service.errors_wire import WireError, connect_body
@@ -28,6 +28,7 @@ JSON: Final = "application/json"
 _LIMITS: Final = {PROTO: MESSAGE_MAX, JSON: JSON_MESSAGE_MAX}
 _PREFIX: Final = f"/{SERVICE}/"
 _TEXT: Final = "text/plain"
+_DENIED: Final = "/denied"
 
 Answer: TypeAlias = tuple[int, list[tuple[str, str]], bytes]
 """Status, headers, body."""
@@ -52,7 +53,7 @@ class ConnectFront:
         """Answer one HTTP request."""
         name = scope.path.removeprefix(_PREFIX)
         if scope.path in _PLAIN:
-            answer = self._plain(scope)
+            answer = await self._plain(scope)
         elif scope.path == name or name not in self._calls.methods:
             answer = _refuse(HTTPStatus.NOT_FOUND, "unimplemented", "no such rpc")
         else:
@@ -92,14 +93,19 @@ class ConnectFront:
             return _answer(HTTPStatus.OK, kind, answer.SerializeToString())
         return _answer(HTTPStatus.OK, kind, json_format.MessageToJson(answer, indent=None).encode())
 
-    def _plain(self, scope: Any) -> Answer:
+    async def _plain(self, scope: Any) -> Answer:
         if scope.method not in {"GET", "HEAD"}:
             return _answer(HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, b"use GET\n", ("allow", "GET, HEAD"))
         if scope.path == "/healthz":
             return _answer(HTTPStatus.OK, _TEXT, b"ok\n")
         serving = self._calls.core.serving
         if serving is None:
-            return _answer(HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, b"unavailable\n")
+            return _UNAVAILABLE
+        if scope.path == _DENIED:
+            try:
+                return _answer(HTTPStatus.OK, f"{_TEXT}; charset=utf-8", await self._calls.core.deny_list())
+            except UnavailableError:
+                return _UNAVAILABLE
         return _answer(HTTPStatus.OK, *_PLAIN[scope.path](serving.info))
 
 
@@ -108,13 +114,16 @@ def _answer(status: int, kind: str, body: bytes, *further: tuple[str, str]) -> A
     return status, [*headers, *further], body
 
 
+_UNAVAILABLE: Final = _answer(HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, b"unavailable\n")
+
+
 def _refuse(status: HTTPStatus, code: str, message: str, *further: tuple[str, str]) -> Answer:
     """Answer what HTTP and the Connect protocol themselves refuse, in that protocol's words."""
     return _answer(status, JSON, json.dumps({"code": code, "message": message}).encode(), *further)
 
 
 def _root_bundle(info: AuthorityInfo) -> bytes:
-    ders = {"roots": info.roots, "issuing": info.issuing}
+    ders = {"roots": info.roots, "cross": info.cross, "issuing": info.issuing}
     bundle = {
         "sequence": info.bundle_sequence,
         "trust_domain": info.trust_domain,
@@ -129,6 +138,7 @@ def _root_pem(info: AuthorityInfo) -> bytes:
 
 
 _PLAIN: Final[Mapping[str, Callable[[AuthorityInfo], tuple[str, bytes]]]] = {
+    _DENIED: lambda _: (_TEXT, b""),
     "/healthz": lambda _: (_TEXT, b"ok\n"),
     "/readyz": lambda _: (_TEXT, b"ready\n"),
     "/root-bundle": lambda info: (JSON, _root_bundle(info)),

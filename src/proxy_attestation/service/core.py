@@ -1,4 +1,4 @@
-"""The four calls, whatever carried them here: messages in, messages or errors of ours out.
+"""The calls, whatever carried them here: messages in, messages or errors of ours out.
 
 Order of work in `get_signed_certificate`, cheap first; each block below is tagged with its number:
 
@@ -13,6 +13,7 @@ Order of work in `get_signed_certificate`, cheap first; each block below is tagg
 A try that is refused after step 2 counts against its session; what is unavailable counts for nothing.
 """
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Callable, Iterable
@@ -22,7 +23,7 @@ from typing import Final, NoReturn, Protocol
 
 from proxy_attestation.appraisal.endorsements import Floor
 from proxy_attestation.appraisal.kinds import Appraiser, Beside, Endorsements, decode_evidence_of
-from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
+from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder, Proven
 from proxy_attestation.authority.token import TOKEN_LENGTH_MAX, Token, open_token
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError, RequestError, UnavailableError
@@ -35,13 +36,15 @@ from proxy_attestation.formats.bounds import (
     QUOTE_MAX,
     REQUEST_MAX,
 )
+from proxy_attestation.formats.certificate_id import check_certificate_id
 from proxy_attestation.formats.csr import Csr, decode_csr, verify_csr
 from proxy_attestation.formats.evidence import Evidence, decode_evidence
 from proxy_attestation.formats.kept_evidence import KeptEvidence, encode_kept
 from proxy_attestation.formats.request import Request, decode_request
 from proxy_attestation.formats.tee import Tee
-from proxy_attestation.service.answers import challenge_answer, root_answer, signed_answer
+from proxy_attestation.service.answers import challenge_answer, renewal_answer, root_answer, signed_answer
 from proxy_attestation.service.challenge import new_challenge, read_tpm_identity
+from proxy_attestation.service.early import EarlyRenewals
 from proxy_attestation.service.limits import Tries
 from proxy_attestation.service.metrics import Metrics
 from proxy_attestation.service.platforms import Platforms
@@ -64,11 +67,17 @@ class AuthorityPort(Protocol):
     async def hello(self) -> AuthorityInfo:
         """Say what a worker needs to know."""
 
+    async def denied(self) -> bytes:
+        """Return the signed deny list."""
+
     async def issue(self, order: IssueOrder) -> Issued:
         """Decide, and issue or refuse."""
 
     async def raise_floor(self, endorsements: Endorsements) -> Floor:
         """Have a set verified and its floor raised; return where that stands now."""
+
+    async def evidence(self, nonce: bytes) -> Proven:
+        """Say what the proxy is, with its own evidence over a nonce."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +107,8 @@ class Core:
         random: Callable[[int], bytes] = secrets.token_bytes,
         metrics: Metrics | None = None,
         platforms: Platforms | None = None,
+        *,
+        early: EarlyRenewals | None = None,
     ) -> None:
         self.serving: Serving | None = None
         self._authority = authority
@@ -106,17 +117,26 @@ class Core:
         self._metrics = metrics or Metrics()
         self._tries = Tries()
         self._platforms = platforms
+        self._early = early
+        self._denied: tuple[int, bytes] | None = None
+        self._deny_lock = asyncio.Lock()
 
     async def get_root_certificate(self, request: pb.GetRootCertificateRequest) -> pb.GetRootCertificateResponse:
-        """Answer the root bundle.
+        """Answer the root bundle, and the proxy's own evidence where it is asked for.
 
         Raises:
             FormatError: `request.malformed`, for a nonce that is not 32 bytes.
-            UnavailableError: `authority.unavailable`.
+            UnavailableError: `authority.unavailable`; `proxy.evidence_busy` and `attester.unavailable` where evidence
+                is asked for.
         """
         if len(request.nonce) != NONCE_BYTES:
             raise FormatError(Code.REQUEST_MALFORMED, f"a nonce of {len(request.nonce)} bytes")
-        return root_answer(self._require().info)
+        serving = self._require()
+        if not request.evidence:
+            return root_answer(serving.info)
+        # With what was in force when it was quoted, which this worker may not have been told of yet.
+        proven = await self._authority.evidence(request.nonce)
+        return root_answer(proven.info, proven.evidence)
 
     async def get_challenge(self, request: pb.GetChallengeRequest) -> pb.GetChallengeResponse:
         """Answer a fresh challenge.
@@ -141,6 +161,18 @@ class Core:
             tpm = read_tpm_identity(certificates, request.ak_public, frozenset(serving.info.tpm_roots), now)
         return challenge_answer(new_challenge(serving.info, tee, now, self._random, tpm))
 
+    async def deny_list(self) -> bytes:
+        """Answer the signed deny list; the authority is asked once for each.
+
+        Raises:
+            UnavailableError: `authority.unavailable`.
+        """
+        async with self._deny_lock:
+            sequence = self._require().info.deny_sequence
+            if self._denied is None or self._denied[0] != sequence:
+                self._denied = (sequence, await self._authority.denied())
+            return self._denied[1]
+
     async def get_ledger_proof(self, request: pb.GetLedgerProofRequest) -> pb.GetLedgerProofResponse:
         """Answer nothing yet.
 
@@ -149,6 +181,17 @@ class Core:
         """
         del request
         raise UnavailableError(Code.LEDGER_NO_PROOF)
+
+    async def get_renewal_information(
+        self, request: pb.GetRenewalInformationRequest
+    ) -> pb.GetRenewalInformationResponse:
+        """Answer whether a certificate should be renewed now. Whether there is such a certificate is not told.
+
+        Raises:
+            FormatError: `request.malformed`, for what names no certificate.
+        """
+        name = check_certificate_id(request.certificate_id)
+        return renewal_answer(None if self._early is None else self._early.find(name))
 
     async def get_signed_certificate(self, message: pb.GetSignedCertificateRequest) -> pb.GetSignedCertificateResponse:
         """Exchange evidence for a certificate.

@@ -11,7 +11,7 @@ from proxy_attestation import log
 from proxy_attestation.appraisal.endorsements import Floor
 from proxy_attestation.appraisal.kinds import Endorsements
 from proxy_attestation.authority.client import AuthorityClient
-from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
+from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder, Proven
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ProxyAttestationError, UnavailableError
 
@@ -61,6 +61,14 @@ class AuthorityLink:
         """
         return await self._require().hello()
 
+    async def denied(self) -> bytes:
+        """Ask the authority for the deny list.
+
+        Raises:
+            UnavailableError: `authority.unavailable`.
+        """
+        return await self._require().denied()
+
     async def issue(self, order: IssueOrder) -> Issued:
         """Issue or refuse, as the authority decides.
 
@@ -94,6 +102,14 @@ class AuthorityLink:
         self.refresh()  # floors are part of the policy's digest
         return raised
 
+    async def evidence(self, nonce: bytes) -> Proven:
+        """Ask what the proxy is, with its own evidence over a nonce of 32 bytes.
+
+        Raises:
+            UnavailableError: `proxy.evidence_busy`, `attester.unavailable`, `authority.unavailable`.
+        """
+        return await self._require().evidence(nonce)
+
     def refresh(self) -> None:
         """Ask the authority soon what to work with."""
         self._ask.set()
@@ -108,6 +124,7 @@ class AuthorityLink:
         lost = asyncio.ensure_future(connection.lost())
         lost.add_done_callback(lambda _: self._ask.set())
         self._generation = -1
+        watching: asyncio.Future[int] | None = None
         try:
             while not lost.done():
                 self._ask.clear()
@@ -115,7 +132,18 @@ class AuthorityLink:
                 if info.generation != self._generation:
                     self._generation = info.generation
                     await changed(info)
+                if watching is None or watching.done():
+                    # Only now: it says that nothing is answered under an older generation any more.
+                    watching = asyncio.ensure_future(connection.watch(self._generation))
+                    watching.add_done_callback(self._watched)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._ask.wait(), HELLO_SECONDS)
         finally:
             lost.cancel()
+            if watching is not None:
+                watching.cancel()
+
+    def _watched(self, watching: asyncio.Future[int]) -> None:
+        """Ask at once; where the watch has failed there is the next round, or the connection has ended."""
+        if not watching.cancelled() and watching.exception() is None:
+            self._ask.set()

@@ -22,6 +22,8 @@ _COLLATERAL: Final = (
 _M = TypeVar("_M", Counter, Gauge, Histogram)
 REFRESH_FILE: Final = "endorsements.prom"
 """In the directory of the metrics: the text of the process that keeps collateral fresh."""
+REAPPRAISAL_FILE: Final = "reappraisal.prom"
+"""Likewise, of the process that judges again what was issued."""
 _REFRESH_FILE_MAX: Final = 256 * 1024
 
 
@@ -85,10 +87,11 @@ class PrometheusMetrics(Metrics):
 
 
 def exposition(directory: Path) -> bytes:
-    """Return what all workers counted, and how refreshing collateral goes, in the text format of Prometheus."""
+    """Return what all workers counted and what the processes beside them say, in the text format of Prometheus."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=str(directory))  # type: ignore[no-untyped-call] # as published
     text = generate_latest(registry)
-    with contextlib.suppress(OSError), (directory / REFRESH_FILE).open("rb") as file:
-        text += file.read(_REFRESH_FILE_MAX)
+    for name in (REFRESH_FILE, REAPPRAISAL_FILE):
+        with contextlib.suppress(OSError), (directory / name).open("rb") as file:
+            text += file.read(_REFRESH_FILE_MAX)
     return text

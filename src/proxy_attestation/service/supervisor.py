@@ -13,9 +13,11 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, Final, NamedTuple, TypeVar
 
 from cryptography import x509
@@ -32,6 +34,7 @@ from proxy_attestation.formats.csr import spki_sha256
 from proxy_attestation.service.admin import Admin
 from proxy_attestation.service.children import Child, ChildEndedError, Command, Keeper
 from proxy_attestation.service.config import Address, ServeConfig, WorkerOptions
+from proxy_attestation.service.quoting import Quoting
 from proxy_attestation.service.sockets import Reservation, reserve
 from proxy_attestation.service.tls import TlsFiles, new_tls_files, remove_old
 
@@ -81,11 +84,24 @@ class Refresh(NamedTuple):
     arguments: Sequence[str]
 
 
+class Quoter(NamedTuple):
+    """What has the proxy itself quoted: a process of its own, since it holds the device, which may be slow or fail.
+
+    Attributes:
+        arguments: after `python -P -m`: module first. The module is none of this package's, as with `Refresh`.
+        descriptors: that it inherits.
+    """
+
+    arguments: Sequence[str]
+    descriptors: tuple[int, ...] = ()
+
+
 class Supervisor:
     """Runs one proxy.
 
     Args of `__init__`: the state directory, the configuration, what to call when it serves, what keeps collateral
-    fresh or None.
+    fresh or None, what else runs beside the workers (arguments after `python -P -m`, by its name in the log), and what
+    has the proxy itself quoted or None.
     """
 
     def __init__(
@@ -94,6 +110,9 @@ class Supervisor:
         config: ServeConfig,
         started: Callable[[Started], None],
         refresh: Refresh | None = None,
+        beside: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        *,
+        quoter: Quoter | None = None,
     ) -> None:
         self._state = state
         self._directory = state / "run"
@@ -105,7 +124,10 @@ class Supervisor:
         self._refreshers = (
             [] if refresh is None else [Keeper("endorsements", lambda: Command(refresh.arguments), patient=True)]
         )
+        self._refreshers += [Keeper(name, partial(Command, line), patient=True) for name, line in beside.items()]
+        self._quoters = [] if quoter is None else [Quoting(quoter.arguments, quoter.descriptors)]
         self._asked: tuple[Child, AuthorityClient] | None = None
+        self._asking = asyncio.Lock()
         self._workers: list[Keeper] = []
         self._slots = set(range(config.workers + 1))
         self._tls: TlsFiles | None = None
@@ -149,7 +171,8 @@ class Supervisor:
             return 0
         finally:
             # Drain the workers, then end the authority, which they need until then.
-            await asyncio.gather(*(keeper.stop() for keeper in (*self._workers, *self._refreshers)))
+            helpers = (*self._refreshers, *(quoting.keeper for quoting in self._quoters))
+            await asyncio.gather(*(keeper.stop() for keeper in (*self._workers, *helpers)))
             await self._authority.stop()
             log.info("stopped")
             await admin.stop()
@@ -166,14 +189,16 @@ class Supervisor:
         info = await self._ask(AuthorityClient.hello)
         self._tls = await self._new_tls()
         self._workers = [Keeper(f"worker-{n + 1}", self._worker_command) for n in range(self._config.workers)]
-        await asyncio.gather(*(keeper.start() for keeper in (*self._workers, *self._refreshers)))
+        helpers = (*self._refreshers, *(quoting.keeper for quoting in self._quoters))
+        await asyncio.gather(*(keeper.start() for keeper in (*self._workers, *helpers)))
         grpc, connect = (reservation.address for reservation in self._reserved)
         chosen = {"grpc": grpc.port, "connect": connect.port, "admin": admin.port, "pid": os.getpid()}
         write_private(ports, json.dumps(chosen).encode() + b"\n")
         where = "" if self._refresh is None else self._refresh.where
         self._started(Started(info, grpc, connect, admin, self._config.workers, where))
-        watched = (*self._workers, *self._refreshers)
-        await _until_first(self._keep_tls(), *(keeper.watch() for keeper in watched))
+        watched = (*self._workers, *self._refreshers, *(quoting.keeper for quoting in self._quoters))
+        relays = (quoting.relay(self._ask) for quoting in self._quoters)
+        await _until_first(self._keep_tls(), *(keeper.watch() for keeper in watched), *relays)
 
     async def _keep_tls(self) -> None:
         """Replace the TLS certificate at 2/3 of its life, or when asked to; the workers then, one by one."""
@@ -207,8 +232,9 @@ class Supervisor:
         while True:
             child = self._authority.child
             assert child is not None  # noqa: S101 - nobody asks before it was started
-            if self._asked is None or self._asked[0] is not child:
-                self._asked = child, await AuthorityClient.adopt(child.line.dup())
+            async with self._asking:  # two readers of one connection would take each other's answers
+                if self._asked is None or self._asked[0] is not child:
+                    self._asked = child, await AuthorityClient.adopt(child.line.dup())
             try:
                 return await call(self._asked[1])
             except UnavailableError as error:
@@ -218,7 +244,8 @@ class Supervisor:
 
     def _authority_command(self) -> Command:
         names = [argument for name in self._names for argument in ("--tls-name", name)]
-        return Command(["proxy_attestation.authority.process", "--state", str(self._state), *names])
+        attested = ["--attested"] if self._quoters else []
+        return Command(["proxy_attestation.authority.process", "--state", str(self._state), *names, *attested])
 
     def _worker_command(self) -> Command:
         assert self._tls is not None  # noqa: S101 - set before workers start

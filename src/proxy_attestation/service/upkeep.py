@@ -70,6 +70,11 @@ class Upkeep:
                 changed = await self._store.update(roots, {(tee, fmspc): floor for tee, fmspc, floor in info.floors})
             except ProxyAttestationError as error:
                 log.warning("collateral not updated", code=str(error.code), detail=error.detail)
+                old = self._core.serving
+                if old is not None:
+                    # Whatever else: nobody is answered under a policy that is no more in force.
+                    same = _anchors(old.info) == _anchors(info)
+                    self._core.serving = Serving(info, old.appraiser) if same else None
                 return
             if self._info is not info:
                 return  # the authority has gone, or said something newer that waits for the lock

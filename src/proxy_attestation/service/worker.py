@@ -27,6 +27,7 @@ from proxy_attestation.service.collateral import CollateralStore
 from proxy_attestation.service.config import Address, WorkerOptions, parse_address
 from proxy_attestation.service.connect_front import ConnectFront
 from proxy_attestation.service.core import Core
+from proxy_attestation.service.early import EarlyRenewals
 from proxy_attestation.service.grpc_front import GrpcFront
 from proxy_attestation.service.limits import Admission, Bounds
 from proxy_attestation.service.link import AuthorityLink
@@ -47,7 +48,7 @@ async def serve(options: WorkerOptions, key_pem: bytes, chain_pem: bytes) -> int
     metrics = PrometheusMetrics(state / "run" / "metrics", options.slot)
     link = AuthorityLink(state / "run" / "authority.sock", AuthorityClient.connect)
     platforms = Platforms(state / "run", state / "endorsements")
-    core = Core(link, _now, metrics=metrics, platforms=platforms)
+    core = Core(link, _now, metrics=metrics, platforms=platforms, early=EarlyRenewals(state / "run"))
     calls = Calls(core, Admission(bounds, time.monotonic), metrics)
     grpc = GrpcFront(calls, bounds, options.grpc, key_pem, chain_pem)
     connect = ConnectFront(calls)

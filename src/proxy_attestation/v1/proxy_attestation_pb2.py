@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,proxy_attestation/v1/proxy_attestation.proto\x12\x14proxy_attestation.v1\"*\n\x19GetRootCertificateRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\">\n\nRootBundle\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\r\n\x05roots\x18\x02 \x03(\x0c\x12\x0f\n\x07issuing\x18\x03 \x03(\x0c\"\xf7\x01\n\x1aGetRootCertificateResponse\x12\x30\n\x06\x62undle\x18\x01 \x01(\x0b\x32 .proxy_attestation.v1.RootBundle\x12\x15\n\rpolicy_digest\x18\x02 \x01(\x0c\x12\x12\n\nledger_key\x18\x03 \x01(\x0c\x12\x12\n\nkey_origin\x18\x04 \x01(\t\x12\x1c\n\x14\x64\x65ployment_statement\x18\x05 \x01(\x0c\x12\x10\n\x08\x65vidence\x18\x06 \x01(\x0c\x12\x14\n\x0ctrust_domain\x18\x07 \x01(\t\x12\x11\n\tsimulated\x18\x08 \x01(\x08\x12\x0f\n\x07\x64\x61ngers\x18\t \x03(\t\"a\n\x13GetChallengeRequest\x12\x0b\n\x03tee\x18\x01 \x01(\t\x12\x16\n\x0e\x65k_certificate\x18\x02 \x01(\x0c\x12\x11\n\tak_public\x18\x03 \x01(\x0c\x12\x12\n\nek_issuers\x18\x04 \x03(\x0c\"\x8c\x01\n\x14GetChallengeResponse\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x15\n\rsession_token\x18\x02 \x01(\x0c\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\r\n\x05\x63\x61_id\x18\x04 \x01(\x0c\x12\x12\n\nexpires_at\x18\x05 \x01(\x03\x12\x17\n\x0f\x63redential_blob\x18\x06 \x01(\x0c\"*\n\tNamedPart\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\")\n\nOwnerProof\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05proof\x18\x02 \x01(\x0c\"\xcb\x01\n\x1bGetSignedCertificateRequest\x12\x15\n\rsession_token\x18\x01 \x01(\x0c\x12\x0f\n\x07request\x18\x02 \x01(\x0c\x12\x0b\n\x03\x63sr\x18\x03 \x01(\x0c\x12\x10\n\x08\x65vidence\x18\x04 \x01(\x0c\x12.\n\x05parts\x18\x05 \x03(\x0b\x32\x1f.proxy_attestation.v1.NamedPart\x12\x35\n\x0bowner_proof\x18\x06 \x01(\x0b\x32 .proxy_attestation.v1.OwnerProof\"0\n\x12RenewalInformation\x12\r\n\x05start\x18\x01 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x03\"\xa9\x01\n\x1cGetSignedCertificateResponse\x12\r\n\x05\x63hain\x18\x01 \x03(\x0c\x12\x13\n\x0b\x63laims_json\x18\x02 \x01(\t\x12\x14\n\x0cledger_index\x18\x03 \x01(\x04\x12\x14\n\x0cledger_proof\x18\x04 \x01(\x0c\x12\x39\n\x07renewal\x18\x05 \x01(\x0b\x32(.proxy_attestation.v1.RenewalInformation\"&\n\x15GetLedgerProofRequest\x12\r\n\x05index\x18\x01 \x01(\x04\"E\n\x16GetLedgerProofResponse\x12\x17\n\x0finclusion_proof\x18\x01 \x01(\x0c\x12\x12\n\ncheckpoint\x18\x02 \x01(\x0c\x32\xde\x03\n\x10ProxyAttestation\x12w\n\x12GetRootCertificate\x12/.proxy_attestation.v1.GetRootCertificateRequest\x1a\x30.proxy_attestation.v1.GetRootCertificateResponse\x12\x65\n\x0cGetChallenge\x12).proxy_attestation.v1.GetChallengeRequest\x1a*.proxy_attestation.v1.GetChallengeResponse\x12}\n\x14GetSignedCertificate\x12\x31.proxy_attestation.v1.GetSignedCertificateRequest\x1a\x32.proxy_attestation.v1.GetSignedCertificateResponse\x12k\n\x0eGetLedgerProof\x12+.proxy_attestation.v1.GetLedgerProofRequest\x1a,.proxy_attestation.v1.GetLedgerProofResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,proxy_attestation/v1/proxy_attestation.proto\x12\x14proxy_attestation.v1\"<\n\x19GetRootCertificateRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x10\n\x08\x65vidence\x18\x02 \x01(\x08\"M\n\nRootBundle\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\r\n\x05roots\x18\x02 \x03(\x0c\x12\x0f\n\x07issuing\x18\x03 \x03(\x0c\x12\r\n\x05\x63ross\x18\x04 \x03(\x0c\"\xf7\x01\n\x1aGetRootCertificateResponse\x12\x30\n\x06\x62undle\x18\x01 \x01(\x0b\x32 .proxy_attestation.v1.RootBundle\x12\x15\n\rpolicy_digest\x18\x02 \x01(\x0c\x12\x12\n\nledger_key\x18\x03 \x01(\x0c\x12\x12\n\nkey_origin\x18\x04 \x01(\t\x12\x1c\n\x14\x64\x65ployment_statement\x18\x05 \x01(\x0c\x12\x10\n\x08\x65vidence\x18\x06 \x01(\x0c\x12\x14\n\x0ctrust_domain\x18\x07 \x01(\t\x12\x11\n\tsimulated\x18\x08 \x01(\x08\x12\x0f\n\x07\x64\x61ngers\x18\t \x03(\t\"a\n\x13GetChallengeRequest\x12\x0b\n\x03tee\x18\x01 \x01(\t\x12\x16\n\x0e\x65k_certificate\x18\x02 \x01(\x0c\x12\x11\n\tak_public\x18\x03 \x01(\x0c\x12\x12\n\nek_issuers\x18\x04 \x03(\x0c\"\x8c\x01\n\x14GetChallengeResponse\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x15\n\rsession_token\x18\x02 \x01(\x0c\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\r\n\x05\x63\x61_id\x18\x04 \x01(\x0c\x12\x12\n\nexpires_at\x18\x05 \x01(\x03\x12\x17\n\x0f\x63redential_blob\x18\x06 \x01(\x0c\"*\n\tNamedPart\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\")\n\nOwnerProof\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05proof\x18\x02 \x01(\x0c\"\xcb\x01\n\x1bGetSignedCertificateRequest\x12\x15\n\rsession_token\x18\x01 \x01(\x0c\x12\x0f\n\x07request\x18\x02 \x01(\x0c\x12\x0b\n\x03\x63sr\x18\x03 \x01(\x0c\x12\x10\n\x08\x65vidence\x18\x04 \x01(\x0c\x12.\n\x05parts\x18\x05 \x03(\x0b\x32\x1f.proxy_attestation.v1.NamedPart\x12\x35\n\x0bowner_proof\x18\x06 \x01(\x0b\x32 .proxy_attestation.v1.OwnerProof\"0\n\x12RenewalInformation\x12\r\n\x05start\x18\x01 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x03\"6\n\x1cGetRenewalInformationRequest\x12\x16\n\x0e\x63\x65rtificate_id\x18\x01 \x01(\t\"~\n\x1dGetRenewalInformationResponse\x12\x39\n\x07renewal\x18\x01 \x01(\x0b\x32(.proxy_attestation.v1.RenewalInformation\x12\r\n\x05\x63odes\x18\x02 \x03(\t\x12\x13\n\x0bretry_after\x18\x03 \x01(\x03\"\xa9\x01\n\x1cGetSignedCertificateResponse\x12\r\n\x05\x63hain\x18\x01 \x03(\x0c\x12\x13\n\x0b\x63laims_json\x18\x02 \x01(\t\x12\x14\n\x0cledger_index\x18\x03 \x01(\x04\x12\x14\n\x0cledger_proof\x18\x04 \x01(\x0c\x12\x39\n\x07renewal\x18\x05 \x01(\x0b\x32(.proxy_attestation.v1.RenewalInformation\"&\n\x15GetLedgerProofRequest\x12\r\n\x05index\x18\x01 \x01(\x04\"E\n\x16GetLedgerProofResponse\x12\x17\n\x0finclusion_proof\x18\x01 \x01(\x0c\x12\x12\n\ncheckpoint\x18\x02 \x01(\x0c\x32\xe1\x04\n\x10ProxyAttestation\x12w\n\x12GetRootCertificate\x12/.proxy_attestation.v1.GetRootCertificateRequest\x1a\x30.proxy_attestation.v1.GetRootCertificateResponse\x12\x65\n\x0cGetChallenge\x12).proxy_attestation.v1.GetChallengeRequest\x1a*.proxy_attestation.v1.GetChallengeResponse\x12}\n\x14GetSignedCertificate\x12\x31.proxy_attestation.v1.GetSignedCertificateRequest\x1a\x32.proxy_attestation.v1.GetSignedCertificateResponse\x12k\n\x0eGetLedgerProof\x12+.proxy_attestation.v1.GetLedgerProofRequest\x1a,.proxy_attestation.v1.GetLedgerProofResponse\x12\x80\x01\n\x15GetRenewalInformation\x12\x32.proxy_attestation.v1.GetRenewalInformationRequest\x1a\x33.proxy_attestation.v1.GetRenewalInformationResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,29 +32,33 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'proxy_attestation.v1.proxy_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETROOTCERTIFICATEREQUEST']._serialized_start=70
-  _globals['_GETROOTCERTIFICATEREQUEST']._serialized_end=112
-  _globals['_ROOTBUNDLE']._serialized_start=114
-  _globals['_ROOTBUNDLE']._serialized_end=176
-  _globals['_GETROOTCERTIFICATERESPONSE']._serialized_start=179
-  _globals['_GETROOTCERTIFICATERESPONSE']._serialized_end=426
-  _globals['_GETCHALLENGEREQUEST']._serialized_start=428
-  _globals['_GETCHALLENGEREQUEST']._serialized_end=525
-  _globals['_GETCHALLENGERESPONSE']._serialized_start=528
-  _globals['_GETCHALLENGERESPONSE']._serialized_end=668
-  _globals['_NAMEDPART']._serialized_start=670
-  _globals['_NAMEDPART']._serialized_end=712
-  _globals['_OWNERPROOF']._serialized_start=714
-  _globals['_OWNERPROOF']._serialized_end=755
-  _globals['_GETSIGNEDCERTIFICATEREQUEST']._serialized_start=758
-  _globals['_GETSIGNEDCERTIFICATEREQUEST']._serialized_end=961
-  _globals['_RENEWALINFORMATION']._serialized_start=963
-  _globals['_RENEWALINFORMATION']._serialized_end=1011
-  _globals['_GETSIGNEDCERTIFICATERESPONSE']._serialized_start=1014
-  _globals['_GETSIGNEDCERTIFICATERESPONSE']._serialized_end=1183
-  _globals['_GETLEDGERPROOFREQUEST']._serialized_start=1185
-  _globals['_GETLEDGERPROOFREQUEST']._serialized_end=1223
-  _globals['_GETLEDGERPROOFRESPONSE']._serialized_start=1225
-  _globals['_GETLEDGERPROOFRESPONSE']._serialized_end=1294
-  _globals['_PROXYATTESTATION']._serialized_start=1297
-  _globals['_PROXYATTESTATION']._serialized_end=1775
+  _globals['_GETROOTCERTIFICATEREQUEST']._serialized_end=130
+  _globals['_ROOTBUNDLE']._serialized_start=132
+  _globals['_ROOTBUNDLE']._serialized_end=209
+  _globals['_GETROOTCERTIFICATERESPONSE']._serialized_start=212
+  _globals['_GETROOTCERTIFICATERESPONSE']._serialized_end=459
+  _globals['_GETCHALLENGEREQUEST']._serialized_start=461
+  _globals['_GETCHALLENGEREQUEST']._serialized_end=558
+  _globals['_GETCHALLENGERESPONSE']._serialized_start=561
+  _globals['_GETCHALLENGERESPONSE']._serialized_end=701
+  _globals['_NAMEDPART']._serialized_start=703
+  _globals['_NAMEDPART']._serialized_end=745
+  _globals['_OWNERPROOF']._serialized_start=747
+  _globals['_OWNERPROOF']._serialized_end=788
+  _globals['_GETSIGNEDCERTIFICATEREQUEST']._serialized_start=791
+  _globals['_GETSIGNEDCERTIFICATEREQUEST']._serialized_end=994
+  _globals['_RENEWALINFORMATION']._serialized_start=996
+  _globals['_RENEWALINFORMATION']._serialized_end=1044
+  _globals['_GETRENEWALINFORMATIONREQUEST']._serialized_start=1046
+  _globals['_GETRENEWALINFORMATIONREQUEST']._serialized_end=1100
+  _globals['_GETRENEWALINFORMATIONRESPONSE']._serialized_start=1102
+  _globals['_GETRENEWALINFORMATIONRESPONSE']._serialized_end=1228
+  _globals['_GETSIGNEDCERTIFICATERESPONSE']._serialized_start=1231
+  _globals['_GETSIGNEDCERTIFICATERESPONSE']._serialized_end=1400
+  _globals['_GETLEDGERPROOFREQUEST']._serialized_start=1402
+  _globals['_GETLEDGERPROOFREQUEST']._serialized_end=1440
+  _globals['_GETLEDGERPROOFRESPONSE']._serialized_start=1442
+  _globals['_GETLEDGERPROOFRESPONSE']._serialized_end=1511
+  _globals['_PROXYATTESTATION']._serialized_start=1514
+  _globals['_PROXYATTESTATION']._serialized_end=2123
 # @@protoc_insertion_point(module_scope)

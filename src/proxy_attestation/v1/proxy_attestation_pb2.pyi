@@ -7,20 +7,24 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GetRootCertificateRequest(_message.Message):
-    __slots__ = ("nonce",)
+    __slots__ = ("nonce", "evidence")
     NONCE_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     nonce: bytes
-    def __init__(self, nonce: _Optional[bytes] = ...) -> None: ...
+    evidence: bool
+    def __init__(self, nonce: _Optional[bytes] = ..., evidence: _Optional[bool] = ...) -> None: ...
 
 class RootBundle(_message.Message):
-    __slots__ = ("sequence", "roots", "issuing")
+    __slots__ = ("sequence", "roots", "issuing", "cross")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ROOTS_FIELD_NUMBER: _ClassVar[int]
     ISSUING_FIELD_NUMBER: _ClassVar[int]
+    CROSS_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     roots: _containers.RepeatedScalarFieldContainer[bytes]
     issuing: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, sequence: _Optional[int] = ..., roots: _Optional[_Iterable[bytes]] = ..., issuing: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    cross: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, sequence: _Optional[int] = ..., roots: _Optional[_Iterable[bytes]] = ..., issuing: _Optional[_Iterable[bytes]] = ..., cross: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class GetRootCertificateResponse(_message.Message):
     __slots__ = ("bundle", "policy_digest", "ledger_key", "key_origin", "deployment_statement", "evidence", "trust_domain", "simulated", "dangers")
@@ -111,6 +115,22 @@ class RenewalInformation(_message.Message):
     start: int
     end: int
     def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ...) -> None: ...
+
+class GetRenewalInformationRequest(_message.Message):
+    __slots__ = ("certificate_id",)
+    CERTIFICATE_ID_FIELD_NUMBER: _ClassVar[int]
+    certificate_id: str
+    def __init__(self, certificate_id: _Optional[str] = ...) -> None: ...
+
+class GetRenewalInformationResponse(_message.Message):
+    __slots__ = ("renewal", "codes", "retry_after")
+    RENEWAL_FIELD_NUMBER: _ClassVar[int]
+    CODES_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_FIELD_NUMBER: _ClassVar[int]
+    renewal: RenewalInformation
+    codes: _containers.RepeatedScalarFieldContainer[str]
+    retry_after: int
+    def __init__(self, renewal: _Optional[_Union[RenewalInformation, _Mapping]] = ..., codes: _Optional[_Iterable[str]] = ..., retry_after: _Optional[int] = ...) -> None: ...
 
 class GetSignedCertificateResponse(_message.Message):
     __slots__ = ("chain", "claims_json", "ledger_index", "ledger_proof", "renewal")

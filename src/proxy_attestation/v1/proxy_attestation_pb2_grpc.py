@@ -54,6 +54,11 @@ class ProxyAttestationStub:
                 request_serializer=proxy__attestation_dot_v1_dot_proxy__attestation__pb2.GetLedgerProofRequest.SerializeToString,
                 response_deserializer=proxy__attestation_dot_v1_dot_proxy__attestation__pb2.GetLedgerProofResponse.FromString,
                 _registered_method=True)
+        self.GetRenewalInformation = channel.unary_unary(
+                '/proxy_attestation.v1.ProxyAttestation/GetRenewalInformation',
+                request_serializer=proxy__attestation_dot_v1_dot_proxy__attestation__pb2.GetRenewalInformationRequest.SerializeToString,
+                response_deserializer=proxy__attestation_dot_v1_dot_proxy__attestation__pb2.GetRenewalInformationResponse.FromString,
+                _registered_method=True)
 
 
 class ProxyAttestationServicer:
@@ -88,6 +93,13 @@ class ProxyAttestationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRenewalInformation(self, request, context):
+        """Whether a certificate should be renewed before its time. Anybody may ask about any certificate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ProxyAttestationServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -110,6 +122,11 @@ def add_ProxyAttestationServicer_to_server(servicer, server):
                     servicer.GetLedgerProof,
                     request_deserializer=proxy__attestation_dot_v1_dot_proxy__attestation__pb2.GetLedgerProofRequest.FromString,
                     response_serializer=proxy__attestation_dot_v1_dot_proxy__attestation__pb2.GetLedgerProofResponse.SerializeToString,
+            ),
+            'GetRenewalInformation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRenewalInformation,
+                    request_deserializer=proxy__attestation_dot_v1_dot_proxy__attestation__pb2.GetRenewalInformationRequest.FromString,
+                    response_serializer=proxy__attestation_dot_v1_dot_proxy__attestation__pb2.GetRenewalInformationResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -220,6 +237,33 @@ class ProxyAttestation:
             '/proxy_attestation.v1.ProxyAttestation/GetLedgerProof',
             proxy__attestation_dot_v1_dot_proxy__attestation__pb2.GetLedgerProofRequest.SerializeToString,
             proxy__attestation_dot_v1_dot_proxy__attestation__pb2.GetLedgerProofResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRenewalInformation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/proxy_attestation.v1.ProxyAttestation/GetRenewalInformation',
+            proxy__attestation_dot_v1_dot_proxy__attestation__pb2.GetRenewalInformationRequest.SerializeToString,
+            proxy__attestation_dot_v1_dot_proxy__attestation__pb2.GetRenewalInformationResponse.FromString,
             options,
             channel_credentials,
             insecure,

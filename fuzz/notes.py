@@ -1,0 +1,86 @@
+"""Harnesses for signed notes and for the files, proofs and policies of transparency logs."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from target import Target
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
+
+from logs import TestLog, witness_key
+
+from proxy_attestation.formats.bounds import TREE_SIZE_MAX
+from proxy_attestation.formats.checkpoint import open_checkpoint, parse_checkpoint
+from proxy_attestation.formats.merkle import leaf_hash, verify_consistency
+from proxy_attestation.formats.signed_note import parse_note, parse_vkey, verify_note
+from proxy_attestation.formats.tiles import decode_entries, decode_tile, parse_tile
+from proxy_attestation.formats.tlog_policy import parse_tlog_policy
+from proxy_attestation.formats.tlog_proof import parse_tlog_proof, verify_tlog_proof
+
+LOG: Final = TestLog().add(b"%d" % number for number in range(10))
+WITNESS: Final = witness_key()
+
+
+def _note(data: bytes) -> None:
+    """Whatever is read as a note is written as the same bytes."""
+    note = parse_note(data)
+    assert note.encode() == data
+    verify_note(note, (LOG.key.verifier, WITNESS.verifier))
+
+
+def _checkpoint(data: bytes) -> None:
+    """Read it under its signature, and any text as if it were signed."""
+    text = data.decode("utf-8", "replace")
+    if data[:1] != b"\0":
+        assert parse_checkpoint(text).text == text
+    open_checkpoint(data[1:], LOG.key.verifier, (WITNESS.verifier,))
+
+
+def _proof(data: bytes) -> None:
+    proof = parse_tlog_proof(data)
+    assert proof.encode() == data
+    verify_tlog_proof(proof, leaf_hash(b"3"), LOG.key.verifier)
+
+
+def _consistency(data: bytes) -> None:
+    """Two sizes of 8 bytes, two roots, and the path."""
+    old, new = (int.from_bytes(data[i : i + 8], "big") & TREE_SIZE_MAX for i in (0, 8))
+    hashes = [data[i : i + 32].ljust(32, b"\0") for i in range(16, len(data), 32)]
+    verify_consistency(old, new, data[16:48], data[48:80], hashes[2:])
+
+
+def _text(data: bytes) -> None:
+    """The first byte says what the rest is."""
+    text = data[1:].decode("utf-8", "replace")
+    readers: tuple[Callable[[str], object], ...] = (parse_vkey, parse_tile, parse_tlog_policy)
+    readers[(data[0] if data else 0) % len(readers)](text)
+
+
+def _texts() -> list[bytes]:
+    policy = f"log {LOG.key.verifier}\nwitness w {WITNESS.verifier} https://w.example.org/\ngroup g any w\nquorum g\n"
+    texts = (str(WITNESS.verifier), "tile/entries/x001/000.p/12", policy)
+    return [bytes([number]) + text.encode() for number, text in enumerate(texts)]
+
+
+def _file(data: bytes) -> None:
+    """Read a bundle, or a tile, of the width that the second byte says."""
+    reader = decode_entries if data[:1] == b"\0" else decode_tile
+    reader(data[2:], (data[1] if len(data) > 1 else 0) + 1)
+
+
+def _files() -> list[bytes]:
+    return [bytes([1, 9]) + b"".join(LOG.node(0, i) for i in range(10)), b"\0\1\0\3abc\0\0"]
+
+
+NOTES: Final[dict[str, Target]] = {
+    "signed-note": Target(_note, 4096, lambda: [LOG.checkpoint(None, WITNESS)]),
+    "checkpoint": Target(
+        _checkpoint, 4096, lambda: [b"\0" + LOG.checkpoint(None, WITNESS), parse_note(LOG.checkpoint()).text.encode()]
+    ),
+    "tlog-proof": Target(_proof, 4096, lambda: [LOG.proof(3).encode()]),
+    "consistency": Target(_consistency, 1024, lambda: [bytes([0] * 7 + [4] + [0] * 7 + [10]) + bytes(128)]),
+    "ledger-text": Target(_text, 4096, _texts),
+    "ledger-file": Target(_file, 16384, _files),
+}

@@ -1,0 +1,401 @@
+"""Who holds the names of an entry: what the authority remembers, and how it judges who asks for them.
+
+The names of an owned entry have at most one holder. Who first shows what the entry's owner takes claims them; the claim
+lasts until the holder's last certificate has expired, or an operator releases it. Claims, releases and spent tokens are
+committed in the transaction of the certificate that they belong to.
+
+An order for an owned entry, after the decision:
+
+1.  Somebody holds the names:
+    a.  of `chip_ids`: it is the machine that holds them                           policy.owner_held
+    b.  of any other kind: one of the renewals in the proof is by the key of the   policy.owner_held
+        holder's last leaf, under an owner of the same terms
+    c.  that leaf has not expired (an older one may live longer)                   owner.expired
+    d.  the renewal's signature is over this binder                                owner.renewal
+    e.  it comes from the machine that claimed the names                           owner.machine
+2.  Nobody holds them:
+    a.  `enrolment`: a token of ours, known to who asks, under this binder         policy.owner, owner.token
+        made for this entry, not spent, not expired                                owner.token_entry, .token_spent,
+                                                                                   .token_expired
+    b.  `tenant_key`: a grant for this trust domain, entry and key                 policy.owner, owner.grant_scope
+        by the tenant's key, not expired, and not valid for too long               owner.grant, .grant_expired,
+                                                                                   .grant_lifetime
+    c.  a renewal alone, where one of these is asked for                           owner.expired
+    d.  `chip_ids` and `first_use` take nothing more
+
+Step 1e is why a stolen leaf key is of no use elsewhere: whoever has it can sign a renewal, and can get another TEE with
+the same code to ask for a certificate, but not on the machine that claimed the names. A machine that names itself in
+no way is equal only to another that does not.
+
+No table holds a secret of a token or names a machine: both are derived with a key of the authority's, which is made
+when it is first needed and kept in the ledger's file, where the keys of session tokens are.
+"""
+
+import hmac
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, NamedTuple, NoReturn
+
+from proxy_attestation.authority.ledger import Ledger, Row
+from proxy_attestation.codes import Code
+from proxy_attestation.errors import InternalError, Mismatch, PolicyError, RefusedError, UnavailableError
+from proxy_attestation.formats.binder import length_prefixed
+from proxy_attestation.formats.csr import spki_sha256
+from proxy_attestation.formats.ledger_entry import EntryKind, LedgerEntry, OwnerAction, encode_entry, names_digest
+from proxy_attestation.formats.owner_proof import (
+    GRANT_LIFETIME_MAX,
+    TOKEN_ID_BYTES,
+    TOKEN_SECRET_BYTES,
+    Grant,
+    OwnerProof,
+    Token,
+    TokenProof,
+    decode_proof,
+    token_mac,
+    verify_grant,
+    verify_renewal,
+)
+from proxy_attestation.formats.request import Names
+from proxy_attestation.policy.model import Owner, OwnerKind
+from proxy_attestation.policy.names import spiffe_id
+
+OPEN_TOKENS_MAX: Final = 256
+"""Tokens that are neither spent nor expired."""
+TOKEN_MEMORY: Final = 7 * 24 * 3600
+"""Seconds for which an expired token is still told from one that never was."""
+
+_KEY: Final = "owner_key"
+_HOLDER_LABEL: Final = b"proxy-attestation/owner-holder/v1\0"
+_MACHINE_LABEL: Final = b"proxy-attestation/owner-machine/v1\0"
+_SECRET_LABEL: Final = b"proxy-attestation/owner-token-secret/v1\0"
+_TERMS_LABEL: Final = b"proxy-attestation/owner-terms/v1\0"
+
+_HOLDER: Final = "SELECT entry, kind, holder, terms, machine, spki_sha256, not_after, held_until, idx FROM owner"
+_CLAIM: Final = "INSERT INTO owner VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_RENEW: Final = "UPDATE owner SET spki_sha256 = ?, not_after = ?, held_until = ? WHERE entry = ? AND holder = ?"
+_RELEASE: Final = "DELETE FROM owner WHERE entry = ? AND holder = ?"
+_TOKEN: Final = "SELECT token_id, entry, expires, spent FROM enrolment"  # noqa: S105 - a query
+_SPEND: Final = "UPDATE enrolment SET spent = ? WHERE token_id = ? AND spent IS NULL"
+
+
+class Holder(NamedTuple):
+    """Who holds the names of an entry.
+
+    Attributes:
+        entry: of the policy.
+        kind: the owner's, when they were claimed.
+        holder: stands for the holder, 32 bytes: the machine of `chip_ids`, or the first leaf's key.
+        terms: stands for what the entry's owner was then, 32 bytes.
+        machine: stands for the machine that claimed them, 32 bytes; None where it names itself in no way.
+        spki_sha256: of the last leaf's key, 32 bytes.
+        not_after: of the last leaf, seconds since the epoch.
+        held_until: the latest notAfter of the holder's leaves.
+        claimed: index of the ledger entry of the claim.
+    """
+
+    entry: str
+    kind: str
+    holder: bytes
+    terms: bytes
+    machine: bytes | None
+    spki_sha256: bytes
+    not_after: int
+    held_until: int
+    claimed: int
+
+
+class OpenToken(NamedTuple):
+    """What is remembered of a token.
+
+    Attributes:
+        token_id: 16 bytes.
+        entry: that it was made for.
+        expires: seconds since the epoch.
+        spent: the index of the ledger entry of the claim, or None.
+    """
+
+    token_id: bytes
+    entry: str
+    expires: int
+    spent: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """An order for an owned entry, as far as owners go.
+
+    Attributes:
+        trust_domain: the authority's.
+        entry: of the policy.
+        owner: the entry's.
+        spki: DER of the key that the certificate is for.
+        report_data: SHA-512 of the binder, 64 bytes.
+        machine: `Claims.instance_id`.
+        kind: of the proof, as the peer said.
+        proof: its bytes.
+        now: seconds since the epoch.
+    """
+
+    trust_domain: str
+    entry: str
+    owner: Owner
+    spki: bytes
+    report_data: bytes
+    machine: bytes | None
+    kind: str
+    proof: bytes
+    now: int
+
+
+class Change(NamedTuple):
+    """What an order that is accepted does to the names of its entry; its certificate's life is added by `stage`.
+
+    Attributes:
+        holder: from now on.
+        renews: whether that is who holds them already.
+        lapsed: who held them and let its last leaf expire; None where nobody did.
+        token: the id of the token that this spends, or None.
+    """
+
+    holder: Holder
+    renews: bool
+    lapsed: Holder | None = None
+    token: bytes | None = None
+
+
+class Owners:
+    """The tables of owners and tokens. Not thread-safe, as the ledger is not."""
+
+    def __init__(self, ledger: Ledger, trust_domain: str, random: Callable[[int], bytes] = os.urandom) -> None:
+        self._ledger = ledger
+        self._trust_domain = trust_domain
+        self._random = random
+        self._key = ledger.meta(_KEY) or b""
+        self._staged: dict[bytes, Change] = {}
+
+    def begin(self) -> None:
+        """Begin a batch: what was staged for the last one is forgotten."""
+        self._staged.clear()
+
+    def judge(self, ask: Ask) -> Change:
+        """Judge an order for an entry that is not shared.
+
+        Raises:
+            PolicyError: see above.
+            FormatError: `owner.malformed`.
+        """
+        staged = [change.holder for change in self._staged.values() if change.holder.entry == ask.entry]
+        held = staged[-1] if staged else self.holder(ask.entry)
+        key = self._secret()
+        machine = None if ask.machine is None else _derive(key, _MACHINE_LABEL, ask.machine)
+        chip = ask.owner.kind is OwnerKind.CHIP_IDS
+        proof = OwnerProof() if chip or not ask.proof else decode_proof(ask.proof)
+        identity = ask.machine or b"" if chip else spki_sha256(ask.spki)
+        asker = Holder(
+            entry=ask.entry,
+            kind=ask.owner.kind,
+            holder=_derive(key, _HOLDER_LABEL, ask.entry.encode(), ask.owner.kind.encode(), identity),
+            terms=_terms(key, ask.owner),
+            machine=machine,
+            spki_sha256=spki_sha256(ask.spki),
+            not_after=0,
+            held_until=0,
+            claimed=0,
+        )
+        # 1.
+        if held is not None and ask.now <= held.held_until:
+            if not chip:
+                _check_renewal(ask, held, asker, proof)
+            elif held.holder != asker.holder:
+                _refuse(Code.POLICY_OWNER_HELD, "the holder", "another machine")
+            return Change(held._replace(spki_sha256=asker.spki_sha256), renews=True)
+        # 2.
+        token = None
+        if ask.owner.kind is OwnerKind.ENROLMENT:
+            token = self._check_token(ask, proof)
+        elif ask.owner.kind is OwnerKind.TENANT_KEY:
+            _check_grant(ask, proof)
+        return Change(asker, renews=False, lapsed=held, token=token)
+
+    def stage(self, session: bytes, change: Change, not_after: int) -> None:
+        """Keep a change for `commit`; from now on the batch's other orders are judged as if it were made.
+
+        Args:
+            session: that the certificate is issued in.
+            change: as judged.
+            not_after: of its certificate, seconds since the epoch.
+        """
+        until = max(not_after, change.holder.held_until)
+        self._staged[session] = change._replace(holder=change.holder._replace(not_after=not_after, held_until=until))
+
+    def commit(self, sessions: Iterable[bytes]) -> None:
+        """Write the changes of some sessions, inside the transaction of their certificates.
+
+        Raises:
+            InternalError: when the names have another holder than the one that was judged by.
+        """
+        for session in sessions:
+            change = self._staged.get(session)
+            if change is not None:
+                self._write(change)
+
+    def holder(self, entry: str) -> Holder | None:
+        """Return who holds the names of an entry, or was the last to."""
+        return next((Holder(*row) for row in self._ledger.select(f"{_HOLDER} WHERE entry = ?", entry)), None)
+
+    def holders(self) -> list[Holder]:
+        """Return everybody that holds names, or was the last to, by entry."""
+        return [Holder(*row) for row in self._ledger.select(f"{_HOLDER} ORDER BY entry")]
+
+    def tokens(self) -> list[OpenToken]:
+        """Return every token that is remembered, by expiry."""
+        return [OpenToken(*row) for row in self._ledger.select(f"{_TOKEN} ORDER BY expires, token_id")]
+
+    def release(self, entry: str, holder: bytes | None = None) -> Holder:
+        """Take the names of an entry from their holder; return who held them. Its certificates stay valid.
+
+        Args:
+            entry: of the policy, or that it had.
+            holder: `Holder.holder`, to release nobody else; None for whoever it is.
+
+        Raises:
+            RefusedError: `owner.unheld`.
+            UnavailableError: `authority.unavailable`.
+        """
+        held = self.holder(entry)
+        if held is None or holder not in (None, held.holder):
+            raise RefusedError(Code.OWNER_UNHELD, entry if held is None else f"{held.holder.hex()} holds {entry}")
+        with self._ledger.transaction():
+            self._release(held)
+        return held
+
+    def new_token(self, entry: str, expires: int, now: int) -> Token:
+        """Make a token for an entry, and forget those that expired long ago.
+
+        Args:
+            entry: of the policy.
+            expires: seconds since the epoch.
+            now: likewise.
+
+        Raises:
+            UnavailableError: `limits.exhausted`, when too many tokens are open; `authority.unavailable`.
+        """
+        if sum(token.spent is None and now < token.expires for token in self.tokens()) >= OPEN_TOKENS_MAX:
+            raise UnavailableError(Code.LIMITS_EXHAUSTED, f"{OPEN_TOKENS_MAX} tokens are open: wait for one to expire")
+        token_id = self._random(TOKEN_ID_BYTES)
+        secret = self._token_secret(OpenToken(token_id, entry, expires, None))
+        with self._ledger.transaction():
+            self._ledger.change("DELETE FROM enrolment WHERE expires < ?", now - TOKEN_MEMORY)
+            self._ledger.change("INSERT INTO enrolment VALUES (?, ?, ?, NULL)", token_id, entry, expires)
+        return Token(token_id, secret)
+
+    def _check_token(self, ask: Ask, proof: OwnerProof) -> bytes:
+        if proof.token is None or ask.kind != OwnerKind.ENROLMENT:
+            _refuse_unproved(ask, proof)
+        token_id, mac = TokenProof(*proof.token)
+        known = next((OpenToken(*row) for row in self._ledger.select(f"{_TOKEN} WHERE token_id = ?", token_id)), None)
+        # Whoever does not know the secret is told nothing about the token.
+        if known is None or not hmac.compare_digest(token_mac(self._token_secret(known), ask.report_data), mac):
+            _refuse(Code.OWNER_TOKEN, "a token of this proxy's, under this binder", token_id.hex())
+        if known.entry != ask.entry:
+            _refuse(Code.OWNER_TOKEN_ENTRY, ask.entry, known.entry)
+        if known.spent is not None:
+            _refuse(Code.OWNER_TOKEN_SPENT, "a new token", f"spent at index {known.spent}")
+        if ask.now >= known.expires:
+            _refuse(Code.OWNER_TOKEN_EXPIRED, f"used before {known.expires}", str(ask.now))
+        return token_id
+
+    def _token_secret(self, token: OpenToken) -> bytes:
+        parts = token.token_id, token.entry.encode(), token.expires.to_bytes(8, "big")
+        return _derive(self._secret(), _SECRET_LABEL, *parts)[:TOKEN_SECRET_BYTES]
+
+    def _secret(self) -> bytes:
+        """Return the key that tokens, holders and machines are derived with; make it when there is none."""
+        if not self._key:
+            key = self._random(32)
+            with self._ledger.transaction():
+                self._ledger.set_meta(_KEY, key)
+            self._key = key
+        return self._key
+
+    def _write(self, change: Change) -> None:
+        holder = change.holder
+        if change.renews:
+            values = holder.spki_sha256, holder.not_after, holder.held_until, holder.entry, holder.holder
+            if self._ledger.change(_RENEW, *values) != 1:
+                raise InternalError(f"the names of {holder.entry} have another holder")
+            return
+        if change.lapsed is not None:
+            self._release(change.lapsed)
+        index = self._append(OwnerAction.CLAIM, holder, holder.spki_sha256)
+        self._ledger.change(_CLAIM, *holder._replace(claimed=index))
+        if change.token is not None and self._ledger.change(_SPEND, index, change.token) != 1:
+            raise InternalError("a token was spent twice")
+
+    def _release(self, held: Holder) -> None:
+        if self._ledger.change(_RELEASE, held.entry, held.holder) != 1:
+            raise InternalError(f"the names of {held.entry} have another holder")
+        self._append(OwnerAction.RELEASE, held, None)
+
+    def _append(self, action: OwnerAction, holder: Holder, spki: bytes | None) -> int:
+        entry = LedgerEntry(
+            kind=EntryKind.OWNERSHIP,
+            spki_sha256=spki,
+            names_sha256=names_digest(Names(uri=(spiffe_id(self._trust_domain, holder.entry),))),
+            owner_action=action,
+            owner_kind=holder.kind,
+            owner_holder=holder.holder,
+        )
+        return self._ledger.append([Row(EntryKind.OWNERSHIP, encode_entry(entry))])
+
+
+def _check_renewal(ask: Ask, held: Holder, asker: Holder, proof: OwnerProof) -> None:
+    renewal = next((one for one in proof.renewals if spki_sha256(one.spki) == held.spki_sha256), None)
+    if renewal is None or held.terms != asker.terms:
+        _refuse(Code.POLICY_OWNER_HELD, "the holder", "another instance")
+    if ask.now > held.not_after:
+        _refuse(Code.OWNER_EXPIRED, f"renewed by {held.not_after}", str(ask.now))
+    if not verify_renewal(renewal, ask.report_data):
+        _refuse(Code.OWNER_RENEWAL, "a signature by the last leaf's key over this binder", "another")
+    if held.machine != asker.machine:
+        _refuse(Code.OWNER_MACHINE, "the machine that claimed the names", "another")
+
+
+def _check_grant(ask: Ask, proof: OwnerProof) -> None:
+    if proof.grant is None or ask.kind != OwnerKind.TENANT_KEY:
+        _refuse_unproved(ask, proof)
+    grant: Grant = proof.grant
+    wanted = (ask.trust_domain, ask.entry, spki_sha256(ask.spki))
+    for expected, found in zip(wanted, grant, strict=False):
+        if expected != found:
+            _refuse(Code.OWNER_GRANT_SCOPE, _shown(expected), _shown(found))
+    if not verify_grant(grant, ask.owner.key):
+        _refuse(Code.OWNER_GRANT, "a signature by the tenant's key", "another")
+    if ask.now >= grant.expires:
+        _refuse(Code.OWNER_GRANT_EXPIRED, f"used before {grant.expires}", str(ask.now))
+    if grant.expires > ask.now + GRANT_LIFETIME_MAX:
+        _refuse(Code.OWNER_GRANT_LIFETIME, f"at most {GRANT_LIFETIME_MAX} s", f"{grant.expires - ask.now} s")
+
+
+def _refuse_unproved(ask: Ask, proof: OwnerProof) -> NoReturn:
+    if proof.renewals and not (proof.token or proof.grant):
+        _refuse(Code.OWNER_EXPIRED, "a holder whose last certificate is valid", "nobody holds the names")
+    _refuse(Code.POLICY_OWNER, f"a proof of {ask.owner.kind}", ask.kind or "no proof")
+
+
+def _refuse(code: Code, expected: str, actual: str) -> NoReturn:
+    raise PolicyError((Mismatch(code, "owner", expected, actual),))
+
+
+def _shown(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _terms(key: bytes, owner: Owner) -> bytes:
+    """Return what stands for the conditions of a claim; which machines are listed is looked at each time."""
+    return _derive(key, _TERMS_LABEL, owner.kind.encode(), owner.key, owner.place.encode())
+
+
+def _derive(key: bytes, label: bytes, *parts: bytes) -> bytes:
+    return hmac.digest(key, label + b"".join(map(length_prefixed, parts)), "sha256")

@@ -1,0 +1,187 @@
+"""Options of the `ledger` commands, and what they name: a log's key, its files, its witnesses."""
+
+import contextlib
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+
+from proxy_attestation.codes import Code
+from proxy_attestation.errors import ConfigurationError, FormatError, UsageError
+from proxy_attestation.formats.bounds import TLOG_POLICY_MAX
+from proxy_attestation.formats.signed_note import KeyType, Verifier, parse_vkey
+from proxy_attestation.formats.tlog_policy import TlogPolicy, parse_tlog_policy
+from proxy_attestation.relying_party.root_file import load_root_file
+from proxy_attestation.transparency.files import read_small
+from proxy_attestation.transparency.source import DirectorySource, HttpSource, Source
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+FILE: Final = click.Path(dir_okay=False, path_type=Path)
+_KEY_MAX: Final = 4096
+
+
+class Vkey(click.ParamType[Verifier]):
+    """A key as people exchange it."""
+
+    name = "vkey"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Verifier:
+        """Read it."""
+        if isinstance(value, Verifier):
+            return value
+        try:
+            return parse_vkey(str(value))
+        except FormatError as error:
+            self.fail(f"{error.detail}; a key looks like name+hash+base64", param, ctx)
+
+
+VKEY: Final = Vkey()
+
+
+class Digest(click.ParamType[bytes]):
+    """Bytes in hex."""
+
+    name = "hex"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        """Read it."""
+        try:
+            data = value if isinstance(value, bytes) else bytes.fromhex(str(value))
+        except ValueError:
+            data = b""
+        if not 0 < len(data) <= 64:
+            self.fail("1 to 64 bytes in hex were expected", param, ctx)
+        return data
+
+
+DIGEST: Final = Digest()
+
+
+def log_options(function: _F) -> _F:
+    """Add `--key`, `--policy`, `--root`, `--server-name`."""
+    for option in (
+        click.option("--server-name", metavar="NAME", help="The name that the server must have; default: the URL's."),
+        click.option(
+            "--root", metavar="FILE", type=FILE, help="The root of the server's certificate.  [default: the system's]"
+        ),
+        click.option("--policy", "policy_file", metavar="FILE", type=FILE, help="Whose cosignatures it must have."),
+        click.option(
+            "--key",
+            required=True,
+            metavar="VKEY",
+            type=VKEY,
+            help="The log's key: name+hash+base64, as `init` printed it.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def open_source(stack: contextlib.ExitStack, location: str, root: Path | None, server_name: str | None) -> Source:
+    """Open a directory or URL; the stack closes it.
+
+    Raises:
+        UsageError, ConfigurationError: for a location or root that cannot be used.
+    """
+    if "://" not in location:
+        if root is not None or server_name is not None:
+            raise UsageError("--root and --server-name go with a URL")
+        if not Path(location).is_dir():
+            raise UsageError(f"{location}: neither a directory nor a URL")
+        return DirectorySource(Path(location))
+    return stack.enter_context(HttpSource(location, tls_context(root), server_name))
+
+
+def tls_context(root: Path | None) -> ssl.SSLContext:
+    """Return a context that trusts the roots of a file, or without one the system's."""
+    if root is None:
+        return ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_verify_locations(cadata=b"".join(load_root_file(root)))
+    return context
+
+
+def load_witness_policy(path: Path | None) -> TlogPolicy:
+    """Read a witness policy; without a file nobody's cosignature is demanded.
+
+    Raises:
+        ConfigurationError: `configuration.malformed`.
+        FormatError: `ledger.malformed`.
+    """
+    return TlogPolicy() if path is None else parse_tlog_policy(read_text(path, TLOG_POLICY_MAX))
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """Return a file that must be there.
+
+    Raises:
+        ConfigurationError: `configuration.malformed`.
+    """
+    data = read_small(path, limit)
+    if data is None:
+        raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"{path}: there is no such file")
+    return data
+
+
+def read_text(path: Path, limit: int) -> str:
+    """Return a file of UTF-8 that must be there.
+
+    Raises:
+        ConfigurationError: `configuration.malformed`.
+    """
+    try:
+        return read_file(path, limit).decode()
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"{path}: not UTF-8") from error
+
+
+def load_private(path: Path) -> Ed25519PrivateKey:
+    """Read a private key as `openssl genpkey -algorithm ed25519` writes it.
+
+    Raises:
+        ConfigurationError: `configuration.malformed`, for anything else, also for one under a passphrase.
+    """
+    key = _load(path, lambda data: load_pem_private_key(data, None))
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"{path}: not an Ed25519 private key in PEM")
+    return key
+
+
+def load_public(path: Path) -> Ed25519PublicKey:
+    """Read the public half out of a private key, or of a public one as `openssl pkey -pubout` writes it.
+
+    Raises:
+        ConfigurationError: `configuration.malformed`.
+    """
+    if b"PUBLIC KEY" not in read_file(path, _KEY_MAX):
+        return load_private(path).public_key()
+    key = _load(path, load_pem_public_key)
+    if not isinstance(key, Ed25519PublicKey):
+        raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"{path}: not an Ed25519 public key in PEM")
+    return key
+
+
+def _load(path: Path, load: Callable[[bytes], object]) -> object:
+    try:
+        return load(read_file(path, _KEY_MAX))
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"{path}: not a key that can be read") from error
+
+
+def verifier_of(name: str, kind: KeyType, key: Ed25519PublicKey) -> Verifier:
+    """Return the key under a name.
+
+    Raises:
+        UsageError: for a name that no key can have.
+    """
+    try:
+        return Verifier(name, kind, key.public_bytes_raw())
+    except FormatError as error:
+        raise UsageError(f"--name: {error.detail}") from error

@@ -1,0 +1,69 @@
+"""The keys that people sign notes with: Ed25519, as `openssl genpkey -algorithm ed25519` makes them."""
+
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+
+from proxy_attestation.codes import Code
+from proxy_attestation.errors import ConfigurationError, FormatError, UsageError
+from proxy_attestation.formats.signed_note import KeyType, Verifier
+
+_KEY_FILE_MAX = 4096
+
+
+def read_private_key(path: Path) -> Ed25519PrivateKey:
+    """Read a private key: PKCS#8 PEM, not encrypted.
+
+    Raises:
+        ConfigurationError: `configuration.malformed`.
+    """
+    try:
+        key = load_pem_private_key(_read(path), password=None)
+    except (ValueError, TypeError) as error:
+        raise _malformed(path, "no unencrypted PKCS#8 key in PEM") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise _malformed(path, "no Ed25519 key: make one with `openssl genpkey -algorithm ed25519`")
+    return key
+
+
+def read_public_key(path: Path) -> Ed25519PublicKey:
+    """Read a public key: SubjectPublicKeyInfo in PEM, as `openssl pkey -pubout` writes it.
+
+    Raises:
+        ConfigurationError: `configuration.malformed`.
+    """
+    try:
+        key = load_pem_public_key(_read(path))
+    except (ValueError, TypeError) as error:
+        raise _malformed(path, "no public key in PEM") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise _malformed(path, "no Ed25519 key")
+    return key
+
+
+def signer(name: str, key: Ed25519PublicKey) -> Verifier:
+    """Return a key under the name that its signatures carry.
+
+    Raises:
+        UsageError: for a name that cannot be.
+    """
+    try:
+        return Verifier(name, KeyType.ED25519, key.public_bytes_raw())
+    except FormatError as error:
+        raise UsageError(f"{name!r}: {error.detail}") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_KEY_FILE_MAX + 1)
+    except OSError as error:
+        raise _malformed(path, str(error.strerror)) from error
+    if len(data) > _KEY_FILE_MAX:
+        raise _malformed(path, f"longer than {_KEY_FILE_MAX} bytes")
+    return data
+
+
+def _malformed(path: Path, what: str) -> ConfigurationError:
+    return ConfigurationError(Code.CONFIGURATION_MALFORMED, f"{path}: {what}")
