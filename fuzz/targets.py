@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
+from handshakes import HANDSHAKES
 from inputs import INPUTS
 from notes import NOTES
 from target import Target
@@ -303,6 +304,7 @@ TARGETS: Final[dict[str, Target]] = {
     "loader-file": Target(lambda data: parse_config(data, Path("/nonexistent"))),
     **ANSWERS,
     **INPUTS,
+    **HANDSHAKES,
     **NOTES,
 }
 

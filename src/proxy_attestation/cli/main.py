@@ -30,6 +30,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "policy": ("policy", "Check a policy."),
     "ledger": ("ledger", "Verify, watch and witness a proxy's ledger."),
     "index": ("index", "List files with their digests, or show what changed."),
+    "ekep": ("ekep", "Serve EKEP, a mutually attested handshake, beside `serve`."),
     "completion": ("completion", "Print the completion script of a shell."),
 }
 
