@@ -16,10 +16,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
+from handshakes import HANDSHAKES
 from inputs import INPUTS
 from notes import NOTES
-from renewal import RENEWAL
 from reference_values import REFERENCE
+from renewal import RENEWAL
 from target import Target
 
 from proxy_attestation.appraisal.dcap import appraise
@@ -342,6 +343,7 @@ TARGETS: Final[dict[str, Target]] = {
     "loader-file": Target(lambda data: parse_config(data, Path("/nonexistent"))),
     **ANSWERS,
     **INPUTS,
+    **HANDSHAKES,
     **NOTES,
     **RENEWAL,
     **REFERENCE,
