@@ -73,6 +73,7 @@ def check_asking(
     asked: Asked,
     endorsements: DcapEndorsements | SnpEndorsements | None,
     now: datetime,
+    *,
     floor: Floor | None = None,
 ) -> Claims:
     """Check a request as the module says.
@@ -116,9 +117,7 @@ def check_asking(
     elif isinstance(parsed, SnpReport):
         amd = endorsements if isinstance(endorsements, SnpEndorsements) else SnpEndorsements()
         claims = snp_result_claims(
-            appraise_snp(
-                parsed, amd, asked.roots.amd, None, now, platform_certificates=certificates, crl_required=True
-            )
+            appraise_snp(parsed, amd, asked.roots.amd, None, now, platform_certificates=certificates, crl_required=True)
         )
     elif isinstance(parsed, NitroDocument):
         claims = appraise_nitro(parsed, asked.roots, now)

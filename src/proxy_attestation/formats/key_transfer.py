@@ -10,8 +10,9 @@ with ``LP`` and the places of each TEE as in `binder.py`; the SubjectPublicKeyIn
 
 Whatever is sealed is sealed with HPKE (RFC 9180, base mode, single shot): DHKEM(X25519, HKDF-SHA256), HKDF-SHA256,
 AES-256-GCM; the encapsulated key stands in front. Its info says what is inside and for whom, so that nothing stands in
-for anything else: a *bundle* (keys for the asking proxy), a *share* (for a custodian), an *approval* (that share for
-the asking proxy), an *escrow* (one key for the recovery key). All but the last name SHA-256 of authority.toml too.
+for anything else: a *bundle* (keys for the asking proxy; SHA-256 of authority.toml is inside), a *share* (for a
+custodian) and an *approval* (that share for the asking proxy), both of which name that digest, or an *escrow* (one key,
+for the recovery key).
 """
 
 import hashlib
@@ -166,9 +167,9 @@ def decode_key_bundle(data: bytes) -> KeyBundle:
     return bundle
 
 
-def bundle_info(request: bytes, settings_sha256: bytes) -> bytes:
+def bundle_info(request: bytes) -> bytes:
     """Return the info of a bundle that answers the exact bytes of a request."""
-    return _info(b"bundle", hashlib.sha256(request).digest(), settings_sha256)
+    return _info(b"bundle", hashlib.sha256(request).digest())
 
 
 def share_info(custodian: str, settings_sha256: bytes) -> bytes:
@@ -182,7 +183,7 @@ def approval_info(request: bytes, settings_sha256: bytes) -> bytes:
 
 
 def escrow_info(name: str) -> bytes:
-    """Return the info of one key in escrow. (The first of them exist before authority.toml.)"""
+    """Return the info of one key in escrow; the first of them exist before authority.toml does."""
     return _info(b"escrow", name.encode())
 
 
@@ -212,4 +213,4 @@ def open_sealed(private_key: X25519PrivateKey, data: bytes, info: bytes) -> byte
     try:
         return _SUITE.decrypt(data, private_key, info)
     except (InvalidTag, ValueError) as error:
-        raise RefusedError(Code.KEYS_TRANSFER_SEALED, "sealed to another key, for something else, or changed") from error
+        raise RefusedError(Code.KEYS_TRANSFER_SEALED, "sealed to another key or for another use, or changed") from error
