@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 from handshakes import HANDSHAKES
 from inputs import INPUTS
+from key_transfers import KEY_TRANSFERS
 from notes import NOTES
 from reference_values import REFERENCE
 from renewal import RENEWAL
@@ -344,6 +345,7 @@ TARGETS: Final[dict[str, Target]] = {
     **ANSWERS,
     **INPUTS,
     **HANDSHAKES,
+    **KEY_TRANSFERS,
     **NOTES,
     **RENEWAL,
     **REFERENCE,
