@@ -17,10 +17,9 @@ from proxy_attestation.formats.key_transfer import (
 )
 from proxy_attestation.formats.tee import Tee
 
-_REQUEST: Final = KeyRequest(
-    Purpose.RECOVERY, b"r" * 32, b"k" * 32, b"n" * 32, Tee.SGX, b"evidence", (b"\x30\x00",), b"log"
-)
-_BUNDLE: Final = KeyBundle(bytes(32), (TransferredKey("log", b"\x30\x00"), TransferredKey("root-g2", b"\x30\x00")))
+_DER: Final = b"\x30\x00"
+_REQUEST: Final = KeyRequest(Purpose.RECOVERY, b"r" * 32, b"k" * 32, b"n" * 32, Tee.SGX, b"evidence", (_DER,), b"log")
+_BUNDLE: Final = KeyBundle(bytes(32), (TransferredKey("log", _DER), TransferredKey("root-g2", _DER)))
 
 
 def _request(data: bytes) -> None:

@@ -35,6 +35,8 @@ print(json.dumps([] if spec is None else list(spec.submodule_search_locations or
 """
 _PROGRAM: Final = "proxy-attestation"
 _SERVE: Final = "serve"
+_OF_THE_PROXY: Final = frozenset({_SERVE, "keys", "recover"})
+"""Commands of the proxy's image: what serves, and what receives its keys there."""
 _PROBE_TIMEOUT_S: Final = 60
 _SHEBANG_MAX: Final = 4096
 _TRAMPOLINE: Final = re.compile(rb"""'''exec' "?([^"\s]+)"? """)
@@ -83,7 +85,7 @@ def measure_command(command: Sequence[str]) -> Measurement:
 
 
 def _serves(command: Sequence[str]) -> bool:
-    return any(Path(word).name == _PROGRAM and following == _SERVE for word, following in pairwise(command))
+    return any(Path(word).name == _PROGRAM and following in _OF_THE_PROXY for word, following in pairwise(command))
 
 
 def measure_package(directory: Path, *, serves: bool = False) -> Measurement:

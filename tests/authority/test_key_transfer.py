@@ -136,7 +136,7 @@ class Case:
 
 
 @pytest.fixture
-def case(
+def case(  # noqa: PLR0917 - fixtures
     tmp_path: Path, policy_file: Path, clock: Any, vendor: Vendor, collateral: Callable[..., DcapEndorsements],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Case:  # fmt: skip
@@ -362,9 +362,13 @@ def test_a_request_of_another_version(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "threshold", "keys"), [("pq", 1, "file"), ("p", 2, "file"), ("pq", 3, "file"), ("pp", 2, "file")]
-)
-def test_custodians_that_cannot_be(
+    ("names", "threshold", "keys"),
+    [
+        ("pq", 1, "file"), ("p", 2, "file"), ("pq", 3, "file"), ("pp", 2, "file"),
+        ("pq", 2, "pkcs11:token=t;object=o?module-path=/lib.so&pin-source=file:/pin"),
+    ],
+)  # fmt: skip
+def test_custodians_that_cannot_be(  # noqa: PLR0917 - fixtures and parameters
     tmp_path: Path, policy_file: Path, vendor: Vendor, clock: Any, names: str, threshold: int, keys: str
 ) -> None:
     plan = plan_recovery([Custodian(name, CUSTODIANS[name].public_key().public_bytes_raw()) for name in "pq"], 2)

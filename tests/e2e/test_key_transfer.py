@@ -20,7 +20,7 @@ from command_line import REFUSED, call, call_json
 from signers import key_files, sign
 
 from proxy_attestation_simulator.files import write_endorsements
-from proxy_attestation_simulator.harness import RunningProxy, default_policy, make_proxy
+from proxy_attestation_simulator.harness import RunningProxy, default_policy
 from proxy_attestation_simulator.intel import Vendor
 
 pytestmark = pytest.mark.e2e
@@ -36,9 +36,9 @@ class House:
     """An authority with signers and custodians, its statement, and a backup of it without keys."""
 
     directory: Path
+    vendor: Vendor
     state: Path
     backup: Path
-    note: Path
     judging: tuple[str | Path, ...]
 
     @contextmanager
@@ -71,10 +71,8 @@ def house(tmp_path: Path) -> House:
     vendor = Vendor.create(datetime.now(UTC))
     vendor.save(tmp_path / "vendor")
     write_endorsements(vendor.endorsements("sgx", datetime.now(UTC)), tmp_path / "sets")
-    made = make_proxy(tmp_path / "other", vendor=vendor, policy=default_policy(vendor))
-    drafts = tmp_path / "drafts"
-    shutil.copytree(made.state, drafts, ignore=lambda _, names: [n for n in names if n in {"run", "keys"}])
-    policy = drafts / "policy.toml"
+    policy = tmp_path / "policy.toml"
+    policy.write_text(default_policy(vendor))
     sign(policy, "alice", "bob")
     people = key_files(tmp_path)
     for name in "pqr":
@@ -97,21 +95,18 @@ def house(tmp_path: Path) -> House:
     shutil.copytree(state, backup)
     shutil.rmtree(backup / "keys")
     note = tmp_path / "d.note"
-    measured = ""
-    for command in (("keys", "receive"), ("recover", "receive")):
-        measured = subprocess.run(
-            [SIMULATOR, "measure", "--dir", tmp_path / "vendor", "--tee", "sgx", "--", PROGRAM, *command],
-            check=True, capture_output=True, text=True,
-        ).stdout  # fmt: skip
+    # The simulator measures the package, so that all its commands are one image, as on a real machine.
+    measure = [SIMULATOR, "measure", "--dir", str(tmp_path / "vendor"), "--tee", "sgx", "--", PROGRAM, "serve"]
+    measured = subprocess.run(measure, check=True, capture_output=True, text=True).stdout
     (tmp_path / "measured.toml").write_text(measured)
     note.write_text(call("deployment", "statement", state, "--expect", tmp_path / "measured.toml").stdout)
     for name in ("alice", "bob"):
         call("deployment", "sign", note, "--key", people[name][0], "--name", name, "--out", note)
-    return House(tmp_path, state, backup, note, ("--statement", note, "--endorsements", tmp_path / "sets"))
+    return House(tmp_path, vendor, state, backup, ("--statement", note, "--endorsements", tmp_path / "sets"))
 
 
 def test_hand_over_by_a_running_proxy(house: House) -> None:
-    giver = RunningProxy(house.directory, house.state, (PROGRAM,))
+    giver = RunningProxy(house.directory, house.state, house.vendor, (PROGRAM,))
     giver.start()
     try:
         nonce = call_json("keys", "challenge", house.state)["nonce"]
@@ -139,6 +134,6 @@ def test_recovery_by_two_custodians(house: House) -> None:
             call("recover", "approve", house.directory / "r", *mine, *house.judging, "--out", out)
         assert answer_of(process) == {"recovered": ["issuing-1", "log", "root"]}
     assert (house.backup / "keys" / "log.key").read_bytes() == (house.state / "keys" / "log.key").read_bytes()
-    giver = RunningProxy(house.directory, house.backup, (PROGRAM,))
+    giver = RunningProxy(house.directory, house.backup, house.vendor, (PROGRAM,))
     giver.start()
     assert giver.stop() == 0
