@@ -7,6 +7,7 @@ from typing import Final
 
 from proxy_attestation.codes import Code, Explanation
 from proxy_attestation.explanations_appraisal import APPRAISAL
+from proxy_attestation.explanations_ekep import EKEP
 from proxy_attestation.explanations_evidence import EVIDENCE
 from proxy_attestation.explanations_keys import KEYS
 from proxy_attestation.explanations_ledger import LEDGER
@@ -292,6 +293,7 @@ EXPLANATIONS: Final[dict[Code, Explanation]] = {
     **{code: Explanation(cause, fix) for code, (cause, fix) in _OTHER.items()},
     **APPRAISAL,
     **LIFE,
+    **EKEP,
     **KEYS,
     **LOG,
     **LEDGER,

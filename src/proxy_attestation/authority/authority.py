@@ -242,6 +242,7 @@ class Authority:
         found = _with_files(policy)
         if self.check_policy(found):
             self._adopt(found)
+            self.revocations.maintain(self.now())
             return True
         return False
 
@@ -298,6 +299,7 @@ class Authority:
             self._record_policy(digest, policy.version, text)
         self.policy, self.policy_digest, self.policy_text_sha256 = policy, digest, text
         self.roots = replace(self.settings.roots, tpm=policy.tpm_roots)
+        self.revocations.deny((*policy.deny.serials, *policy.deny.spkis))
 
     def _digest(self, policy: Policy, recorded: dict[tuple[Tee, bytes], Floor]) -> bytes:
         # The CAs of TPMs are the policy's own, which is in it already.

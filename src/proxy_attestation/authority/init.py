@@ -26,6 +26,7 @@ from proxy_attestation.errors import UnavailableError, UsageError
 from proxy_attestation.formats.signed_note import Verifier
 from proxy_attestation.policy.load import PolicyFiles, load_policy_files
 from proxy_attestation.policy.model import Policy
+from proxy_attestation.policy.reference import require_current
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,7 @@ def init_state(
         raise UsageError("--signer: names of a-z, 0-9 and ._-, each name and key once; --threshold: 1 to all of them")
     found = load_policy_files(policy)
     settings.check_policy(found.policy)
+    require_current(found.policy, int(now.timestamp()))
     settings.check_signatures(found)
     check_names(found.files)
     existed = state.exists()

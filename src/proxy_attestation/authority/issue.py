@@ -42,6 +42,7 @@ from proxy_attestation.errors import (
     AppraisalError,
     FormatError,
     InternalError,
+    Mismatch,
     PolicyError,
     ProxyAttestationError,
     RequestError,
@@ -217,7 +218,11 @@ class Issuer:
             application_sha256=decision.application_sha256,
             simulated=settings.simulated,
         )
-        limits = (now + decision.lifetime, int(claims.valid_until.timestamp()))
+        limits: tuple[int, ...] = (now + decision.lifetime, int(claims.valid_until.timestamp()))
+        if decision.workload is not None and (end := decision.workload.not_after) is not None:
+            if end <= now:
+                raise PolicyError((Mismatch(Code.REFERENCE_EXPIRED, "not_after", f"after {now}", str(end)),))
+            limits = (*limits, end)
         own_id = spiffe_id(settings.trust_domain, request.workload)
         expected = self._expected(
             issuing.ca, now, limits, what, spki=order.spki, names=decision.names, spiffe_id=own_id

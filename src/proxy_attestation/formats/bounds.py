@@ -50,6 +50,10 @@ INDEX_PATH_MAX: Final = 4096
 INDEX_MAX: Final = 32 * 1024 * 1024
 """One index file, in characters."""
 POLICY_FILE_MAX: Final = 1024 * 1024
+REFERENCE_VALUES_MAX: Final = 64 * 1024
+"""One file of reference values."""
+REFERENCE_SIGNERS_MAX: Final = 16
+"""Signers that one entry names."""
 POLICY_TOTAL_MAX: Final = 64 * 1024 * 1024
 """A policy file and all files that it names."""
 POLICY_SIGNERS_MAX: Final = 16
