@@ -22,6 +22,7 @@ PACKAGE: Final = ROOT / "src" / "proxy_attestation"
 ROOMS: Final = (
     "formats", "appraisal", "endorsements", "policy", "authority", "service", "attester", "relying_party", "loader",
     "transparency", "cli",
+    "cli", "reference",
 )  # fmt: skip
 READS: Final = re.compile(
     r"^(decode|parse|appraise|verify|judge|read|load|detect|open|replay|check|find|looks_like|declared|split|is)(_|$)"
