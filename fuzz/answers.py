@@ -49,7 +49,7 @@ from proxy_attestation.relying_party.deny_list import read_deny_list
 from proxy_attestation.relying_party.expectation import Expectation
 from proxy_attestation.relying_party.expectation_file import parse_expectation
 from proxy_attestation.relying_party.path import load_roots, verify_cross
-from proxy_attestation.relying_party.proxy import _root_info
+from proxy_attestation.relying_party.proxy import read_root_info
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
 from proxy_attestation_simulator.amd import AmdVendor
 from proxy_attestation_simulator.intel import Vendor
@@ -187,7 +187,7 @@ def _proxy_answer(data: bytes) -> None:
     """The first byte says which answer it is."""
     which, rest = data[:1], data[1:]
     if which == b"\0" and (answer := _message(pb.GetRootCertificateResponse, rest)) is not None:
-        _root_info(answer, vendor().root_pin)
+        read_root_info(answer, vendor().root_pin)
     elif which == b"\1" and (answer := _message(pb.GetChallengeResponse, rest)) is not None:
         _challenge(answer, answer.nonce, NOW)
     elif (answer := _message(pb.GetSignedCertificateResponse, rest)) is not None:

@@ -197,3 +197,17 @@ def test_refresh_asks_now(run: Any, info: AuthorityInfo) -> None:
         assert news.generation == 5
 
     run(test)
+
+
+def test_it_watches_only_once_the_news_is_taken(run: Any, info: AuthorityInfo) -> None:
+    async def test(bench: Bench) -> None:
+        (connection,) = bench.connections
+        assert await bench.news.get() == info
+        assert await connection.watched.get() == info.generation
+        connection.info = replace(info, generation=info.generation + 1)
+        connection.moved.set()
+        assert await bench.news.get() == connection.info
+        assert await connection.watched.get() == info.generation + 1
+        assert connection.watched.empty()
+
+    run(test)

@@ -117,6 +117,11 @@ def _names_and_end(info: RootInfo) -> tuple[str, datetime]:
     return root.subject.rfc4514_string(), root.not_valid_after_utc.astimezone(UTC)
 
 
+def _ledger_key(info: RootInfo) -> str:
+    """Return the log's vkey; what no vkey of ours can be is shown escaped."""
+    return info.ledger_key[:512].decode("ascii", "backslashreplace")
+
+
 def _lines(info: RootInfo) -> list[str]:
     subject, end = _names_and_end(info)
     lines = [
@@ -125,6 +130,7 @@ def _lines(info: RootInfo) -> list[str]:
         f"trust domain  {info.trust_domain}",
         f"policy        {info.policy_digest.hex()}",
         f"keys          {info.key_origin}",
+        f"ledger key    {_ledger_key(info)}",
     ]
     if info.simulated:
         lines.append("SIMULATED     this proxy takes simulated evidence: never trust its root with anything real")
@@ -146,6 +152,7 @@ def _to_json(info: RootInfo, pem: str) -> dict[str, object]:
         "issuing": [base64.b64encode(der).decode() for der in info.issuing],
         "policy_digest": info.policy_digest.hex(),
         "key_origin": info.key_origin,
+        "ledger_key": _ledger_key(info),
         "simulated": info.simulated,
         "dangers": list(info.dangers),
         "evidence": bool(info.evidence),

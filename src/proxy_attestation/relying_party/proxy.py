@@ -113,7 +113,7 @@ class RootInfo:
         sequence: the root bundle's number.
         trust_domain: the proxy's.
         policy_digest: 32 bytes.
-        ledger_key: empty until the ledger signs checkpoints.
+        ledger_key: the C2SP vkey of its ledger, in UTF-8; not checked.
         key_origin: `file`, `pkcs11` or `tee`.
         simulated: whether the proxy takes simulated evidence.
         dangers: every dangerous switch of its policy, readable.
@@ -167,14 +167,14 @@ def fetch_root(
     # 1. Without authentication.
     answer, chain = _call(target, UnauthenticatedContext(), server_name, timeout, _Asked(os.urandom(NONCE_LENGTH)))
     # 2. The pinned root.
-    first = _root_info(answer, pin)
+    first = read_root_info(answer, pin)
     # 3. The same connection's certificate.
     name = server_name if server_name is not None else target.host
     check_proxy_chain(chain, (first.root,), first.trust_domain, clock(), server_name=name)
     # 4. Authenticated.
     context = ProxyContext((first.root,), first.trust_domain, server_name=server_name, clock=clock)
     answer, _ = _call(target, context, None, timeout, _Asked(os.urandom(NONCE_LENGTH)))
-    second = _root_info(answer, pin)
+    second = read_root_info(answer, pin)
     # What is fixed for an authority's life. Evidence is fresh for each nonce, and policy, floors or an issuing CA may
     # change between two calls.
     if _fixed(first) != _fixed(second):
@@ -210,7 +210,7 @@ def fetch_attested_root(
     # 1. Without authentication.
     asked = _Asked(os.urandom(NONCE_LENGTH), evidence=True)
     answer, chain = _call(target, UnauthenticatedContext(), server_name, timeout + EVIDENCE_SECONDS, asked)
-    first = _root_info(answer, None)
+    first = read_root_info(answer, None)
     # 2. The root is the one that the evidence vouches for.
     checked = check(first, asked.nonce)
     # 3. The same connection's certificate.
@@ -219,7 +219,7 @@ def fetch_attested_root(
     # 4. Authenticated: the key of that certificate is at the other end of a connection of ours.
     context = ProxyContext((first.root,), first.trust_domain, server_name=server_name, clock=clock)
     answer, _ = _call(target, context, None, timeout, _Asked(os.urandom(NONCE_LENGTH)))
-    if _fixed(first) != _fixed(_root_info(answer, first.pin)):
+    if _fixed(first) != _fixed(read_root_info(answer, first.pin)):
         raise PeerError(Code.PEER_CHAIN, "two answers of one proxy differ")
     return first, checked
 
@@ -304,7 +304,17 @@ def _told_code(response: httpx.Response) -> Code:
     return next(known, Code.PROXY_UNREACHABLE)
 
 
-def _root_info(answer: v1.GetRootCertificateResponse, pin: bytes | None) -> RootInfo:
+def read_root_info(answer: v1.GetRootCertificateResponse, pin: bytes | None) -> RootInfo:
+    """Read a proxy's answer, and hold its root against a pin.
+
+    Args:
+        answer: as it came.
+        pin: SHA-256 of the root's SPKI, 32 bytes; None where evidence will tell whether its first root is the proxy's.
+
+    Raises:
+        PeerError: `peer.root_pin`.
+        FormatError: `proxy.protocol`.
+    """
     roots = tuple(answer.bundle.roots)
     issuing = tuple(answer.bundle.issuing)
     if not 0 < len(roots) <= ROOTS_MAX or not 0 < len(issuing) <= ROOTS_MAX or len(answer.dangers) > _DANGERS_MAX:
