@@ -16,8 +16,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
+from handshakes import HANDSHAKES
 from inputs import INPUTS
 from notes import NOTES
+from reference_values import REFERENCE
+from renewal import RENEWAL
 from target import Target
 
 from proxy_attestation.appraisal.dcap import appraise
@@ -49,6 +52,7 @@ from proxy_attestation.formats import (
     index,
     ledger_entry,
     nitro,
+    owner_proof,
     pck,
     ra_tls,
     request,
@@ -217,6 +221,14 @@ _BODIES: Final[dict[wire.Method, Callable[[object], object]]] = {
 _ANSWERED: Final = (messages.decode_info, messages.decode_issued, messages.decode_floor, messages.decode_chain)
 
 
+def _owner_proof(data: bytes) -> None:
+    proof = owner_proof.decode_proof(data)
+    for renewal in proof.renewals:
+        owner_proof.verify_renewal(renewal, bytes(64))
+    if proof.grant is not None:
+        owner_proof.verify_grant(proof.grant, data[:91])
+
+
 def _wire(data: bytes) -> None:
     """Read frames of a call, or of an answer and what the second byte says that it is."""
     if data[:1] == b"\0":
@@ -296,6 +308,9 @@ TARGETS: Final[dict[str, Target]] = {
     "claims-extension": Target(ear.decode_extension),
     "claims-set": Target(ear.decode_claims_set, 4096),
     "ledger-entry": Target(ledger_entry.decode_entry),
+    "owner-proof": Target(_owner_proof),
+    "owner-token": Target(lambda data: owner_proof.parse_token(data.decode("utf-8", "replace")), 256),
+    "owner-grant": Target(lambda data: owner_proof.parse_grant(data.decode("utf-8", "replace")), 1024),
     "session-token": Target(lambda data: open_token((_TOKEN_KEY,), data, NOW), 128),
     "authority-wire": Target(_wire, 8192),
     "quote": Target(dcap_quote.decode_quote, 16384),
@@ -328,7 +343,10 @@ TARGETS: Final[dict[str, Target]] = {
     "loader-file": Target(lambda data: parse_config(data, Path("/nonexistent"))),
     **ANSWERS,
     **INPUTS,
+    **HANDSHAKES,
     **NOTES,
+    **RENEWAL,
+    **REFERENCE,
 }
 
 

@@ -107,7 +107,7 @@ SIGNERS: Final = ("alice", "bob")
 def document_lines(first: str) -> list[str]:
     """Return the commands of the block of docs/proxy-evidence.md that begins so."""
     text = (Path(__file__).parents[2] / "docs" / "proxy-evidence.md").read_text()
-    blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    blocks: list[str] = re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     return next(block for block in blocks if block.startswith(f"proxy-attestation {first}")).splitlines()
 
 
