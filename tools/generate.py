@@ -12,6 +12,7 @@ from grpc_tools import protoc
 ROOT = Path(__file__).resolve().parent.parent
 # Import root and proto file, and the folder that its path below that root is generated into.
 TARGETS = {
+    ("proto", "proxy_attestation/ekep/v1/ekep.proto"): ROOT / "src",
     ("proto", "proxy_attestation/v1/proxy_attestation.proto"): ROOT / "src",
     ("proto/proxy_attestation/example/v1", "example.proto"): ROOT / "examples" / "example_application",
 }

@@ -241,6 +241,7 @@ class Code(StrEnum):
     OWNER_RENEWAL = "owner.renewal"
     OWNER_MACHINE = "owner.machine"
     OWNER_EXPIRED = "owner.expired"
+    OWNER_REVOKED = "owner.revoked"
     OWNER_UNHELD = "owner.unheld"
     OWNER_NEEDED = "owner.needed"
 
@@ -270,6 +271,9 @@ class Code(StrEnum):
     ENDORSEMENTS_REJECTED = "endorsements.rejected"
     LIMITS_EXHAUSTED = "limits.exhausted"
     LEDGER_NO_PROOF = "ledger.no_proof"
+    LEDGER_INCONSISTENT = "ledger.inconsistent"
+    LEDGER_WITNESS = "ledger.witness"
+    LEDGER_COSIGNATURE = "ledger.cosignature"
     LEDGER_MALFORMED = "ledger.malformed"
     LEDGER_CHECKPOINT = "ledger.checkpoint"
     LEDGER_PROOF = "ledger.proof"
@@ -302,6 +306,19 @@ class Code(StrEnum):
     PROXY_STATEMENT_MEASUREMENT = "proxy.statement_measurement"
     POLICY_PROXY_MEASUREMENT = "policy.proxy_measurement"
 
+    # The EKEP front.
+    EKEP_BAD_MESSAGE = "ekep.bad_message"
+    EKEP_DESERIALIZATION_FAILED = "ekep.deserialization_failed"
+    EKEP_BAD_PROTOCOL_VERSION = "ekep.bad_protocol_version"
+    EKEP_BAD_HANDSHAKE_CIPHER = "ekep.bad_handshake_cipher"
+    EKEP_BAD_RECORD_PROTOCOL = "ekep.bad_record_protocol"
+    EKEP_BAD_AUTHENTICATOR = "ekep.bad_authenticator"
+    EKEP_BAD_ASSERTION_TYPE = "ekep.bad_assertion_type"
+    EKEP_BAD_ASSERTION = "ekep.bad_assertion"
+    EKEP_PROTOCOL_ERROR = "ekep.protocol_error"
+    EKEP_INTERNAL_ERROR = "ekep.internal_error"
+    EKEP_RECORD = "ekep.record"
+
     # What a relying party refuses.
     PEER_CHAIN = "peer.chain"
     PEER_EXPIRED = "peer.expired"
@@ -313,6 +330,7 @@ class Code(StrEnum):
     PEER_CLAIMS_MISMATCH = "peer.claims_mismatch"
     PEER_TRUST_DOMAIN = "peer.trust_domain"
     PEER_UNREACHABLE = "peer.unreachable"
+    PEER_LEDGER_PROOF = "peer.ledger_proof"
 
     # The machine the loader runs on, and its application.
     ATTESTER_UNAVAILABLE = "attester.unavailable"

@@ -507,3 +507,20 @@ def test_keys_that_do_not_answer_leave_the_entry_and_the_session(
 
     assert isinstance(issued, Issued)
     assert (issued.index, issuer.authority.ledger.size()) == (size - 1, size)
+
+
+def _ending(issuer: Issuer, world: Any, end: int) -> IssueOrder:
+    """An order for an entry whose reference values have an end."""
+    policy = issuer.authority.policy
+    entries = {name: replace(entry, not_after=end) for name, entry in policy.workloads.items()}
+    issuer.authority.reload_policy(replace(policy, version=policy.version + 1, workloads=entries))
+    order: IssueOrder = world.order(issuer.hello())
+    return order
+
+
+def test_no_certificate_outlives_the_reference_values(issuer: Issuer, world: Any, issue: Issue) -> None:
+    assert issue(_ending(issuer, world, SECONDS + 1800)).not_after == SECONDS + 1800
+
+
+def test_reference_values_that_have_ended_accept_nothing(issuer: Issuer, world: Any) -> None:
+    assert refusal(issuer, _ending(issuer, world, SECONDS)).code is Code.REFERENCE_EXPIRED

@@ -21,7 +21,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 PACKAGE: Final = ROOT / "src" / "proxy_attestation"
 ROOMS: Final = (
     "formats", "appraisal", "endorsements", "policy", "authority", "service", "attester", "relying_party", "loader",
-    "cli",
+    "cli", "reference",
 )  # fmt: skip
 READS: Final = re.compile(
     r"^(decode|parse|appraise|verify|judge|read|load|detect|open|replay|check|find|looks_like|declared|split|is)(_|$)"

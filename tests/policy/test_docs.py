@@ -15,6 +15,7 @@ from proxy_attestation.policy.vocabulary import (
     DENY_KEYS,
     EVENT_KEYS,
     POLICY_KEYS,
+    REFERENCE_KEYS,
     WORKLOAD_KEYS,
 )
 
@@ -31,7 +32,7 @@ def rows() -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    "key", [*POLICY_KEYS, *WORKLOAD_KEYS, *APPLICATION_KEYS, *DANGER_KEYS, *DENY_KEYS, *EVENT_KEYS]
+    "key", [*POLICY_KEYS, *WORKLOAD_KEYS, *APPLICATION_KEYS, *DANGER_KEYS, *DENY_KEYS, *EVENT_KEYS, *REFERENCE_KEYS]
 )
 def test_every_key_has_its_row(key: str) -> None:
     assert [row for row in rows() if row[0] == f"`{key}`"]

@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
-from reference_files import Cli, accepted
+from reference_files import Cli, accepted, event_log
 
 from proxy_attestation.appraisal.event_log import replay
 from proxy_attestation.appraisal.layers import Layer
@@ -31,17 +30,6 @@ TPM_FILL = {"ek_root": '["' + "22" * 32 + '"]'}
 SEPARATOR, ACTION = 0x04, 0x05
 
 
-def log(*events: tuple[int, int, bytes], bank: str = "sha384") -> bytes:
-    """Make a crypto-agile log of (register, type, data), each measured as it is."""
-    alg, size = {"sha256": (0x0B, 32), "sha384": (0x0C, 48)}[bank]
-    spec = b"Spec ID Event03\0" + bytes(4) + bytes([0, 2, 0, 2]) + struct.pack("<IHHB", 1, alg, size, 0)
-    raw = struct.pack("<II20sI", 0, 3, bytes(20), len(spec)) + spec
-    for register, kind, data in events:
-        raw += struct.pack("<IIIH", register, kind, 1, alg) + hashlib.new(bank, data).digest()
-        raw += struct.pack("<I", len(data)) + data
-    return raw
-
-
 def extended(bank: str, *contents: bytes) -> bytes:
     value = bytes(hashlib.new(bank).digest_size)
     for content in contents:
@@ -49,8 +37,8 @@ def extended(bank: str, *contents: bytes) -> bytes:
     return value
 
 
-TD = log((1, ACTION, b"a"), (1, SEPARATOR, bytes(4)), (2, ACTION, b"b"), (3, ACTION, b"c"), (3, ACTION, b"d"))
-PC = log((0, ACTION, b"a"), (4, ACTION, b"b"), (4, SEPARATOR, bytes(4)), (16, ACTION, b"x"), bank="sha256")
+TD = event_log((1, ACTION, b"a"), (1, SEPARATOR, bytes(4)), (2, ACTION, b"b"), (3, ACTION, b"c"), (3, ACTION, b"d"))
+PC = event_log((0, ACTION, b"a"), (4, ACTION, b"b"), (4, SEPARATOR, bytes(4)), (16, ACTION, b"x"), bank="sha256")
 
 
 def measure(data: bytes, tee: Tee, bank: str = "sha256", *ruled: str) -> Measured:
@@ -86,9 +74,9 @@ def test_rules_instead_of_values_agree_with_the_log_and_with_no_other() -> None:
 
     assert mismatches(TD) == 0
     # The order of events does not count to rules; another event does, and one that is absent.
-    assert mismatches(log((1, ACTION, b"a"), (2, ACTION, b"b"), (3, ACTION, b"d"), (3, ACTION, b"c"))) == 0
-    assert mismatches(log((1, ACTION, b"a"), (2, ACTION, b"b"), (3, ACTION, b"c"), (3, ACTION, b"e"))) > 0
-    assert mismatches(log((1, ACTION, b"a"), (2, ACTION, b"b"))) > 0
+    assert mismatches(event_log((1, ACTION, b"a"), (2, ACTION, b"b"), (3, ACTION, b"d"), (3, ACTION, b"c"))) == 0
+    assert mismatches(event_log((1, ACTION, b"a"), (2, ACTION, b"b"), (3, ACTION, b"c"), (3, ACTION, b"e"))) > 0
+    assert mismatches(event_log((1, ACTION, b"a"), (2, ACTION, b"b"))) > 0
 
 
 def _values(data: bytes) -> list[bytes]:
@@ -100,15 +88,15 @@ def _values(data: bytes) -> list[bytes]:
 
 
 def test_many_events_of_a_type_become_lists_that_a_policy_takes() -> None:
-    many = log((1, ACTION, b"a"), (2, ACTION, b"b"), *((3, ACTION, b"%d" % n) for n in range(200)))
+    many = event_log((1, ACTION, b"a"), (2, ACTION, b"b"), *((3, ACTION, b"%d" % n) for n in range(200)))
     workload = accepted(to_entry(measure(many, Tee.TDX, "sha384", "rtmr2")), TDX_FILL)
     assert [len(rule.digests) for rule in workload.events] == [64, 64, 64, 8]
 
 
 def test_text_that_would_leave_its_comment_is_left_out() -> None:
-    data = log((1, ACTION, b"a"), (2, ACTION, b"b"), (3, ACTION, b'x"\nowner = 1 #'), (3, SEPARATOR, b"fine # text"))
+    data = event_log((1, ACTION, b"a"), (2, ACTION, b"b"), (3, ACTION, b'x"\nowner = 1 #'), (3, SEPARATOR, b"a # b"))
     measured = measure(data, Tee.TDX, "sha384", "rtmr2")
-    assert [row.readable() for row in measured.events if row.register == "rtmr2"] == ["", "fine # text"]
+    assert [row.readable() for row in measured.events if row.register == "rtmr2"] == ["", "a # b"]
     assert accepted(to_entry(measured), TDX_FILL)
 
 
@@ -119,8 +107,8 @@ def test_text_that_would_leave_its_comment_is_left_out() -> None:
         (PC[:-1], Tee.TPM, "sha256", Code.TPM_EVENT_LOG_MALFORMED),
         (PC, Tee.TPM, "sha384", Code.TPM_EVENT_LOG),
         (PC, Tee.TDX, "sha384", Code.TDX_EVENT_LOG),
-        (log((5, ACTION, b"a")), Tee.TDX, "sha384", Code.TDX_EVENT_LOG_MALFORMED),
-        (log((24, ACTION, b"a"), bank="sha256"), Tee.TPM, "sha256", Code.TPM_EVENT_LOG_MALFORMED),
+        (event_log((5, ACTION, b"a")), Tee.TDX, "sha384", Code.TDX_EVENT_LOG_MALFORMED),
+        (event_log((24, ACTION, b"a"), bank="sha256"), Tee.TPM, "sha256", Code.TPM_EVENT_LOG_MALFORMED),
         (bytes(256 * 1024 + 1), Tee.TPM, "sha256", Code.EVIDENCE_TOO_LARGE),
     ],
     ids=["tdx", "tpm", "bank", "kind", "register", "pcr", "large"],
@@ -138,6 +126,12 @@ def test_the_command(cli: Cli, tmp_path: Path) -> None:
     assert said["missing"] == ["ek_root"]
     assert [row["text"] for row in said["events"]] == ["a", "b", "", "x"]
     assert cli("index", "--measure", "tpm", tmp_path / "log", "--events", "pcr4", "--toml").status == 0
+    # What would be left aside is refused: a register that there is none of, rules in a file that has no place for them.
+    assert cli("index", "--measure", "tpm", tmp_path / "log", "--events", "rtmr2").status == 2
+    assert cli("index", "--measure", "tpm", tmp_path / "log", "--events", "pcr4", "--values", "p").status == 2
+    assert cli("index", "--measure", "tpm", tmp_path / "log", "--vcpus", 1).status == 2
+    assert cli("index", "--measure", "tdx", tmp_path / "log", "--bank", "sha256").status == 2
+    assert cli("index", tmp_path / "log", "--bank", "sha384").status == 2
 
 
 def test_the_registers_of_a_real_td(vectors_dir: Path, vector_index: dict[str, dict[str, Any]]) -> None:

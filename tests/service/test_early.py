@@ -40,8 +40,15 @@ def test_what_stands_in_the_file_is_found(tmp_path: Path) -> None:
         {"format": 1, "early": []},
         {"format": 1, "early": {NAME: 1}},
         {"format": 1, "early": {NAME: {"since": "x", "codes": []}}},
+        {"format": 1, "early": {NAME: {"since": 2**62, "codes": []}}},
+        {"format": 1, "early": {NAME: {"since": -1, "codes": []}}},
+        b'{"format": 1, "early": {"%s": {"since": Infinity, "codes": []}}}' % NAME.encode(),
+        {"format": 1, "early": {"no certificate": {"since": 1, "codes": []}}},
         {"format": 1, "early": {NAME: {"since": 1, "codes": ["no.such_code"]}}},
-        {"format": 1, "early": {key: {"since": 1, "codes": []} for key in map(str, range(EARLY_MAX + 1))}},
+        {
+            "format": 1,
+            "early": {key: {"since": 1, "codes": []} for key in (f"a.{number}" for number in range(EARLY_MAX + 1))},
+        },
         b" " * FILE_MAX + json.dumps(GOOD).encode(),
     ],
 )

@@ -31,14 +31,14 @@ class FakeConnection:
     async def hello(self) -> AuthorityInfo:
         return self.info
 
+    async def denied(self) -> bytes:
+        return b"denied"
+
     async def watch(self, generation: int) -> int:
         self.watched.put_nowait(generation)
         await self.moved.wait()
         self.moved.clear()
         return self.info.generation
-
-    async def denied(self) -> bytes:
-        return b"denied"
 
     async def issue(self, order: IssueOrder) -> Issued:
         self.orders.append(order)

@@ -158,3 +158,14 @@ def firmware(
     table += struct.pack("<H", len(table) + 18) + uuid.UUID(_GUIDS["footer"]).bytes_le
     raw[size - 32 - len(table) : size - 32] = table
     return bytes(raw)
+
+
+def event_log(*events: tuple[int, int, bytes], bank: str = "sha384") -> bytes:
+    """Make a crypto-agile log of (register, type, data), each measured as it is."""
+    alg, size = {"sha256": (0x0B, 32), "sha384": (0x0C, 48)}[bank]
+    spec = b"Spec ID Event03\0" + bytes(4) + bytes([0, 2, 0, 2]) + struct.pack("<IHHB", 1, alg, size, 0)
+    raw = struct.pack("<II20sI", 0, 3, bytes(20), len(spec)) + spec
+    for register, kind, data in events:
+        raw += struct.pack("<IIIH", register, kind, 1, alg) + hashlib.new(bank, data).digest()
+        raw += struct.pack("<I", len(data)) + data
+    return raw

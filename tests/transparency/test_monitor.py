@@ -29,6 +29,7 @@ class Watched:
         self,
         log: TestLog | None = None,
         expected: Expected = NOTHING,
+        *,
         policy: TlogPolicy = TlogPolicy(),  # noqa: B008 - immutable
         now: int = 0,
         key: TestKey | None = None,
@@ -182,7 +183,7 @@ def test_staleness_by_a_demanded_cosignature(watched: Watched, log_of: LogOf) ->
     policy = parse_tlog_policy(f"witness w {witness_key().verifier}\nquorum w\n")
     fresh: dict[str, Any] = {"witnesses": (witness_key(),), "time": 9000, "now": 9050}
     expected = Expected(max_age=100)
-    assert alarms(watched.look(log_of(1), expected, policy, **fresh)) == []
+    assert alarms(watched.look(log_of(1), expected, policy=policy, **fresh)) == []
     assert alarms(watched.look(log_of(1), expected, **fresh)) == [(Code.LEDGER_STALE, None)]  # nobody vouches for it
 
 

@@ -26,6 +26,7 @@ from proxy_attestation.errors import UnavailableError, UsageError
 from proxy_attestation.formats.signed_note import Verifier
 from proxy_attestation.policy.load import PolicyFiles, load_policy_files
 from proxy_attestation.policy.model import Policy
+from proxy_attestation.policy.reference import require_current
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,13 @@ class Made:
         settings: what it is.
         policy: that it begins with.
         root: DER.
+        ledger_key: the log's vkey.
     """
 
     settings: Settings
     policy: Policy
     root: bytes
+    ledger_key: str
 
     @property
     def dangers(self) -> tuple[str, ...]:
@@ -105,19 +108,20 @@ def init_state(
         raise UsageError("--signer: names of a-z, 0-9 and ._-, each name and key once; --threshold: 1 to all of them")
     found = load_policy_files(policy)
     settings.check_policy(found.policy)
+    require_current(found.policy, int(now.timestamp()))
     settings.check_signatures(found)
     check_names(found.files)
     existed = state.exists()
     _require_empty(state)
     try:
-        complete, root = _write(state, settings, found, tuple(anchors), int(now.timestamp()))
+        complete, root, ledger_key = _write(state, settings, found, tuple(anchors), int(now.timestamp()))
     except OSError as error:
         _clear(state, keep=existed)
         raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, f"{error.filename or state}: {error.strerror}") from error
     except BaseException:
         _clear(state, keep=existed)
         raise
-    return Made(complete, found.policy, root)
+    return Made(complete, found.policy, root, ledger_key)
 
 
 def memory_issuer(
@@ -157,8 +161,8 @@ def memory_issuer(
 
 def _write(
     state: Path, settings: Settings, found: PolicyFiles, anchors: tuple[bytes, ...], now: int
-) -> tuple[Settings, bytes]:
-    """Fill STATE; authority.toml comes last, and without it there is no authority."""
+) -> tuple[Settings, bytes, str]:
+    """Fill STATE, authority.toml last, without which there is no authority; return settings, root and ledger key."""
     state.mkdir(mode=0o700, exist_ok=True)
     state.chmod(0o700)
     for name in (layout.KEYS, layout.ANCHORS, layout.ENDORSEMENTS, layout.RUN):
@@ -175,7 +179,7 @@ def _write(
         keys.bind(text)
         with ledger.transaction():
             ledger.set_meta(layout.BINDING, hashlib.sha256(text).digest())
-        root = ledger.cas()[0][1]
+        root, ledger_key = ledger.cas()[0][1], str(ledger.tree.log)
     finally:
         ledger.close()
     pem = x509.load_der_x509_certificate(root).public_bytes(Encoding.PEM)
@@ -183,7 +187,7 @@ def _write(
     (state / layout.ROOT).chmod(0o644)
     write_private(state / layout.SETTINGS, text)
     sync_directory(state)
-    return complete, root
+    return complete, root, ledger_key
 
 
 def _require_empty(state: Path) -> None:

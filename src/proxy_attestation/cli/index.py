@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from proxy_attestation.cli.measure import measure, measure_options, show
+from proxy_attestation.cli.measure import measure, measure_options, refuse_others, show
 from proxy_attestation.cli.output import json_option, print_json
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError, UsageError
@@ -96,8 +96,7 @@ def command(
         if old is not None or len(paths) != 1:
             raise UsageError("--measure takes one PATH, and no --diff")
         return show(measure(Tee(kind), directory / paths[0], options), options, as_json=as_json)
-    if options["toml"] or options["product"] is not None:
-        raise UsageError("--toml and --values go with --measure")
+    refuse_others(None)
     lines = tuple(_lines(paths, directory))
     if not lines:
         raise UsageError("no file under " + ", ".join(paths))

@@ -27,9 +27,11 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "endorsements": ("endorsements", "Fetch vendors' collateral, keep it fresh, carry it over an air gap."),
     "reappraise": ("reappraise", "Judge every live certificate again, by what is in force now."),
     "owner": ("owner", "Who holds the names of owned entries: list, release, tokens, grants."),
-    "policy": ("policy", "Check a policy."),
+    "policy": ("policy", "Check, sign, apply and compare policies; say who would fall out."),
+    "reference": ("reference", "Sign reference values, or import them from CoRIM."),
+    "index": ("index", "List files with their digests, show what changed, or measure a released file."),
     "ledger": ("ledger", "Verify, watch and witness a proxy's ledger."),
-    "index": ("index", "List files with their digests, or show what changed."),
+    "ekep": ("ekep", "Serve EKEP, a mutually attested handshake, beside `serve`."),
     "completion": ("completion", "Print the completion script of a shell."),
 }
 

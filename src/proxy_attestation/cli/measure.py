@@ -11,6 +11,7 @@ from proxy_attestation.cli.output import print_json
 from proxy_attestation.errors import UsageError
 from proxy_attestation.formats.bounds import EVENT_LOG_MAX
 from proxy_attestation.formats.tee import Tee
+from proxy_attestation.policy.events import registers_of
 from proxy_attestation.reference import snp
 from proxy_attestation.reference.eif import measure_eif
 from proxy_attestation.reference.logs import BANKS, measure_log
@@ -66,6 +67,31 @@ def measure_options(function: _F) -> _F:
     return form_options(function)
 
 
+_OPTIONS_OF: Final[dict[str, tuple[Tee, ...]]] = {
+    "bank": (Tee.TPM,),
+    "events": (Tee.TPM, Tee.TDX),
+    **dict.fromkeys(("kernel", "initrd", "append", "vcpus", "vcpu_type", "guest_features", "hypervisor"), (Tee.SNP,)),
+}
+"""Whose measurement each option belongs to. One that would be left aside is refused."""
+
+
+def refuse_others(kind: Tee | None) -> None:
+    """Refuse options that the command line has and that mean nothing for this measurement.
+
+    Raises:
+        UsageError: naming them.
+    """
+    context = click.get_current_context()
+    given = [name for name in (*_OPTIONS_OF, "toml", "product", "version") if _given(context, name)]
+    others = [name for name in given if kind not in _OPTIONS_OF.get(name, (*Tee,))]
+    if others:
+        raise UsageError(f"{', '.join(others)}: means nothing {f'for {kind}' if kind else 'without --measure'}")
+
+
+def _given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
 def measure(kind: Tee, path: Path, options: dict[str, Any]) -> Measured:
     """Measure one file.
 
@@ -78,6 +104,10 @@ def measure(kind: Tee, path: Path, options: dict[str, Any]) -> Measured:
         UsageError: for a file that cannot be read, or options that are missing.
         ProxyAttestationError: as the measurement's own function does.
     """
+    refuse_others(kind)
+    unknown = sorted(set(options["events"]) - registers_of(kind))
+    if unknown or (options["events"] and options["product"] is not None):
+        raise UsageError(f"--events: {', '.join(unknown) or 'a file of --values has no event rules'}")
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise UsageError(f"{str(path)!r}: not a file")

@@ -5,9 +5,12 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
+from proxy_attestation.cli.whole_file import write_whole
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, FormatError, UsageError
-from proxy_attestation.formats.signed_note import KeyType, Verifier
+from proxy_attestation.formats.bounds import NOTE_MAX
+from proxy_attestation.formats.signed_note import KeyType, Note, Signature, Verifier, parse_note, sign_note
+from proxy_attestation.policy.load import read_bounded
 
 _KEY_FILE_MAX = 4096
 
@@ -52,6 +55,38 @@ def signer(name: str, key: Ed25519PublicKey) -> Verifier:
         return Verifier(name, KeyType.ED25519, key.public_bytes_raw())
     except FormatError as error:
         raise UsageError(f"{name!r}: {error.detail}") from error
+
+
+def add_signature(text: str, path: Path, verifier: Verifier, key: Ed25519PrivateKey) -> tuple[str, ...]:
+    """Sign a text, and write the note to a file, with the signatures that it had over the same text.
+
+    Args:
+        text: ends with a newline.
+        path: of the note; what it held over another text is replaced.
+        verifier: the public half.
+        key: the private half.
+
+    Returns:
+        The names of the keys that signed, the new one last.
+
+    Raises:
+        FormatError: `note.malformed`, where the file is there and is no note, or no note can hold the text.
+        UsageError: where the file cannot be read or written.
+    """
+    signature = sign_note(text, verifier, key.sign)
+    kept: tuple[Signature, ...] = ()
+    if path.exists():
+        try:
+            old = parse_note(read_bounded(path, NOTE_MAX))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path}: {error}") from error
+        pair = (signature.name, signature.key_id)
+        others = tuple(one for one in old.signatures if (one.name, one.key_id) != pair)
+        kept = others if old.text == text else ()
+    # What is written is what a reader takes: one signature too many is refused here.
+    note = parse_note(Note(text, (*kept, signature)).encode())
+    write_whole(path, note.encode())
+    return tuple(one.name for one in note.signatures)
 
 
 def _read(path: Path) -> bytes:

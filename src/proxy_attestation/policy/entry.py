@@ -15,6 +15,7 @@ from proxy_attestation.policy.names import RESERVED_ENTRY, read_names
 from proxy_attestation.policy.ownership import read_owner, with_launch_data
 from proxy_attestation.policy.pins import parse_pins
 from proxy_attestation.policy.reader import Fault, TableReader, show
+from proxy_attestation.policy.reference import with_values
 from proxy_attestation.policy.vocabulary import (
     WORKLOAD_KEYS,
     read_advisories,
@@ -48,7 +49,7 @@ def read_entry(
         dangers: of the whole policy.
         min_lifetime: of the whole policy, in seconds.
         max_lifetime: likewise.
-        read_file: reads an index that the entry names.
+        read_file: reads a file that the entry names.
     """
     noted = len(reader.issues)
     name = reader.value("name", _name, 'write name = "...": the last part of the entry\'s SPIFFE ID')
@@ -62,6 +63,10 @@ def read_entry(
     owner = read_owner(reader, (tee, below), name in dangers.first_use, read_file)
     if tee is None:
         return None
+    found = with_values(reader, tee, read_file)
+    if found is None:
+        return None
+    reader, not_after = found
     _refuse_unknown(reader, tee)
     reader.values("key_origins", len(KeyOrigin), partial(_key_origin, origin=_ORIGINS.get(tee, KeyOrigin.TEE)))
     tcb = read_tcb(tee, reader)
@@ -84,6 +89,7 @@ def read_entry(
         allow_debug=name in dangers.allow_debug,
         events=events,
         hardware=hardware,
+        not_after=not_after,
     )
 
 

@@ -52,11 +52,13 @@ class Problem:
         line: counted from 1.
         message: what is wrong.
         fix: what to do about it.
+        code: what kind of thing.
     """
 
     line: int
     message: str
     fix: str
+    code: Code = Code.POLICY_MALFORMED
 
 
 class PolicyFileError(ConfigurationError):
@@ -153,7 +155,7 @@ def parse_policy(text: str, base: Path, file: str = "policy.toml", read_file: Re
     )
     if issues or policy is None:
         lines = locate(text)
-        problems = {Problem(line_of(lines, issue.place), issue.message, issue.fix): None for issue in issues}
+        problems = {Problem(line_of(lines, i.place), i.message, i.fix, i.code): None for i in issues}
         raise PolicyFileError(file, tuple(sorted(problems, key=lambda problem: problem.line)))
     return policy
 

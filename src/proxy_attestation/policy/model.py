@@ -74,6 +74,7 @@ class Workload:
         allow_debug: from `[danger]`.
         events: rules for registers whose values are not pinned.
         hardware: of a TPM entry whose AKs it vouches for instead of CAs.
+        not_after: seconds since the epoch: the end of its reference values, which no certificate outlives.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Workload:
     allow_debug: bool
     events: tuple[EventRule, ...] = ()
     hardware: Hardware | None = None
+    not_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ def parse_pins(tee: Tee, reader: TableReader, ruled: frozenset[str] = frozenset(
         ruled: registers that event rules speak of, which then need no value.
     """
     noted = len(reader.issues)
-    values = {key.name: _read(key, reader) for key in PINS[tee].values()}
+    values = read_pins(tee, reader)
     forms = "; or ".join(", ".join(form) for form in MINIMUM[tee])
     form = minimum_form(tee, lambda key: key in ruled or reader.has(key))
     reader.require([key for key in form if key not in ruled], f"below the minimum pins of {tee}, which are {forms}")
@@ -44,6 +44,11 @@ def parse_pins(tee: Tee, reader: TableReader, ruled: frozenset[str] = frozenset(
     if len(reader.issues) > noted:
         return None
     return {name: value for name, value in values.items() if value is not None and value != ()}
+
+
+def read_pins(tee: Tee, reader: TableReader) -> dict[str, PinValue | None]:
+    """Read every key that pins something of a TEE; what is wrong is noted, what is missing is what it counts as."""
+    return {key.name: _read(key, reader) for key in PINS[tee].values()}
 
 
 def _check_room(tee: Tee, values: Mapping[str, PinValue | None], ruled: frozenset[str], reader: TableReader) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
 
+from proxy_attestation.codes import Code
+
 Place: TypeAlias = tuple[str | int, ...]
 """Where a value stands: keys, and the indexes of arrays."""
 
@@ -26,11 +28,13 @@ class Issue:
         place: of the value, or of the table where a value is missing.
         message: what is wrong.
         fix: what to do about it.
+        code: what kind of thing.
     """
 
     place: Place
     message: str
     fix: str
+    code: Code = Code.POLICY_MALFORMED
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +65,18 @@ class TableReader:
         self.title = title
         self.issues = issues
 
-    def note(self, key: str | None, message: str, fix: str, index: int | None = None) -> None:
+    def note(
+        self,
+        key: str | None,
+        message: str,
+        fix: str,
+        index: int | None = None,
+        code: Code = Code.POLICY_MALFORMED,
+    ) -> None:
         """Note an issue at a key, at an element of its array, or (None) at the table itself."""
         place = self.place if key is None else (*self.place, key)
-        self.issues.append(Issue(place if index is None else (*place, index), f"{self.title}: {message}", fix))
+        place = place if index is None else (*place, index)
+        self.issues.append(Issue(place, f"{self.title}: {message}", fix, code))
 
     def has(self, key: str) -> bool:
         """Tell whether the key is there."""

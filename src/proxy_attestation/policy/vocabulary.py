@@ -12,10 +12,11 @@ from proxy_attestation.policy.reader import Fault, TableReader, show
 POLICY_KEYS: Final = ("version", "trust_domain", "min_lifetime", "max_lifetime", "workload", "danger", "deny")
 WORKLOAD_KEYS: Final = (
     "name", "tee", "tcb", "advisories", "application", "key_origins", "dns", "ip", "owner", "max_lifetime", "event",
-    "hardware",
+    "hardware", "reference_values",
 )  # fmt: skip
 """The keys of an entry beside its pins."""
 APPLICATION_KEYS: Final = ("index", "sha256", "paths")
+REFERENCE_KEYS: Final = ("file", "signers", "threshold", "min_version")
 EVENT_KEYS: Final = ("register", "type", "digest", "data", "text", "any", "optional")
 DENY_KEYS: Final = ("products", "fmspcs", "chip_ids", "measurements", "advisories", "serials", "spkis")
 OWNER_KEYS: Final = ("shared", "chip_ids", "tenant_key", "in", "enrolment", "first_use")

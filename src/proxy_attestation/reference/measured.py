@@ -98,7 +98,7 @@ def to_json(measured: Measured) -> dict[str, object]:
     return {
         "tee": str(measured.tee),
         "source": measured.source,
-        "pins": {key: _plain(value) for key, value in measured.pins.items()},
+        "pins": {key: plain(value) for key, value in measured.pins.items()},
         "missing": list(measured.missing),
         "dangers": list(measured.dangers),
         "notes": list(measured.notes),
@@ -189,22 +189,23 @@ def _rules(measured: Measured) -> list[str]:
     return lines
 
 
-def _plain(value: Value) -> object:
+def plain(value: Value) -> list[str] | str | int:
+    """Return a value as TOML and JSON have it: hex, a number, a list of text."""
     if isinstance(value, tuple):
         return [item.hex() if isinstance(item, bytes) else item for item in value]
     return value.hex() if isinstance(value, bytes) else value
 
 
 def _shown(value: Value) -> str:
-    plain = _plain(value)
-    return " or ".join(plain) if isinstance(plain, list) else str(plain)
+    said = plain(value)
+    return " or ".join(said) if isinstance(said, list) else str(said)
 
 
 def _toml(value: Value) -> str:
-    plain = _plain(value)
-    if isinstance(plain, list):
-        return f"[{', '.join(map(_quoted, plain))}]"
-    return str(plain) if isinstance(plain, int) else _quoted(str(plain))
+    said = plain(value)
+    if isinstance(said, list):
+        return f"[{', '.join(map(_quoted, said))}]"
+    return str(said) if isinstance(said, int) else _quoted(said)
 
 
 def _quoted(text: str) -> str:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
 import httpx
+from cryptography import x509
 from google.protobuf.message import DecodeError
 
 from proxy_attestation.codes import Code
@@ -37,7 +38,7 @@ from proxy_attestation.relying_party.context import CheckedContext, Clock, utc_n
 from proxy_attestation.relying_party.expectation import is_trust_domain
 from proxy_attestation.relying_party.failure import attestation_error
 from proxy_attestation.relying_party.handshake import presented_chain
-from proxy_attestation.relying_party.path import load_roots, spki_of, spki_of_presented
+from proxy_attestation.relying_party.path import load_roots, spki_of, spki_of_presented, verify_cross
 from proxy_attestation.v1 import proxy_attestation_pb2 as v1
 
 PIN_LENGTH: Final = 32
@@ -112,12 +113,13 @@ class RootInfo:
         sequence: the root bundle's number.
         trust_domain: the proxy's.
         policy_digest: 32 bytes.
-        ledger_key: empty until the ledger signs checkpoints.
+        ledger_key: the C2SP vkey of its ledger, in UTF-8; not checked.
         key_origin: `file`, `pkcs11` or `tee`.
         simulated: whether the proxy takes simulated evidence.
         dangers: every dangerous switch of its policy, readable.
         deployment_statement: empty where there is none.
         evidence: of the proxy itself; empty where there is none.
+        successors: DER of the roots whose keys the pinned root has certified: they may be trusted as it is.
     """
 
     root: bytes
@@ -132,6 +134,7 @@ class RootInfo:
     dangers: tuple[str, ...]
     deployment_statement: bytes
     evidence: bytes
+    successors: tuple[bytes, ...] = ()
 
 
 def fetch_root(
@@ -164,14 +167,14 @@ def fetch_root(
     # 1. Without authentication.
     answer, chain = _call(target, UnauthenticatedContext(), server_name, timeout, _Asked(os.urandom(NONCE_LENGTH)))
     # 2. The pinned root.
-    first = _root_info(answer, pin)
+    first = read_root_info(answer, pin)
     # 3. The same connection's certificate.
     name = server_name if server_name is not None else target.host
     check_proxy_chain(chain, (first.root,), first.trust_domain, clock(), server_name=name)
     # 4. Authenticated.
     context = ProxyContext((first.root,), first.trust_domain, server_name=server_name, clock=clock)
     answer, _ = _call(target, context, None, timeout, _Asked(os.urandom(NONCE_LENGTH)))
-    second = _root_info(answer, pin)
+    second = read_root_info(answer, pin)
     # What is fixed for an authority's life. Evidence is fresh for each nonce, and policy, floors or an issuing CA may
     # change between two calls.
     if _fixed(first) != _fixed(second):
@@ -207,7 +210,7 @@ def fetch_attested_root(
     # 1. Without authentication.
     asked = _Asked(os.urandom(NONCE_LENGTH), evidence=True)
     answer, chain = _call(target, UnauthenticatedContext(), server_name, timeout + EVIDENCE_SECONDS, asked)
-    first = _root_info(answer, None)
+    first = read_root_info(answer, None)
     # 2. The root is the one that the evidence vouches for.
     checked = check(first, asked.nonce)
     # 3. The same connection's certificate.
@@ -216,7 +219,7 @@ def fetch_attested_root(
     # 4. Authenticated: the key of that certificate is at the other end of a connection of ours.
     context = ProxyContext((first.root,), first.trust_domain, server_name=server_name, clock=clock)
     answer, _ = _call(target, context, None, timeout, _Asked(os.urandom(NONCE_LENGTH)))
-    if _fixed(first) != _fixed(_root_info(answer, first.pin)):
+    if _fixed(first) != _fixed(read_root_info(answer, first.pin)):
         raise PeerError(Code.PEER_CHAIN, "two answers of one proxy differ")
     return first, checked
 
@@ -301,7 +304,17 @@ def _told_code(response: httpx.Response) -> Code:
     return next(known, Code.PROXY_UNREACHABLE)
 
 
-def _root_info(answer: v1.GetRootCertificateResponse, pin: bytes | None) -> RootInfo:
+def read_root_info(answer: v1.GetRootCertificateResponse, pin: bytes | None) -> RootInfo:
+    """Read a proxy's answer, and hold its root against a pin.
+
+    Args:
+        answer: as it came.
+        pin: SHA-256 of the root's SPKI, 32 bytes; None where evidence will tell whether its first root is the proxy's.
+
+    Raises:
+        PeerError: `peer.root_pin`.
+        FormatError: `proxy.protocol`.
+    """
     roots = tuple(answer.bundle.roots)
     issuing = tuple(answer.bundle.issuing)
     if not 0 < len(roots) <= ROOTS_MAX or not 0 < len(issuing) <= ROOTS_MAX or len(answer.dangers) > _DANGERS_MAX:
@@ -310,10 +323,14 @@ def _root_info(answer: v1.GetRootCertificateResponse, pin: bytes | None) -> Root
         raise FormatError(Code.PROXY_PROTOCOL, "a certificate that is too large")
     if not is_trust_domain(answer.trust_domain) or len(answer.policy_digest) != 32:
         raise FormatError(Code.PROXY_PROTOCOL, "no trust domain, or no policy digest")
+    cross = tuple(answer.bundle.cross)
+    if len(cross) > ROOTS_MAX or any(len(der) > CERTIFICATE_MAX for der in cross):
+        raise FormatError(Code.PROXY_PROTOCOL, "too many roots certified by each other, or one that is too large")
     if pin is None:
         pin = hashlib.sha256(spki_of_presented(roots[0])).digest()
+    root = _pinned(roots, pin)
     return RootInfo(
-        root=_pinned(roots, pin),
+        root=root,
         pin=pin,
         issuing=issuing,
         sequence=answer.bundle.sequence,
@@ -325,6 +342,7 @@ def _root_info(answer: v1.GetRootCertificateResponse, pin: bytes | None) -> Root
         dangers=tuple(answer.dangers),
         deployment_statement=answer.deployment_statement,
         evidence=answer.evidence,
+        successors=successors_of(root, roots, cross),
     )
 
 
@@ -337,3 +355,27 @@ def _pinned(roots: tuple[bytes, ...], pin: bytes) -> bytes:
     if len(found) != 1:
         raise PeerError(Code.PEER_ROOT_PIN, f"{len(found)} of {len(roots)} roots have the pin {pin.hex()}")
     return found[0]
+
+
+def successors_of(root: bytes, roots: Sequence[bytes], cross: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Return the roots that follow another one by its own signature.
+
+    Args:
+        root: DER of the one that is trusted.
+        roots: DER of those that are offered, which `load_roots` takes.
+        cross: DER of roots certified by each other; what is none of them counts for nothing.
+    """
+    (trusted,) = load_roots((root,))
+    return tuple(der for der in roots if any(_follows(each, der, trusted) for each in cross))
+
+
+def _follows(cross: bytes, root: bytes, trusted: x509.Certificate) -> bool:
+    (offered,) = load_roots((root,))
+    try:
+        # It has the trusted root's key as its own issuing CAs would have, and the offered root's.
+        certificate = verify_cross(cross, trusted)
+    except PeerError:
+        return False
+    # The one before is certified by the one after as well, for whoever trusts that alone.
+    later = offered.not_valid_before_utc > trusted.not_valid_before_utc
+    return later and certificate.subject == offered.subject and spki_of(certificate) == spki_of(offered)

@@ -13,6 +13,10 @@ from typing import Final, NamedTuple
 
 from proxy_attestation import log
 from proxy_attestation.codes import Code
+from proxy_attestation.errors import FormatError
+from proxy_attestation.formats.bounds import TIME_MAX
+from proxy_attestation.formats.certificate_id import check_certificate_id
+from proxy_attestation.formats.values import as_uint
 
 FILE: Final = "reappraisal.json"
 FORMAT: Final = 1
@@ -64,23 +68,25 @@ class EarlyRenewals:
             self._found = read_early(data)
         except FileNotFoundError:
             self._stamp, self._found = None, {}
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (OSError, FormatError) as error:
             self._found = {}
-            log.warning("re-appraisal not read", problem=type(error).__name__)
+            log.warning("re-appraisal not read", problem=str(error))
 
 
 def read_early(data: bytes) -> dict[str, Early]:
     """Return what a file says.
 
     Raises:
-        ValueError, TypeError, KeyError, AttributeError, RecursionError: for anything of another form.
+        FormatError: `authority.state`, for anything of another form or beyond the bounds.
     """
-    if len(data) > FILE_MAX:
-        raise ValueError(f"more than {FILE_MAX} bytes")
-    whole = json.loads(data)
-    if whole["format"] != FORMAT or len(whole["early"]) > EARLY_MAX:
-        raise ValueError("another format, or too many")
-    return {
-        str(name): Early(int(one["since"]), tuple([Code(code) for code in one["codes"]]))
-        for name, one in whole["early"].items()
-    }
+    code = Code.AUTHORITY_STATE
+    try:
+        whole = json.loads(data) if len(data) <= FILE_MAX else None
+        if whole["format"] != FORMAT or len(whole["early"]) > EARLY_MAX:
+            raise FormatError(code, "another format, or too many")
+        return {
+            check_certificate_id(name): Early(as_uint(one["since"], code, TIME_MAX), tuple(map(Code, one["codes"])))
+            for name, one in whole["early"].items()
+        }
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise FormatError(code, "not what re-appraisal writes") from error

@@ -173,7 +173,7 @@ class Monitor:
             if entry.not_before is not None:
                 times.append(entry.not_before)
         age = self._clock() - max(times, default=0)
-        if age > self._expected.max_age:
+        if not times or age > self._expected.max_age:
             yield Alarm(Code.LEDGER_STALE, f"nothing newer than {age} s" if times else "nothing in it has a time")
 
     def _keep_evidence(self, seen: bytes, shown: bytes) -> None:

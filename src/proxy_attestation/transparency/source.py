@@ -94,7 +94,7 @@ class HttpSource:
                     return None
                 if response.status_code != _OK or "content-encoding" in response.headers:
                     raise UnavailableError(Code.LEDGER_UNREACHABLE, f"{path}: HTTP status {response.status_code}")
-                for part in response.iter_raw():
+                for part in response.iter_bytes():
                     data += part
                     if len(data) > limit:
                         break

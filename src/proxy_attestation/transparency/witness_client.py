@@ -97,7 +97,9 @@ class WitnessClient:
         data = bytearray()
         try:
             async with self._http.stream("POST", self._url, content=body) as answer:
-                async for part in answer.aiter_raw():
+                if "content-encoding" in answer.headers:
+                    raise _unreachable(self.witness, "a compressed answer that was not asked for")
+                async for part in answer.aiter_bytes():
                     data += part
                     if len(data) > NOTE_MAX:
                         raise _unreachable(self.witness, f"an answer of more than {NOTE_MAX} bytes")

@@ -1,5 +1,6 @@
 """`policy apply`: put another policy in force."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ from proxy_attestation.authority.policy_operations import APPLY_POLICY, Staged
 from proxy_attestation.cli.operator import operate, state_argument
 from proxy_attestation.cli.output import json_option, print_json
 from proxy_attestation.policy.load import load_policy_files
+from proxy_attestation.policy.reference import require_current
 
 
 @click.command("apply")
@@ -31,7 +33,9 @@ def apply(state: Path, file: Path, *, as_json: bool) -> int:
       proxy-attestation policy apply STATE new/policy.toml
     """
     directory = PolicyDirectory(state)
-    name = directory.stage(load_policy_files(file))
+    found = load_policy_files(file)
+    require_current(found.policy, int(datetime.now(UTC).timestamp()))
+    name = directory.stage(found)
     try:
         applied = operate(state, APPLY_POLICY, Staged(name))
     finally:

@@ -1,5 +1,6 @@
 """`policy check`: what a policy file says, and what is wrong with it."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -12,6 +13,7 @@ from proxy_attestation.endorsements.load import load_roots
 from proxy_attestation.policy.digest import policy_digest
 from proxy_attestation.policy.load import PolicyFileError, load_policy
 from proxy_attestation.policy.model import Policy
+from proxy_attestation.policy.reference import require_current
 
 
 @click.command("check")
@@ -37,11 +39,14 @@ def check(file: Path, root_files: tuple[Path, ...], as_json: bool) -> int:
         policy = load_policy(file)
     except PolicyFileError as error:
         if as_json:
-            problems = [{"line": p.line, "message": p.message, "fix": p.fix} for p in error.problems]
+            problems = [
+                {"line": p.line, "code": str(p.code), "message": p.message, "fix": p.fix} for p in error.problems
+            ]
             print_json({"error": {**error_to_json(error), "file": error.file, "problems": problems}})
         else:
             _print_problems(error)
         return error.exit_status
+    require_current(policy, int(datetime.now(UTC).timestamp()))
     digest = policy_digest(policy, roots, {}, __version__)
     if as_json:
         print_json(policy_json(policy, digest))

@@ -1,0 +1,1 @@
+"""Code generated from proto/proxy_attestation/ekep/v1 by `make generate`."""
