@@ -264,7 +264,9 @@ def test_nobody_is_answered_under_a_policy_that_is_no_more_in_force(
     asyncio.run(upkeep.authority_changed(info))
     publish("sgx")
     authority.error = UnavailableError(Code.AUTHORITY_UNAVAILABLE)
-    newer = replace(info, generation=info.generation + 1, policy_digest=b"\x99" * 32, tpm_roots=(*info.tpm_roots, *roots))
+    newer = replace(
+        info, generation=info.generation + 1, policy_digest=b"\x99" * 32, tpm_roots=(*info.tpm_roots, *roots)
+    )
     asyncio.run(upkeep.authority_changed(newer))
     if roots:
         assert not_serving(core)
