@@ -16,6 +16,16 @@ from proxy_attestation.codes import Code
 from proxy_attestation.errors import Mismatch, PolicyError, UnavailableError
 from proxy_attestation.formats.csr import build_csr, spki_of
 from proxy_attestation.formats.evidence import Evidence, encode_evidence
+from proxy_attestation.formats.owner_proof import (
+    OwnerProof,
+    Token,
+    encode_proof,
+    format_grant,
+    format_token,
+    make_grant,
+    prove_renewal,
+    prove_token,
+)
 from proxy_attestation.formats.request import (
     ApplicationKind,
     KeyOrigin,
@@ -51,6 +61,19 @@ def _collateral(name: str) -> Iterator[bytes]:
             yield piece
     for suffix in ("json", "pem", "der"):
         yield from (path.read_bytes() for path in sorted(VECTORS.glob(f"dcap/collateral/*/{name}.{suffix}")))
+
+
+def _owner_proofs(name: str) -> list[bytes]:
+    key = ec.derive_private_key(6, ec.SECP256R1())
+    token = Token(bytes(range(16)), bytes(range(16)))
+    grant = make_grant(key, "example.org", "example-app", bytes(32), 1_795_525_200)
+    renewal = prove_renewal(key, spki_of(key.public_key()), bytes(64))
+    found = {
+        "owner-proof": encode_proof(OwnerProof(prove_token(token, bytes(64)), grant, (renewal,))),
+        "owner-token": format_token(token).encode(),
+        "owner-grant": format_grant(grant).encode(),
+    }
+    return [found[name]]
 
 
 def _request() -> bytes:
@@ -149,6 +172,8 @@ def seeds_for(name: str) -> list[bytes]:
             return [build_csr(ec.derive_private_key(5, ec.SECP256R1()), _evidence())]
         case "evidence":
             return [_evidence()]
+        case "owner-proof" | "owner-token" | "owner-grant":
+            return _owner_proofs(name)
         case "authority-wire":
             return list(_wire())
         case "quote" | "quote-walk":

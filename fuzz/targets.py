@@ -44,14 +44,17 @@ from proxy_attestation.formats import (
     csr,
     dcap_collateral,
     dcap_quote,
+    deployment,
     ear,
     evidence,
     index,
     ledger_entry,
     nitro,
+    owner_proof,
     pck,
     ra_tls,
     request,
+    root_evidence,
     snp_certificates,
     snp_report,
 )
@@ -59,12 +62,14 @@ from proxy_attestation.formats.azure_hcl import decode_hcl
 from proxy_attestation.formats.event_log import decode_event_log
 from proxy_attestation.formats.signed_json import decode_signed_document
 from proxy_attestation.formats.snp_report import Product
+from proxy_attestation.formats.tee import Tee
 from proxy_attestation.formats.tpm import decode_attest, decode_public, decode_signature
 from proxy_attestation.formats.tpm_codes import ST_CERTIFY, ST_QUOTE
 from proxy_attestation.formats.tpm_evidence import decode_tpm
 from proxy_attestation.loader.config_file import parse_config
 from proxy_attestation.policy.load import parse_policy
 from proxy_attestation.relying_party.expectation_file import parse_expectation
+from proxy_attestation.relying_party.proxy_expectation import parse_proxy_expectation
 from proxy_attestation_simulator.amd import AmdVendor
 from proxy_attestation_simulator.amd_recipes import SnpEvidence
 from proxy_attestation_simulator.aws import Aws, derive_p384
@@ -73,6 +78,24 @@ from proxy_attestation_simulator.tpm import TpmMade, TpmVendor, make
 
 NOW: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
 _TOKEN_KEY: Final = TokenKey(b"key1", b"\x01" * 32, int(NOW.timestamp()) + 3600)
+
+
+def _root_evidence() -> list[bytes]:
+    path = root_evidence.NoncePath(1, 3, (bytes(32), bytes(32)))
+    whole = root_evidence.RootEvidence(Tee.SGX, b"quote", path, (b"certificate",), b"log")
+    short = root_evidence.RootEvidence(Tee.NITRO, b"document", root_evidence.NoncePath(0, 1, ()))
+    return [root_evidence.encode_root_evidence(one) for one in (whole, short)]
+
+
+def _statements() -> list[bytes]:
+    pins = [deployment.Pin(Tee.SGX, "mr_enclave", b"\x01" * 32), deployment.Pin(Tee.SNP, "measurement", b"\x02" * 48)]
+    text = deployment.encode_deployment(deployment.make_deployment("example.org", bytes(32), "log+00000000+AQ==", pins))
+    return [text + "\n\u2014 alice AAAAAAAA\n".encode()]
+
+
+def _expectations() -> list[bytes]:
+    head = 'trust_domain = "example.org"\ntee = "sgx"\n'
+    return [f'{head}mr_enclave = ["{"01" * 32}"]\nsigners = ["a+b+c"]\nthreshold = 1\nkey_origin = ["tee"]\n'.encode()]
 
 
 def _csr(data: bytes) -> None:
@@ -196,6 +219,14 @@ _BODIES: Final[dict[wire.Method, Callable[[object], object]]] = {
 _ANSWERED: Final = (messages.decode_info, messages.decode_issued, messages.decode_floor, messages.decode_chain)
 
 
+def _owner_proof(data: bytes) -> None:
+    proof = owner_proof.decode_proof(data)
+    for renewal in proof.renewals:
+        owner_proof.verify_renewal(renewal, bytes(64))
+    if proof.grant is not None:
+        owner_proof.verify_grant(proof.grant, data[:91])
+
+
 def _wire(data: bytes) -> None:
     """Read frames of a call, or of an answer and what the second byte says that it is."""
     if data[:1] == b"\0":
@@ -269,9 +300,15 @@ TARGETS: Final[dict[str, Target]] = {
     "request": Target(request.decode_request),
     "csr": Target(_csr, 8192),
     "evidence": Target(evidence.decode_evidence, 8192),
+    "root-evidence": Target(root_evidence.decode_root_evidence, 8192, _root_evidence),
+    "deployment-statement": Target(lambda data: deployment.verify_deployment(data, (), 0), 8192, _statements),
+    "proxy-expectation": Target(lambda data: parse_proxy_expectation(data, lambda _: b""), 4096, _expectations),
     "claims-extension": Target(ear.decode_extension),
     "claims-set": Target(ear.decode_claims_set, 4096),
     "ledger-entry": Target(ledger_entry.decode_entry),
+    "owner-proof": Target(_owner_proof),
+    "owner-token": Target(lambda data: owner_proof.parse_token(data.decode("utf-8", "replace")), 256),
+    "owner-grant": Target(lambda data: owner_proof.parse_grant(data.decode("utf-8", "replace")), 1024),
     "session-token": Target(lambda data: open_token((_TOKEN_KEY,), data, NOW), 128),
     "authority-wire": Target(_wire, 8192),
     "quote": Target(dcap_quote.decode_quote, 16384),

@@ -241,6 +241,7 @@ class Code(StrEnum):
     OWNER_RENEWAL = "owner.renewal"
     OWNER_MACHINE = "owner.machine"
     OWNER_EXPIRED = "owner.expired"
+    OWNER_REVOKED = "owner.revoked"
     OWNER_UNHELD = "owner.unheld"
     OWNER_NEEDED = "owner.needed"
 
@@ -270,6 +271,9 @@ class Code(StrEnum):
     ENDORSEMENTS_REJECTED = "endorsements.rejected"
     LIMITS_EXHAUSTED = "limits.exhausted"
     LEDGER_NO_PROOF = "ledger.no_proof"
+    LEDGER_INCONSISTENT = "ledger.inconsistent"
+    LEDGER_WITNESS = "ledger.witness"
+    LEDGER_COSIGNATURE = "ledger.cosignature"
     LEDGER_MALFORMED = "ledger.malformed"
     LEDGER_CHECKPOINT = "ledger.checkpoint"
     LEDGER_PROOF = "ledger.proof"
@@ -313,6 +317,7 @@ class Code(StrEnum):
     PEER_CLAIMS_MISMATCH = "peer.claims_mismatch"
     PEER_TRUST_DOMAIN = "peer.trust_domain"
     PEER_UNREACHABLE = "peer.unreachable"
+    PEER_LEDGER_PROOF = "peer.ledger_proof"
 
     # The machine the loader runs on, and its application.
     ATTESTER_UNAVAILABLE = "attester.unavailable"

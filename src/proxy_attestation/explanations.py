@@ -11,6 +11,7 @@ from proxy_attestation.explanations_evidence import EVIDENCE
 from proxy_attestation.explanations_keys import KEYS
 from proxy_attestation.explanations_ledger import LEDGER
 from proxy_attestation.explanations_life import LIFE
+from proxy_attestation.explanations_log import LOG
 from proxy_attestation.explanations_nitro import NITRO
 from proxy_attestation.explanations_owner import OWNER
 from proxy_attestation.explanations_policy import POLICY
@@ -205,10 +206,6 @@ _OTHER: Final[dict[Code, tuple[str, str]]] = {
         "Too many requests came from this source, or in all.",
         "Wait and repeat with growing pauses, or raise the limit in serve.toml.",
     ),
-    Code.LEDGER_NO_PROOF: (
-        "This proxy's ledger cannot give inclusion proofs.",
-        "Do not ask for a proof; the certificate itself is valid without one.",
-    ),
     Code.PROXY_UNREACHABLE: (
         "The proxy could not be reached, or closed the connection without an answer.",
         "Check the address, the network and that `serve` runs; the call may be repeated.",
@@ -296,6 +293,7 @@ EXPLANATIONS: Final[dict[Code, Explanation]] = {
     **APPRAISAL,
     **LIFE,
     **KEYS,
+    **LOG,
     **LEDGER,
     **NITRO,
     **POLICY,

@@ -69,6 +69,10 @@ _LINES: Final[dict[Code, tuple[str, str]]] = {
         "The certificate that the renewal rests on has expired, or its names were released.",
         "Claim the names anew: with a new token or a new grant, as the entry's owner takes.",
     ),
+    Code.OWNER_REVOKED: (
+        "The certificate that the renewal rests on was revoked.",
+        "Release the names with `owner release`, and claim them anew with a new proof.",
+    ),
     Code.OWNER_UNHELD: (
         "Nobody holds the names of this entry, or another holder than the one that was given.",
         "See `owner list` for who holds what now.",

@@ -7,14 +7,14 @@ from typing import Any
 
 import cbor2
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.leaf import body_measurements
 from proxy_attestation.authority.messages import TokenKey
 from proxy_attestation.authority.token import make_token, token_nonce
 from proxy_attestation.codes import Code
-from proxy_attestation.formats import binder, cbor, ear, ledger_entry
+from proxy_attestation.formats import binder, cbor, ear, ledger_entry, owner_proof
 from proxy_attestation.formats.csr import spki_of
 from proxy_attestation.formats.evidence import Evidence, encode_evidence
 from proxy_attestation.formats.ledger_entry import EntryKind, LedgerEntry, encode_entry, names_digest
@@ -153,6 +153,10 @@ def test_every_example_of_the_protocol_document() -> None:
         policy_text_sha256=hashlib.sha256(b"text").digest(),
         policy_time=1_795_521_600,
     )
+    known = owner_proof.prove_token(owner_proof.Token(bytes(range(16)), bytes(range(16, 32))), bound.report_data)
+    tenant = ed25519.Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
+    key_digest = hashlib.sha256(spki).digest()
+    grant = owner_proof.make_grant(tenant, "example.org", "example-app", key_digest, 1_795_525_200)
     computed = {
         "request": request,
         "SHA-256 of the request": hashlib.sha256(request).digest(),
@@ -160,6 +164,9 @@ def test_every_example_of_the_protocol_document() -> None:
         "nonce": nonce,
         "SHA-512(B)": bound.report_data,
         "record": encode_evidence(Evidence(Tee.SGX, b"\xaa\xbb")),
+        "mac": known.mac,
+        "signature of the grant": grant.signature,
+        "proof": owner_proof.encode_proof(owner_proof.OwnerProof(known, grant)),
         "names": names_digest(granted),
         "entry": encode_entry(entry),
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ledgers import signing
 
 from proxy_attestation.authority.evidence_store import FORGET_AT_ONCE, KEPT_AFTER_EXPIRY, EvidenceStore, Kept
 from proxy_attestation.authority.issue import Issuer
@@ -40,7 +41,7 @@ def kept(index: int, not_after: int = END, size: int = 100) -> Kept:
 
 @pytest.fixture
 def ledger() -> Ledger:
-    made = Ledger.create(None)
+    made = signing(Ledger.create(None))
     leaves(made, 2 * FORGET_AT_ONCE)
     return made
 
@@ -132,7 +133,7 @@ def test_what_is_rolled_back_does_not_count(ledger: Ledger) -> None:
 def test_its_size_is_known_again_after_opening(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     path.touch(0o600)
-    with closing(Ledger.create(path)) as made:
+    with closing(signing(Ledger.create(path))) as made:
         leaves(made, 1)
         with made.transaction():
             made.evidence.keep([kept(0)], BEGIN)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ledgers import signing
 
 from proxy_attestation.appraisal.endorsements import Floor
 from proxy_attestation.authority.ledger import Ledger, Row
@@ -39,7 +40,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ledger(path: Path) -> Iterator[Ledger]:
-    with closing(Ledger.create(path)) as opened:
+    with closing(signing(Ledger.create(path))) as opened:
         yield opened
 
 
@@ -52,7 +53,7 @@ def test_indexes_count_from_zero_over_batches_and_openings(ledger: Ledger, path:
     assert add(ledger, POLICY) == 0
     assert add(ledger, leaf(1), leaf(2), POLICY) == 1
     ledger.close()
-    with closing(Ledger.open(path)) as again:
+    with closing(signing(Ledger.open(path))) as again:
         assert again.size() == 4
         assert add(again, leaf(3)) == 4
         assert again.find_session(b"\x02" * 16) == (2, leaf(2))
@@ -202,6 +203,7 @@ def test_a_ledger_of_another_version_is_refused(ledger: Ledger, path: Path) -> N
 
 def test_a_gap_is_found_when_it_is_opened(ledger: Ledger, path: Path) -> None:
     add(ledger, POLICY, POLICY, POLICY)
+    ledger._connection.execute("PRAGMA foreign_keys = OFF")
     ledger._connection.execute("DROP TRIGGER entry_no_delete")
     ledger._connection.execute("DELETE FROM entry WHERE idx = 1")
     ledger.close()

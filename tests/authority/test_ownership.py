@@ -15,6 +15,7 @@ from proxy_attestation.appraisal.endorsements import Floor
 from proxy_attestation.appraisal.instance import machine_id
 from proxy_attestation.authority.init import memory_issuer
 from proxy_attestation.authority.issue import Issuer
+from proxy_attestation.authority.ledger_life import Denial
 from proxy_attestation.authority.messages import Issued, IssueOrder
 from proxy_attestation.authority.ownership import OPEN_TOKENS_MAX, TOKEN_MEMORY, Owners
 from proxy_attestation.codes import Code
@@ -447,6 +448,17 @@ class TestRefusals:
         second = instances.get(entry, by=(first,))
         assert instances.refused(entry, by=(first,)) == Code.POLICY_OWNER_HELD
         instances.get(entry, by=(first, second))
+
+    @pytest.mark.parametrize("entry", LINEAGES)
+    def test_a_renewal_by_a_leaf_that_was_revoked(self, instances: Instances, entry: str) -> None:
+        key = claim(instances, entry)
+        digest = spki_sha256(spki_of(key.public_key()))
+        ledger = instances.issuer.authority.ledger
+        with ledger.transaction():
+            ledger.add_revocation(0, Denial(None, digest, instances.now + DAY))
+        assert instances.refused(entry, by=(key,)) == Code.OWNER_REVOKED
+        instances.issuer.owners.release(entry)
+        claim(instances, entry)
 
     @pytest.mark.parametrize("entry", ["enrolled", "tenant"])
     def test_a_renewal_after_the_last_leaf_has_expired(self, instances: Instances, entry: str) -> None:

@@ -1,6 +1,7 @@
 """Revoking: what it takes, what it stops, what the list says that clients read."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -261,6 +262,13 @@ def test_what_the_policy_denies_is_listed_for_a_day(issuer: Issuer, clock: Any) 
     assert listed(issuer).denied == ()
 
 
+def test_a_policy_that_denies_is_listed_as_soon_as_it_is_in_force(issuer: Issuer) -> None:
+    policy = issuer.authority.policy
+    deny = replace(policy.deny, serials=(b"\x0a" * 20,), spkis=(b"\x0b" * 32,))
+    issuer.authority.reload_policy(replace(policy, version=policy.version + 1, deny=deny))
+    assert {one.what for one in listed(issuer).denied} == {b"\x0a" * 20, b"\x0b" * 32}
+
+
 def test_a_revocation_that_cannot_be_written_is_none(
     issuer: Issuer, world: Any, issue: Callable[..., Issued], revoke: Callable[..., RevokedList]
 ) -> None:
@@ -295,5 +303,5 @@ def test_a_full_list_refuses_more(
 
 def test_the_text_can_never_be_a_certificate(issuer: Issuer) -> None:
     """The same key signs both: a to-be-signed certificate begins with the tag of a SEQUENCE."""
-    assert decode_deny_list(issuer.authority.revocations.note).text[:1] == b"p"
+    assert decode_deny_list(issuer.authority.revocations.note).note.text[0] == "p"
     assert x509.load_der_x509_certificate(issuer.authority.active.ca.certificate).tbs_certificate_bytes[:1] == b"\x30"

@@ -14,6 +14,7 @@ from cryptography.x509 import verification
 
 from proxy_attestation.authority import cas, profile
 from proxy_attestation.authority.authority import Authority
+from proxy_attestation.authority.init import memory_issuer
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.life_operations import CA_LIST, CA_ROTATE, CA_SUCCEED, No, Rotate, Succeed
 from proxy_attestation.authority.messages import Issued
@@ -21,6 +22,7 @@ from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, PeerError, RefusedError
 from proxy_attestation.formats.request import names_from
 from proxy_attestation.relying_party.path import load_roots, verify_path
+from proxy_attestation.relying_party.proxy import successors_of
 
 DNS = "app.example.org"
 DAY = 24 * 3600
@@ -171,6 +173,33 @@ def test_names_outside_the_constraints_are_refused_on_each_way(
         with pytest.raises(PeerError) as caught:
             verify_path((leaf, *active.above), load_roots([root]), clock(), server_name="evil.example.com")
         assert caught.value.code is Code.PEER_CHAIN
+
+
+def test_a_client_follows_the_root_that_it_trusts_by_its_signature_alone(
+    issuer: Issuer, authority: Authority, clock: Any
+) -> None:
+    clock.move(days=100)
+    authority.maintain()
+    CA_SUCCEED.run(issuer, Succeed(activate=False))
+    info = issuer.hello()
+    g1, g2 = info.roots
+    forward, back = info.cross
+    assert successors_of(g1, info.roots, info.cross) == (g2,)
+    # The other way round it is the past that is certified.
+    assert successors_of(g2, info.roots, info.cross) == ()
+    for cross in ((), (back,), (g2,), (g1,), (authority.active.ca.certificate,), (b"junk",)):
+        assert successors_of(g1, info.roots, cross) == ()
+    # Another root of the same name, for which that signature was not made.
+    other = memory_like(issuer, clock)
+    assert successors_of(g1, other.hello().roots, (forward,)) == ()
+    assert successors_of(other.hello().roots[0], info.roots, info.cross) == ()
+
+
+def memory_like(issuer: Issuer, clock: Any) -> Issuer:
+    settings = issuer.authority.settings
+    made = memory_issuer(issuer.authority.policy, dns=settings.dns, anchors=settings.anchors, clock=clock)
+    CA_SUCCEED.run(made, Succeed(activate=False))
+    return made
 
 
 def test_origin_and_binding_stay_those_of_the_first_root(

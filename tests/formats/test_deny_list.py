@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -67,8 +68,8 @@ def test_the_form_is_the_described_one() -> None:
 def test_what_is_written_is_read_again(denied: list[Denied], number: int) -> None:
     content = DenyList("o", number, number, number, (b"\x30", b"\x31"), tuple(denied))
     text = encode_deny_list(content)
-    signed = decode_deny_list(text + "\n— o AAAAAAA=\n".encode())
-    assert (signed.content, signed.text) == (content, text)
+    signed = decode_deny_list(f"{text}\n\u2014 o AAAAAAA=\n".encode())
+    assert (signed.content, signed.note.text) == (content, text)
 
 
 def test_a_signature_of_this_key_is_verified() -> None:
@@ -129,7 +130,7 @@ def test_a_signature_of_another_key_or_text_is_refused() -> None:
     with_another = NOTE + NOTE.split(b"\n\n")[1].replace(b"A", b"B", 1)
     for note, key in ((NOTE, spki_of(other)), (deny_list(AUTHORITY, signer=other), KEY), (changed, KEY)):
         signed = decode_deny_list(note)
-        assert code_of(lambda signed=signed, key=key: verify_deny_list(signed, key)) is Code.CERTIFICATE_DENY_LIST
+        assert code_of(partial(verify_deny_list, signed, key)) is Code.CERTIFICATE_DENY_LIST
     assert decode_deny_list(with_another).content == decode_deny_list(NOTE).content
 
 
@@ -152,4 +153,4 @@ def test_a_changed_byte_is_refused_or_not_signed(position: int, value: int) -> N
     except FormatError as error:
         assert error.code is Code.CERTIFICATE_DENY_LIST
     else:
-        assert signed.text == decode_deny_list(NOTE).text
+        assert signed.note.text == decode_deny_list(NOTE).note.text

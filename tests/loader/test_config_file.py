@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from attested_proxy import Signer
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -310,3 +311,43 @@ def test_certificates_that_are_none_or_too_many(tmp_path: Path) -> None:
 @pytest.mark.parametrize("more", ["[tpm]\n", "[danger]\n", "[danger]\nsoftware_key = true\n"])
 def test_a_tpms_tables_are_for_a_tpm_alone(more: str) -> None:
     refusal(WHOLE + more)
+
+
+EXPECTED = (
+    f'trust_domain = "example.org"\ntee = "sgx"\nmr_enclave = ["{"0e" * 32}"]\nsigners = ["{Signer("a").verifier}"]\n'
+)
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> Path:
+    """A directory with an expectation of the proxy."""
+    (tmp_path / "proxy.toml").write_text(EXPECTED)
+    return tmp_path
+
+
+def test_evidence_of_the_proxy_instead_of_a_pin(beside: Path) -> None:
+    more = 'proxy_expect = "proxy.toml"\nproxy_endorsements = ["sets", "more"]\nproxy_roots = ["root.der"]\n'
+    config = parse_config((more + WHOLE.replace(f'root_pin = "{PIN}"\n', "")).encode(), beside)
+    assert config.proxy.root_pin is None
+    assert config.proxy.evidence is not None
+    assert config.proxy.evidence.expectation.attested
+    assert config.proxy.evidence.endorsements == (beside / "sets", beside / "more")
+    assert config.proxy.evidence.roots == (beside / "root.der",)
+
+
+def test_evidence_of_the_proxy_and_a_pin(beside: Path) -> None:
+    config = parse_config(('proxy_expect = "proxy.toml"\n' + WHOLE).encode(), beside)
+    assert config.proxy.root_pin == bytes.fromhex(PIN)
+    assert config.proxy.evidence is not None
+
+
+@pytest.mark.parametrize("more", ['proxy_endorsements = ["sets"]', 'proxy_roots = ["root.der"]', 'proxy_expect = "no"'])
+def test_collateral_without_an_expectation_is_refused(beside: Path, more: str) -> None:
+    with pytest.raises(ConfigurationError):
+        parse_config((f"{more}\n{WHOLE}").encode(), beside)
+
+
+def test_an_expectation_of_the_proxy_without_a_measurement_is_refused(beside: Path) -> None:
+    (beside / "proxy.toml").write_text('trust_domain = "example.org"\n[danger]\nany_workload = true\n')
+    with pytest.raises(ConfigurationError):
+        parse_config(('proxy_expect = "proxy.toml"\n' + WHOLE).encode(), beside)

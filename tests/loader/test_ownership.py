@@ -273,12 +273,13 @@ def test_what_is_needed_is_said(code: Code, tmp_path: Path) -> None:
         }.items()
     }
     token = "owner token STATE example-app"
+    asks_for_release = {Code.POLICY_OWNER_HELD, Code.OWNER_MACHINE, Code.OWNER_REVOKED}
     asks_for_token = {
-        Code.POLICY_OWNER, Code.OWNER_EXPIRED, Code.OWNER_MACHINE, Code.OWNER_TOKEN, Code.OWNER_TOKEN_ENTRY,
+        Code.POLICY_OWNER, Code.OWNER_EXPIRED, Code.OWNER_TOKEN, Code.OWNER_TOKEN_ENTRY,
         Code.OWNER_TOKEN_EXPIRED, Code.OWNER_TOKEN_SPENT,
     }  # fmt: skip
     assert (token in (said["enrolment"] or "")) is (code in asks_for_token)
-    assert ("owner release STATE example-app" in (said["enrolment"] or "")) is (code is Code.POLICY_OWNER_HELD)
+    assert ("owner release STATE example-app" in (said["enrolment"] or "")) is (code in asks_for_release)
     assert token not in (said["tenant_key"] or "")
     assert Ownership(OwnerConfig(), Report()).needed(RefusedError(Code.SGX_DEBUG), "example-app") is None
 

@@ -108,6 +108,11 @@ def test_an_authority_that_restarts_is_waited_for() -> None:
     assert call(proxy) == ANSWER
 
 
+def test_a_policy_that_is_just_being_replaced_is_waited_for() -> None:
+    stale = refusing(UnavailableError(Code.POLICY_STALE))
+    assert call(Scripted(stale, stale, good())) == ANSWER
+
+
 def test_nobody_is_asked_after_the_challenge_has_ended() -> None:
     time = Time()
     proxy = Scripted(httpx.ConnectError("refused"))

@@ -19,6 +19,7 @@ from proxy_attestation.errors import (
     ConfigurationError,
     ProxyAttestationError,
     RefusedError,
+    RequestError,
     UnavailableError,
     UsageError,
 )
@@ -379,3 +380,15 @@ def _give(proxy: Any) -> Callable[[ProxyAddress, Timing], Any]:
         return proxy
 
     return connect
+
+
+def test_a_revoked_certificate_shows_in_the_status(bench: Callable[..., Bench]) -> None:
+    async def scenario() -> None:
+        async with running(bench()) as run:
+            assert (await control(run, "status"))["revoked"] is False
+            run.connect_errors.append(RequestError(Code.CERTIFICATE_REVOKED))
+            answer = await control(run, "renew")
+            assert answer["error"]["code"] == "certificate.revoked"
+            assert (await control(run, "status"))["revoked"] is True
+
+    asyncio.run(scenario())

@@ -265,6 +265,30 @@ def test_old_connections_end_five_minutes_after_their_certificate(
     asyncio.run(scenario())
 
 
+def test_an_idle_http_connection_ends_five_minutes_after_its_certificate(
+    authority: Any, make_credential: Callable[[], Credential]
+) -> None:
+    async def scenario() -> None:
+        old = make_credential()
+        bench = Bench(old, Protocol.HTTP, message_sessions(Protocol.HTTP, Echo()))
+        async with listening(bench):
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", bench.port, ssl=client_context(authority.root_pem), server_hostname="localhost"
+            )
+            writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+            end = old.not_after + OPEN_CONNECTION_GRACE
+            bench.listener.expire(end - timedelta(seconds=1))
+            assert bench.listener.connections == 1
+            bench.listener.expire(end)
+            await reader.read()  # to its orderly end
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    asyncio.run(scenario())
+
+
 def test_a_forwarded_connection_is_cut_when_it_does_not_end(
     authority: Any, make_credential: Callable[[], Credential]
 ) -> None:

@@ -69,7 +69,7 @@ class TestReading:
 
     def test_a_good_list(self, authority: MiniAuthority, now: datetime) -> None:
         held = read_deny_list(deny_list(authority, b"\1" * 20), load_roots([authority.root_der]), now)
-        assert (held.content.sequence, held.denied) == (1, {b"\1" * 20})
+        assert (held.content.sequence, set(held.denied)) == (1, {b"\1" * 20})
         assert held.signer == digest_of(authority.issuing_key)
 
     @pytest.mark.parametrize(

@@ -230,6 +230,11 @@ MALFORMED = {
     "unknown key origin": BASE + 'key_origins = ["disk"]',
     "empty key origins": BASE + "key_origins = []",
     "unknown owner": BASE + 'owner = "me"',
+    "unknown owner of some": BASE + 'owner = ["shared", "me"]',
+    "no owner": BASE + "owner = []",
+    "owner that is off": BASE + "owner = { shared = false }",
+    "owner by a number": BASE + "owner = { shared = 1 }",
+    "owner with a value that no leaf tells": BASE + 'owner = { tenant_key = "tenant.pem", in = "host_data" }',
     "wildcard name": BASE + 'dns = ["*.example.org"]',
     "address that is none": BASE + 'ip = ["127.0.0.256"]',
     "zero pin": BASE + f'root_pin = "{"00" * 32}"',
@@ -324,3 +329,15 @@ def test_any_values_are_an_expectation_or_refused(values: dict[str, str]) -> Non
         parse("\n".join(f"{key} = {value}" for key, value in values.items()))
     except ConfigurationError as error:
         assert error.code is Code.CONFIGURATION_MALFORMED
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('"enrolment"', ("enrolment",)),
+        ('["chip_ids", "tenant_key"]', ("chip_ids", "tenant_key")),
+        ("{ first_use = true }", ("first_use",)),
+    ],
+)
+def test_the_kind_of_owner_can_be_demanded(text: str, expected: tuple[str, ...]) -> None:
+    assert parse(f"{BASE}owner = {text}").owners == expected

@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from attested_proxy import Signer
 from command_line import MALFORMED, REFUSED, UNAVAILABLE, USAGE, call, call_json
 from fake_servers import StartFront, always
 from mini_authority import MiniAuthority
@@ -92,8 +93,8 @@ PROXY_FAULTS: dict[str, tuple[str, str, str]] = {
     "policy": ("simulated = true", f'simulated = true\npolicy_digest = ["{"11" * 32}"]', "peer.claims_mismatch"),
     "measurement without evidence": (
         "simulated = true",
-        f'simulated = true\ntee = "sgx"\nmr_enclave = ["{"11" * 32}"]',
-        "peer.claims_missing",
+        f'simulated = true\ntee = "sgx"\nmr_enclave = ["{"11" * 32}"]\nsigners = ["{Signer("alice").verifier}"]',
+        "proxy.no_evidence",
     ),
 }
 

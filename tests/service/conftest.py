@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,10 +23,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from ledgers import signing
 
 from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor, SnpEndorsements
 from proxy_attestation.appraisal.kinds import Appraiser, Endorsements, verify_endorsements
 from proxy_attestation.appraisal.roots import same_for_all
+from proxy_attestation.authority.ledger import Ledger
 from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder, TokenKey
 from proxy_attestation.errors import ProxyAttestationError
 from proxy_attestation.formats import binder
@@ -49,6 +52,7 @@ from proxy_attestation.service.core import Core, Serving
 from proxy_attestation.service.grpc_front import GrpcFront
 from proxy_attestation.service.limits import Admission, Bounds
 from proxy_attestation.service.metrics import Metrics
+from proxy_attestation.service.published import LedgerFiles, PublishedLedger
 from proxy_attestation.service.worker import http_server
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
 from proxy_attestation_simulator.amd import AmdPlatform, AmdVendor
@@ -300,6 +304,30 @@ def core(authority: FakeAuthority, clock: Clock, info: AuthorityInfo, appraiser:
     core = Core(authority, clock)
     core.serving = Serving(info, appraiser())
     return core
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[Ledger]:
+    """A ledger without entries, as its authority has it open."""
+    path = tmp_path / "ledger.sqlite"
+    path.touch(0o600)
+    with closing(signing(Ledger.create(path))) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def reader(writer: Ledger, tmp_path: Path) -> Iterator[PublishedLedger]:
+    """What reads it."""
+    del writer
+    with closing(PublishedLedger(tmp_path / "ledger.sqlite")) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def files(reader: PublishedLedger, core: Core) -> LedgerFiles:
+    """What serves it."""
+    core.ledger = LedgerFiles(reader, lambda: 0.0)
+    return core.ledger
 
 
 @pytest.fixture

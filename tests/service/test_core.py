@@ -164,10 +164,10 @@ def test_the_owner_s_proof_goes_to_the_authority(core: Core, authority: Any, att
     assert (authority.orders[0].owner_kind, authority.orders[0].owner_proof) == ("enrolment", b"proof")
 
 
-def test_the_ledger_has_no_proofs_yet(core: Core) -> None:
+def test_without_a_ledger_to_read_proofs_are_unavailable(core: Core) -> None:
     with pytest.raises(UnavailableError) as caught:
         run(core.get_ledger_proof(pb.GetLedgerProofRequest(index=0)))
-    assert caught.value.code is Code.LEDGER_NO_PROOF
+    assert caught.value.code is Code.AUTHORITY_UNAVAILABLE
 
 
 # The order of work: of two faults, the cheaper one is told.

@@ -5,6 +5,7 @@ and in each row one thing is wrong with it, with its collateral or with the cloc
 """
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from ledgers import closing_ledgers
 
 from proxy_attestation.appraisal.endorsements import Floor
@@ -36,6 +39,7 @@ from proxy_attestation_simulator.amd import AmdPlatform
 from proxy_attestation_simulator.aws import Enclave
 from proxy_attestation_simulator.files import write, write_endorsements
 from proxy_attestation_simulator.intel import Vendor
+from proxy_attestation_simulator.keys import derive_key
 from proxy_attestation_simulator.pins import policy_lines
 from proxy_attestation_simulator.platform import Platform
 from proxy_attestation_simulator.tpm import LeafRecipe
@@ -161,7 +165,9 @@ class Port:
 class Proxy:
     """A worker over such an authority, with the directory that it reads collateral from."""
 
-    def __init__(self, machines: Mapping[Tee, Any], tee: Tee, clock: Any, directory: Path) -> None:
+    def __init__(
+        self, machines: Mapping[Tee, Any], tee: Tee, clock: Any, directory: Path, owner: str = "{ shared = true }"
+    ) -> None:
         self.machines, self.machine = machines, machines[tee]
         self.tee, self.clock, self.directory = tee, clock, directory
         self.anchors = (
@@ -172,7 +178,7 @@ class Proxy:
         text = (
             f'version = 1\ntrust_domain = "example.org"\n[[workload]]\nname = "example-app"\n{pins(self.machine, tee)}'
         )
-        text += 'dns = ["app.example.org"]\nowner = { shared = true }\n'
+        text += f'dns = ["app.example.org"]\nowner = {owner}\n'
         directory.mkdir(exist_ok=True)
         policy = parse_policy(text, directory)
         self.port = Port(
@@ -230,7 +236,10 @@ def closed_ledgers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def proxy(request: pytest.FixtureRequest, machines: Mapping[Tee, Any], clock: Any, tmp_path: Path) -> Proxy:
-    """Return a proxy for the TEE that the test's row names."""
+    """Return a proxy for the TEE that the test's row names, and perhaps an owner by its machine."""
+    if isinstance(request.param, tuple):
+        tee, owner = request.param
+        return Proxy(machines, tee, clock, tmp_path, owner(machines[tee]))
     return Proxy(machines, request.param, clock, tmp_path)
 
 
@@ -311,6 +320,56 @@ def test_a_clock_before_what_was_signed(
     proxy.port.issuer.tls_leaf(spki_of(attempt(row.tee).key.public_key()))
     clock.now -= LATER
     assert proxy.ask(attempt(row.tee).message()) is row.code
+
+
+TENANT: Final = ed25519.Ed25519PrivateKey.from_private_bytes(b"\x01" * 32).public_key()
+TENANT_KEY: Final = TENANT.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo).hex()
+
+
+def chip(machine: Any) -> bytes:
+    """Return what names a machine in a policy."""
+    if isinstance(machine, Platform):
+        return machine.pck.ppid + (machine.pck.platform_instance_id if machine.ca == "platform" else b"")
+    if isinstance(machine, TpmMachine):
+        key = derive_key(machine.recipe.ek_secret, "tpm ek").public_key()
+        return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+    return bytes(machine.chip_id)
+
+
+def listed(machine: Any) -> str:
+    return f'{{ chip_ids = ["{chip(machine).hex()}"] }}'
+
+
+def unlisted(machine: Any) -> str:
+    return f'{{ chip_ids = ["{bytes([chip(machine)[0] ^ 1]).hex() + chip(machine)[1:].hex()}"] }}'
+
+
+def granted(place: str) -> Callable[[Any], str]:
+    return lambda _: f'{{ tenant_key = "{TENANT_KEY}", in = "{place}" }}'
+
+
+WITH_CHIPS: Final = tuple(tee for tee in TEES if tee is not Tee.NITRO)
+OWNERS: Final[tuple[tuple[Tee, str, Callable[[Any], str], Code | None], ...]] = (
+    *((tee, "chip-listed", listed, None) for tee in WITH_CHIPS),
+    *((tee, "chip-not-listed", unlisted, Code.OWNER_CHIP) for tee in WITH_CHIPS),
+    *((tee, "no-token", lambda _: "{ enrolment = true }", Code.POLICY_OWNER) for tee in TEES),
+    # Where the field is pinned anyway, its pin's code comes first.
+    (Tee.SGX, "launch-data", granted("config_id"), Code.POLICY_CONFIG),
+    (Tee.TDX, "launch-data", granted("mr_owner"), Code.OWNER_LAUNCH_DATA),
+    (Tee.SNP, "launch-data", granted("host_data"), Code.OWNER_LAUNCH_DATA),
+    (Tee.NITRO, "launch-data", granted("pcr16"), Code.OWNER_LAUNCH_DATA),
+)
+
+
+@pytest.mark.parametrize(
+    ("proxy", "code"),
+    [pytest.param((tee, owner), code, id=f"{tee}-{name}") for tee, name, owner, code in OWNERS],
+    indirect=["proxy"],
+)
+def test_owners(proxy: Proxy, code: Code | None, attempt: Callable[..., Any], vendor: Vendor) -> None:
+    proxy.collateral(vendor)
+    assert proxy.ask(attempt(proxy.tee).message()) is code
+    assert len(proxy.port.issuer.owners.holders()) == (code is None)
 
 
 def test_the_table_is_complete() -> None:

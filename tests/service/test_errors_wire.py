@@ -30,7 +30,7 @@ CASES: list[tuple[ProxyAttestationError, int, str, int, Code]] = [
     (AppraisalError(Code.SGX_SIGNATURE, SECRET), 7, "permission_denied", 403, Code.SGX_SIGNATURE),
     (UnavailableError(Code.AUTHORITY_LIFETIME, SECRET), 14, "unavailable", 503, Code.AUTHORITY_LIFETIME),
     (UnavailableError(Code.LIMITS_EXHAUSTED, SECRET), 8, "resource_exhausted", 429, Code.LIMITS_EXHAUSTED),
-    (UnavailableError(Code.LEDGER_NO_PROOF, SECRET), 12, "unimplemented", 501, Code.LEDGER_NO_PROOF),
+    (RequestError(Code.LEDGER_NO_PROOF, SECRET), 5, "not_found", 404, Code.LEDGER_NO_PROOF),
     (InternalError(SECRET), 13, "internal", 500, Code.INTERNAL),
     (ConfigurationError(Code.POLICY_MALFORMED, SECRET), 13, "internal", 500, Code.INTERNAL),
     (UsageError(SECRET), 13, "internal", 500, Code.INTERNAL),

@@ -31,14 +31,14 @@ class FakeConnection:
     async def hello(self) -> AuthorityInfo:
         return self.info
 
+    async def denied(self) -> bytes:
+        return b"denied"
+
     async def watch(self, generation: int) -> int:
         self.watched.put_nowait(generation)
         await self.moved.wait()
         self.moved.clear()
         return self.info.generation
-
-    async def denied(self) -> bytes:
-        return b"denied"
 
     async def issue(self, order: IssueOrder) -> Issued:
         self.orders.append(order)
@@ -195,5 +195,19 @@ def test_refresh_asks_now(run: Any, info: AuthorityInfo) -> None:
         news = await bench.news.get()
         assert news is not None
         assert news.generation == 5
+
+    run(test)
+
+
+def test_it_watches_only_once_the_news_is_taken(run: Any, info: AuthorityInfo) -> None:
+    async def test(bench: Bench) -> None:
+        (connection,) = bench.connections
+        assert await bench.news.get() == info
+        assert await connection.watched.get() == info.generation
+        connection.info = replace(info, generation=info.generation + 1)
+        connection.moved.set()
+        assert await bench.news.get() == connection.info
+        assert await connection.watched.get() == info.generation + 1
+        assert connection.watched.empty()
 
     run(test)

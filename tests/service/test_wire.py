@@ -157,11 +157,12 @@ def test_a_grpc_message_far_over_the_bound_is_refused_unread(servers: Any) -> No
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def test_ledger_proofs_are_not_implemented_yet(servers: Any) -> None:
+@pytest.mark.usefixtures("files")
+def test_an_entry_that_the_ledger_has_not(servers: Any) -> None:
     code, info = grpc_error(servers, pb.GetLedgerProofRequest(), "GetLedgerProof")
     status, word, debug = connect_error(servers, pb.GetLedgerProofRequest(), "GetLedgerProof")
-    assert (code, info.reason) == (grpc.StatusCode.UNIMPLEMENTED, "ledger.no_proof")
-    assert (status, word, debug["reason"]) == (501, "unimplemented", "ledger.no_proof")
+    assert (code, info.reason) == (grpc.StatusCode.NOT_FOUND, "ledger.no_proof")
+    assert (status, word, debug["reason"]) == (404, "not_found", "ledger.no_proof")
 
 
 def test_grpc_health(servers: Any) -> None:
@@ -336,6 +337,7 @@ def connect_module(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     return module
 
 
+@pytest.mark.usefixtures("files")
 @pytest.mark.parametrize("json_codec", [True, False])
 def test_connectrpc(servers: Any, attempt: Prepare, connect_module: ModuleType, json_codec: bool) -> None:
     transport = SyncHTTPTransport(tls_ca_cert=servers.certificate.read_bytes())
@@ -355,4 +357,4 @@ def test_connectrpc(servers: Any, attempt: Prepare, connect_module: ModuleType, 
     assert error_details_pb2.ErrorInfo.FromString(detail.message_bytes).reason == "request.malformed"
     with pytest.raises(ConnectError) as caught:
         rpc.get_ledger_proof(pb.GetLedgerProofRequest())
-    assert caught.value.code.value == "unimplemented"
+    assert caught.value.code.value == "not_found"

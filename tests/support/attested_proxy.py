@@ -87,7 +87,7 @@ class AttestedProxy:
 
     def answer(self, **changes: Any) -> Answer:
         """Return what it answers to NONCE, with changes."""
-        fields = {
+        fields: dict[str, Any] = {
             "facts": self.facts,
             "trust_domain": "example.org",
             "root_spki_sha256": hashlib.sha256(self.root).digest(),

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from mini_authority import Leaf, MiniAuthority
 
-from proxy_attestation.formats.deny_list import Denied, DenyList, encode_deny_list, seal_deny_list
+from proxy_attestation.formats.deny_list import Denied, DenyList, sign_deny_list
 
 ORIGIN = "example.org/issuance/0123456789abcdef"
 DAY = 24 * 3600
@@ -55,8 +55,8 @@ def deny_list(
         "denied": tuple(Denied(what, seconds + DAY) for what in denied),
     }
     content = DenyList(**(fields | changes))
-    key, text = signer or authority.issuing_key, encode_deny_list(content)
-    return seal_deny_list(text, content.origin, spki_of(key), key.sign(text, ec.ECDSA(SHA256())))
+    key = signer or authority.issuing_key
+    return sign_deny_list(content, spki_of(key), lambda text: key.sign(text, ec.ECDSA(SHA256())))
 
 
 def other_issuing(

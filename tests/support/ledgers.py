@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy_attestation.authority import ledger
 
@@ -24,3 +25,24 @@ def closing_ledgers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for connection in opened:
         connection.close()
+
+
+class FixedLogKey:
+    """The key of a log in a test."""
+
+    def __init__(self, secret: bytes = b"\x10" * 32) -> None:
+        self._key = Ed25519PrivateKey.from_private_bytes(secret)
+        self.public_key = self._key.public_key().public_bytes_raw()
+
+    def sign(self, text: bytes) -> bytes:
+        return self._key.sign(text)
+
+
+ORIGIN = "example.org/issuance/test"
+LOG_KEY = FixedLogKey()
+
+
+def signing(opened: ledger.Ledger) -> ledger.Ledger:
+    """Give a ledger what it signs with."""
+    opened.sign_with(ORIGIN, LOG_KEY)
+    return opened

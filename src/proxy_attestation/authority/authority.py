@@ -80,6 +80,7 @@ class Authority:
 
         Raises:
             ConfigurationError: `authority.state`, when ledger, settings and keys do not fit each other;
+                `ledger.inconsistent`, when the ledger's tree does not fit its entries or its last signed checkpoint;
                 `policy.malformed`, `policy.unsigned`, `policy.signature` or `policy.stale`, when the policy is not one
                 for this authority now.
             UnavailableError: `authority.clock`, when the clock lies before what the ledger has seen.
@@ -99,6 +100,7 @@ class Authority:
         if now >= max(root.ca.not_after for root in self.life.roots):
             raise ConfigurationError(Code.AUTHORITY_STATE, "the root has expired: make a new authority")
         self.life.load(now)
+        ledger.sign_with(settings.ledger_origin, keys.load_log())
         self.floors = ledger.floors()
         self.token_keys = ledger.token_keys()
         self.deployment_note = ledger.meta(_DEPLOYMENT) or b""
@@ -192,7 +194,7 @@ class Authority:
     @property
     def ledger_key(self) -> str:
         """The log's public key as a C2SP vkey."""
-        return "-"
+        return str(self.ledger.tree.log)
 
     def maintain(self) -> bool:
         """Do what is due: a new CA, deny list or token key, forgetting what has expired; tell whether anything was.
@@ -240,6 +242,7 @@ class Authority:
         found = _with_files(policy)
         if self.check_policy(found):
             self._adopt(found)
+            self.revocations.maintain(self.now())
             return True
         return False
 
@@ -296,6 +299,7 @@ class Authority:
             self._record_policy(digest, policy.version, text)
         self.policy, self.policy_digest, self.policy_text_sha256 = policy, digest, text
         self.roots = replace(self.settings.roots, tpm=policy.tpm_roots)
+        self.revocations.deny((*policy.deny.serials, *policy.deny.spkis))
 
     def _digest(self, policy: Policy, recorded: dict[tuple[Tee, bytes], Floor]) -> bytes:
         # The CAs of TPMs are the policy's own, which is in it already.

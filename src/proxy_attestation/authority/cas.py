@@ -146,21 +146,22 @@ def begin(settings: Settings, keys: KeyStore, ledger: Ledger, now: int, random: 
     Raises:
         UnavailableError: `authority.unavailable`.
     """
-    keys.make_log()
+    signer = keys.make(ROOT_NUMBER)
+    settings = replace(settings, root_spki_sha256=_sha256(signer.spki))
+    ledger.sign_with(settings.ledger_origin, keys.make_log())
     with ledger.transaction():
-        root = make_root(settings, keys, ledger, now, random)
+        root = make_root(settings, signer, ledger, now, random)
         made = make_issuing(settings, root, keys, ledger, number=1, now=now, random=random)
         ledger.activate(made.ca.number, now)
-    return replace(settings, root_spki_sha256=root.ca_id)
+    return settings
 
 
-def make_root(settings: Settings, keys: KeyStore, ledger: Ledger, now: int, random: Random) -> Ca:
-    """Make the first root's key, sign its certificate and record it, inside a transaction.
+def make_root(settings: Settings, signer: Signer, ledger: Ledger, now: int, random: Random) -> Ca:
+    """Sign the first root's certificate with its new key and record it, inside a transaction.
 
     Raises:
-        UnavailableError: `authority.unavailable`, when key or ledger cannot be written.
+        UnavailableError: `authority.unavailable`, when the ledger cannot be written.
     """
-    signer = keys.make(ROOT_NUMBER)
     index, root = certify_root(settings, ledger, signer, None, 1, signer, now, random)
     ledger.add_ca(ROOT_NUMBER, index, root.certificate)
     return root

@@ -176,6 +176,14 @@ class AuthorityClient(asyncio.Protocol):
         """
         return await self._call(Method.OPERATE, encode_operation(operation, argument), operation.answer.read)
 
+    async def cosigned(self, note: bytes) -> int:
+        """Hand in a checkpoint of the ledger with cosignatures of its witnesses; return how many entries are published.
+
+        Raises:
+            RequestError: `ledger.cosignature`, when it is not one of the ledger's, or too few are good.
+        """
+        return await self._call(Method.COSIGNED, note, messages.decode_count)
+
     async def close(self) -> None:
         """Close the connection; open calls fail with `authority.unavailable`."""
         if self._transport is not None:

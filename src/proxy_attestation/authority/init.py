@@ -36,11 +36,13 @@ class Made:
         settings: what it is.
         policy: that it begins with.
         root: DER.
+        ledger_key: the log's vkey.
     """
 
     settings: Settings
     policy: Policy
     root: bytes
+    ledger_key: str
 
     @property
     def dangers(self) -> tuple[str, ...]:
@@ -110,14 +112,14 @@ def init_state(
     existed = state.exists()
     _require_empty(state)
     try:
-        complete, root = _write(state, settings, found, tuple(anchors), int(now.timestamp()))
+        complete, root, ledger_key = _write(state, settings, found, tuple(anchors), int(now.timestamp()))
     except OSError as error:
         _clear(state, keep=existed)
         raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, f"{error.filename or state}: {error.strerror}") from error
     except BaseException:
         _clear(state, keep=existed)
         raise
-    return Made(complete, found.policy, root)
+    return Made(complete, found.policy, root, ledger_key)
 
 
 def memory_issuer(
@@ -157,8 +159,8 @@ def memory_issuer(
 
 def _write(
     state: Path, settings: Settings, found: PolicyFiles, anchors: tuple[bytes, ...], now: int
-) -> tuple[Settings, bytes]:
-    """Fill STATE; authority.toml comes last, and without it there is no authority."""
+) -> tuple[Settings, bytes, str]:
+    """Fill STATE, authority.toml last, without which there is no authority; return settings, root and ledger key."""
     state.mkdir(mode=0o700, exist_ok=True)
     state.chmod(0o700)
     for name in (layout.KEYS, layout.ANCHORS, layout.ENDORSEMENTS, layout.RUN):
@@ -175,7 +177,7 @@ def _write(
         keys.bind(text)
         with ledger.transaction():
             ledger.set_meta(layout.BINDING, hashlib.sha256(text).digest())
-        root = ledger.cas()[0][1]
+        root, ledger_key = ledger.cas()[0][1], str(ledger.tree.log)
     finally:
         ledger.close()
     pem = x509.load_der_x509_certificate(root).public_bytes(Encoding.PEM)
@@ -183,7 +185,7 @@ def _write(
     (state / layout.ROOT).chmod(0o644)
     write_private(state / layout.SETTINGS, text)
     sync_directory(state)
-    return complete, root
+    return complete, root, ledger_key
 
 
 def _require_empty(state: Path) -> None:

@@ -14,8 +14,8 @@ For each order of a batch:
 9.  The life: the least of policy, request, collateral, issuing CA and 24 h, and not below the policy's minimum.
 10. The finished to-be-signed bytes, and the last check, on exactly those.
 
-Then all of the batch's entries, with claims of names and spent tokens, are committed in one transaction, and only then
-signed and answered.
+Then all of the batch's entries, with claims of names and spent tokens, are committed in one transaction, with the nodes
+of the tree and a signed checkpoint, and only then the certificates are signed and answered, with their proofs.
 """
 
 import hashlib
@@ -121,13 +121,14 @@ class Issuer:
         """Issue or refuse each of some orders; none of them harms another.
 
         Returns:
-            In the order of the orders: a certificate that stands in the ledger, or the error:
+            In the order of the orders: a certificate that stands in the ledger (its proof is empty while witnesses are
+            waited for), or the error:
 
             - RequestError: `challenge.*`, `certificate.revoked`, `request.tee`, `csr.key`, `binder.mismatch`;
             - FormatError: `request.malformed`, `owner.malformed`;
             - PolicyError: every mismatch, or what `ownership` refuses;
             - AppraisalError: `<tee>.root`;
-            - UnavailableError: `policy.stale`, `endorsements.unavailable`, `authority.*`;
+            - UnavailableError: `policy.stale`, `endorsements.unavailable`, `authority.*`, `ledger.inconsistent`;
             - InternalError.
         """
         new: dict[bytes, Row] = {}
@@ -350,12 +351,12 @@ class Issuer:
         if row.not_before is None or row.not_after is None or row.claims_set is None:
             return InternalError("a row of the ledger without a certificate")
         try:
-            chain = _sign(issuing, row)
+            chain, proof = _sign(issuing, row), self.authority.ledger.proof(index)
         except ProxyAttestationError as error:
-            return error  # the key's place does not answer; the entry stands, and the session asks again
+            return error  # the key's place or the ledger does not answer; the entry stands, and the session asks again
         except Exception as error:  # noqa: BLE001 - one order's bug must not cost the others their answer
             return _bug(error)
-        return Issued(chain, index, row.not_before, row.not_after, row.claims_set, self.authority.generation)
+        return Issued(chain, index, row.not_before, row.not_after, row.claims_set, self.authority.generation, proof)
 
 
 def _check_key(spki: bytes) -> None:

@@ -2,7 +2,8 @@
 
 WAL with synchronous=FULL: when `transaction` has ended, what it wrote survives a crash of the machine; when it has
 not, nothing of it is there. Entries are only ever appended, with indexes 0, 1, 2 ...; the file itself refuses anything
-else. Of the tables, `entry` is the ledger; `ca` lists the CA certificates whose events stand in it, and
+else. Of the tables, `entry` is the ledger; `node` and `checkpoint` are the tree over it (`tree.py`), which every
+transaction that appends extends and signs; `ca` lists the CA certificates whose events stand in it, and
 `ledger_life.py` what else is known of their life and of revocations; `floor` has the oldest collateral that may be
 used; `token_key` the keys of session tokens; `evidence` what the leaves rest on (`evidence_store.py`); `meta` single
 values.
@@ -16,12 +17,17 @@ from typing import Any, Final, NamedTuple, Self
 
 from proxy_attestation.appraisal.endorsements import Floor
 from proxy_attestation.authority.evidence_store import EvidenceStore
+from proxy_attestation.authority.keys import LogKey
 from proxy_attestation.authority.ledger_life import LifeTables
 from proxy_attestation.authority.ledger_schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
 from proxy_attestation.authority.messages import TokenKey
+from proxy_attestation.authority.nodes import WITNESS_QUORUM
+from proxy_attestation.authority.translated import TRANSLATED
+from proxy_attestation.authority.tree import Tree, Witnesses
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, InternalError, UnavailableError
 from proxy_attestation.formats.ledger_entry import EntryKind
+from proxy_attestation.formats.merkle import Frontier
 from proxy_attestation.formats.tee import Tee
 
 _CRL_NUMBER_BYTES: Final = 20
@@ -80,6 +86,9 @@ class Ledger(LifeTables):
         self._connection = connection
         self.evidence = EvidenceStore(connection)
         self._size = size
+        self._tree: Tree | None = None
+        self._frontier = Frontier()
+        self._new: list[bytes] = []
 
     @classmethod
     def create(cls, path: Path | None) -> Self:
@@ -88,7 +97,7 @@ class Ledger(LifeTables):
         Raises:
             UnavailableError: `authority.unavailable`.
         """
-        with _TRANSLATED:
+        with TRANSLATED:
             connection = _connect(path)
             connection.executescript(SCHEMA)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -104,7 +113,7 @@ class Ledger(LifeTables):
                 0 to n-1.
             UnavailableError: `authority.unavailable`.
         """
-        with _TRANSLATED:
+        with TRANSLATED:
             try:
                 connection = _connect(path)
                 (application,) = connection.execute("PRAGMA application_id").fetchone()
@@ -129,32 +138,106 @@ class Ledger(LifeTables):
         """Close the file."""
         self._connection.close()
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Commit all that happens inside, or nothing of it.
+    def sign_with(self, origin: str, key: LogKey) -> None:
+        """Sign checkpoints from now on, having verified what is stored; before, nothing can be appended.
+
+        Args:
+            origin: the log's name.
+            key: its key.
 
         Raises:
-            UnavailableError: `authority.unavailable`; nothing was written.
+            ConfigurationError: `ledger.inconsistent`.
+        """
+        self._tree = Tree(self._connection, origin, key)
+        try:
+            with TRANSLATED:
+                self._tree.load(self._size)
+        except UnavailableError as error:
+            if error.code is not Code.LEDGER_INCONSISTENT:
+                raise
+            raise ConfigurationError(error.code, error.detail) from error
+
+    @property
+    def tree(self) -> Tree:
+        """The tree over the entries.
+
+        Raises:
+            InternalError: before `sign_with`.
+        """
+        if self._tree is None:
+            raise InternalError("the ledger has no key to sign with")
+        return self._tree
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit all that happens inside, or nothing of it; what was appended with its nodes and a signed checkpoint.
+
+        Raises:
+            UnavailableError: `authority.unavailable`, `ledger.inconsistent`; nothing was written.
             InternalError: a constraint of the schema was violated; nothing was written.
         """
         size, kept = self._size, self.evidence.size
-        with _TRANSLATED:
+        with TRANSLATED:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                head = self.tree.extend(self._frontier, self._new) if self._new else None
                 self._connection.execute("COMMIT")
             except BaseException:
                 self._size, self.evidence.size = size, kept
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+            finally:
+                self._new = []
+            if head is not None:
+                self.tree.signed = head
 
     def append(self, rows: Sequence[Row]) -> int:
         """Append entries, inside a transaction; return the first one's index, from which the others count on."""
         first = self._size
+        if not self._new:
+            self._frontier = self.tree.frontier(first)
         self._connection.executemany(_INSERT, [(index, *row) for index, row in enumerate(rows, first)])
+        self._new += [row.entry for row in rows]
         self._size += len(rows)
         return first
+
+    def proof(self, index: int) -> bytes:
+        """Return the tlog-proof of an entry; nothing while the published checkpoint does not cover it.
+
+        Raises:
+            UnavailableError: `ledger.inconsistent`.
+        """
+        with TRANSLATED:
+            return self.tree.proof(index)
+
+    def require_witnesses(self, witnesses: Witnesses) -> None:
+        """Publish only what so many witnesses have cosigned."""
+        with self.transaction():
+            self.set_meta(WITNESS_QUORUM, bytes((witnesses.quorum,)))
+        self.tree.require_witnesses(witnesses)
+
+    def cosign(self, note: bytes) -> int:
+        """Take a checkpoint with cosignatures; return how many entries are published then.
+
+        Raises:
+            RequestError: `ledger.cosignature`.
+            UnavailableError: `ledger.inconsistent`.
+        """
+        with self.transaction():
+            head = self.tree.cosign(note)
+        self.tree.witnessed = head
+        return head.size
+
+    def audit(self, limit: int) -> bool:
+        """Recompute the tree from at most `limit` stored entries more; tell whether that was the last of a round.
+
+        Raises:
+            UnavailableError: `ledger.inconsistent`; nothing is signed after that.
+        """
+        with TRANSLATED:
+            return self.tree.audit(limit)
 
     def find_session(self, session_id: bytes) -> tuple[int, Row] | None:
         """Return the index and entry of a session that was used."""
@@ -233,7 +316,7 @@ class Ledger(LifeTables):
         return self._connection.execute(query, values).rowcount
 
     def _select(self, query: str, *values: object) -> list[Any]:
-        with _TRANSLATED:
+        with TRANSLATED:
             return self._connection.execute(query, values).fetchall()
 
 
@@ -255,21 +338,3 @@ def _connect(path: Path | None) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-class _Translation:
-    """Turns what SQLite raises into errors of ours. A class, since this stands in the path of every issuance."""
-
-    __slots__ = ()
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, sqlite3.IntegrityError):
-            raise InternalError(f"the ledger refused: {error}") from error
-        if isinstance(error, sqlite3.Error):
-            raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, f"the ledger: {error}") from error
-
-
-_TRANSLATED: Final = _Translation()

@@ -20,6 +20,8 @@ from proxy_attestation.formats.bounds import (
     DEPLOYMENT_NOTE_MAX,
     EVENT_LOG_MAX,
     KEPT_EVIDENCE_MAX,
+    LEDGER_NOTE_MAX,
+    LEDGER_PROOF_MAX,
     PLATFORM_CERTIFICATES_MAX,
     QUOTE_MAX,
     REQUEST_MAX,
@@ -187,6 +189,8 @@ class Issued:
         not_after: seconds since the epoch.
         claims_set: the claims set inside the leaf (`formats.ear`).
         generation: the authority's, so that a worker notices a change.
+        proof: the tlog-proof; empty while too few witnesses have cosigned a checkpoint over the entry, and then the
+            answer waits.
     """
 
     chain: Certificates
@@ -195,6 +199,7 @@ class Issued:
     not_after: Seconds
     claims_set: Annotated[bytes, Size(1, CLAIMS_MAX)]
     generation: Count
+    proof: Annotated[bytes, Size(0, LEDGER_PROOF_MAX)] = b""
 
 
 class _Vendor(IntEnum):
@@ -244,5 +249,7 @@ def decode_endorsements(value: object) -> Endorsements:
 
 decode_nonce = Array[bytes](Digest, MALFORMED).read
 decode_note = Array[bytes](Annotated[bytes, Size(1, DENY_LIST_MAX)], MALFORMED).read
+decode_checkpoint = Array[bytes](Annotated[bytes, Size(0, LEDGER_NOTE_MAX)], MALFORMED).read
+decode_count = Array[int](Count, MALFORMED).read
 decode_spki = Array[bytes](Spki, MALFORMED).read
 decode_chain = Array[tuple[bytes, ...]](Certificates, MALFORMED).read

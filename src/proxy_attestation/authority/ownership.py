@@ -11,8 +11,9 @@ An order for an owned entry, after the decision:
     b.  of any other kind: one of the renewals in the proof is by the key of the   policy.owner_held
         holder's last leaf, under an owner of the same terms
     c.  that leaf has not expired (an older one may live longer)                   owner.expired
-    d.  the renewal's signature is over this binder                                owner.renewal
-    e.  it comes from the machine that claimed the names                           owner.machine
+    d.  nor was it revoked                                                         owner.revoked
+    e.  the renewal's signature is over this binder                                owner.renewal
+    f.  it comes from the machine that claimed the names                           owner.machine
 2.  Nobody holds them:
     a.  `enrolment`: a token of ours, known to who asks, under this binder         policy.owner, owner.token
         made for this entry, not spent, not expired                                owner.token_entry, .token_spent,
@@ -23,7 +24,7 @@ An order for an owned entry, after the decision:
     c.  a renewal alone, where one of these is asked for                           owner.expired
     d.  `chip_ids` and `first_use` take nothing more
 
-Step 1e is why a stolen leaf key is of no use elsewhere: whoever has it can sign a renewal, and can get another TEE with
+Step 1f is why a stolen leaf key is of no use elsewhere: whoever has it can sign a renewal, and can get another TEE with
 the same code to ask for a certificate, but not on the machine that claimed the names. A machine that names itself in
 no way is equal only to another that does not.
 
@@ -206,7 +207,7 @@ class Owners:
         # 1.
         if held is not None and ask.now <= held.held_until:
             if not chip:
-                _check_renewal(ask, held, asker, proof)
+                self._check_renewal(ask, held, asker, proof)
             elif held.holder != asker.holder:
                 _refuse(Code.POLICY_OWNER_HELD, "the holder", "another machine")
             return Change(held._replace(spki_sha256=asker.spki_sha256), renews=True)
@@ -290,6 +291,19 @@ class Owners:
             self._ledger.change("INSERT INTO enrolment VALUES (?, ?, ?, NULL)", token_id, entry, expires)
         return Token(token_id, secret)
 
+    def _check_renewal(self, ask: Ask, held: Holder, asker: Holder, proof: OwnerProof) -> None:
+        renewal = next((one for one in proof.renewals if spki_sha256(one.spki) == held.spki_sha256), None)
+        if renewal is None or held.terms != asker.terms:
+            _refuse(Code.POLICY_OWNER_HELD, "the holder", "another instance")
+        if ask.now > held.not_after:
+            _refuse(Code.OWNER_EXPIRED, f"renewed by {held.not_after}", str(ask.now))
+        if self._ledger.is_revoked(held.spki_sha256):
+            _refuse(Code.OWNER_REVOKED, "a last leaf that is not revoked", "a revoked one")
+        if not verify_renewal(renewal, ask.report_data):
+            _refuse(Code.OWNER_RENEWAL, "a signature by the last leaf's key over this binder", "another")
+        if held.machine != asker.machine:
+            _refuse(Code.OWNER_MACHINE, "the machine that claimed the names", "another")
+
     def _check_token(self, ask: Ask, proof: OwnerProof) -> bytes:
         if proof.token is None or ask.kind != OwnerKind.ENROLMENT:
             _refuse_unproved(ask, proof)
@@ -348,18 +362,6 @@ class Owners:
             owner_holder=holder.holder,
         )
         return self._ledger.append([Row(EntryKind.OWNERSHIP, encode_entry(entry))])
-
-
-def _check_renewal(ask: Ask, held: Holder, asker: Holder, proof: OwnerProof) -> None:
-    renewal = next((one for one in proof.renewals if spki_sha256(one.spki) == held.spki_sha256), None)
-    if renewal is None or held.terms != asker.terms:
-        _refuse(Code.POLICY_OWNER_HELD, "the holder", "another instance")
-    if ask.now > held.not_after:
-        _refuse(Code.OWNER_EXPIRED, f"renewed by {held.not_after}", str(ask.now))
-    if not verify_renewal(renewal, ask.report_data):
-        _refuse(Code.OWNER_RENEWAL, "a signature by the last leaf's key over this binder", "another")
-    if held.machine != asker.machine:
-        _refuse(Code.OWNER_MACHINE, "the machine that claimed the names", "another")
 
 
 def _check_grant(ask: Ask, proof: OwnerProof) -> None:

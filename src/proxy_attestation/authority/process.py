@@ -30,8 +30,11 @@ from typing import Final
 from proxy_attestation import hardening, log
 from proxy_attestation.authority import state as layout
 from proxy_attestation.authority.issue import Issuer
+from proxy_attestation.authority.ledger import Ledger
 from proxy_attestation.authority.policy_operations import reload_policy
 from proxy_attestation.authority.server import OPERATOR_CALLS, Server, bind
+from proxy_attestation.authority.tree import NO_WITNESSES, Witnesses, read_witnesses
+from proxy_attestation.codes import Code
 from proxy_attestation.errors import InternalError, ProxyAttestationError, UsageError
 
 MAINTENANCE_SECONDS: Final = 60.0
@@ -39,6 +42,12 @@ MAINTENANCE_SECONDS: Final = 60.0
 
 GARBAGE_THRESHOLD: Final = 20_000
 """New containers after which the youngest are looked through; Python's own value is 700."""
+
+AUDIT_ENTRIES: Final = 256
+"""Entries that the audit of the ledger recomputes at once, some two milliseconds' work; then it lets others go on."""
+AUDIT_PAUSE_SECONDS: Final = 0.25
+AUDIT_REST_SECONDS: Final = 60.0
+"""Between two rounds over all entries."""
 
 _STDIN: Final = 0
 
@@ -54,6 +63,7 @@ async def serve_authority(
     tls_names: Sequence[str],
     *,
     supervisor: socket.socket,
+    witnesses: Witnesses = NO_WITNESSES,
     attested: bool = False,
     clock: Callable[[], datetime] = utc_now,
     ready: Callable[[Issuer, Path], None],
@@ -66,6 +76,7 @@ async def serve_authority(
         socket_path: where to listen for workers.
         tls_names: host names and IP addresses of the proxy's own TLS certificate.
         supervisor: the supervisor's connection; `stop` is set when it ends.
+        witnesses: who must cosign a checkpoint before an answer rests on it.
         attested: whether the supervisor can have the proxy itself quoted.
         clock: aware UTC.
         ready: called when it listens.
@@ -87,16 +98,19 @@ async def serve_authority(
         authority = layout.open_authority(state, clock)
         try:
             issuer = Issuer(authority, authority.settings.server_names(tuple(tls_names)))
+            authority.ledger.require_witnesses(witnesses)
             server = Server(issuer, attested=attested)
             await server.adopt(supervisor, gone)
             operator_path = state / layout.RUN / layout.OPERATOR_SOCKET
             listening = await server.listen(bind(socket_path))
             operators = await server.listen(bind(operator_path), OPERATOR_CALLS)
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, issuer)
+            auditing = asyncio.create_task(audit(authority.ledger))
             ready(issuer, socket_path)
             try:
                 await _maintain(issuer, stop)
             finally:
+                auditing.cancel()
                 listening.close()
                 operators.close()
                 await server.drain()
@@ -122,7 +136,9 @@ def _settle() -> None:
     gc.set_threshold(GARBAGE_THRESHOLD)
 
 
-async def run_authority(state: Path, socket_path: Path, tls_names: Sequence[str], *, attested: bool = False) -> None:
+async def run_authority(
+    state: Path, socket_path: Path, tls_names: Sequence[str], witnesses: Witnesses, *, attested: bool
+) -> None:
     """Serve the authority of STATE in this process, with signals, standard input and output as the module says.
 
     Raises:
@@ -136,7 +152,14 @@ async def run_authority(state: Path, socket_path: Path, tls_names: Sequence[str]
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     with _standard_input() as supervisor:
         await serve_authority(
-            state, socket_path, tls_names, supervisor=supervisor, attested=attested, ready=_say_ready, stop=stop
+            state,
+            socket_path,
+            tls_names,
+            supervisor=supervisor,
+            witnesses=witnesses,
+            attested=attested,
+            ready=_say_ready,
+            stop=stop,
         )
     log.info("stopped")
 
@@ -199,6 +222,20 @@ def maintain(issuer: Issuer) -> None:
         log.bug(error)
 
 
+async def audit(ledger: Ledger) -> None:
+    """Recompute the tree from the stored entries, round after round in small slices, until it does not fit them."""
+    while True:
+        pause = AUDIT_REST_SECONDS
+        try:
+            if not ledger.audit(AUDIT_ENTRIES):
+                pause = AUDIT_PAUSE_SECONDS
+        except ProxyAttestationError as error:
+            log.warning("ledger not audited", code=str(error.code), detail=error.detail)
+            if error.code is Code.LEDGER_INCONSISTENT:
+                return
+        await asyncio.sleep(pause)
+
+
 def _reload(issuer: Issuer) -> None:
     """Read the policy again; one that cannot be put in force leaves the old one there."""
     in_force = issuer.authority.policy.version
@@ -219,6 +256,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--state", type=Path, required=True, help="the directory that `init` made")
     parser.add_argument("--socket", type=Path, help="where to listen (default: STATE/run/authority.sock)")
     parser.add_argument("--tls-name", action="append", default=[], help="a name of the proxy's own TLS certificate")
+    parser.add_argument("--witness", action="append", default=[], help="the vkey of a witness")
+    parser.add_argument("--witness-quorum", type=int, default=0, help="how many must cosign before an answer leaves")
     parser.add_argument("--attested", action="store_true", help="the supervisor can have the proxy itself quoted")
     options = parser.parse_args(arguments)
     log.configure("authority")
@@ -226,7 +265,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.warning("this system cannot forbid core dumps, debuggers and new privileges")
     path = options.socket or options.state / layout.RUN / layout.SOCKET
     try:
-        asyncio.run(run_authority(options.state, path, options.tls_name, attested=options.attested))
+        witnesses = read_witnesses(options.witness, options.witness_quorum)
+        asyncio.run(run_authority(options.state, path, options.tls_name, witnesses, attested=options.attested))
     except ProxyAttestationError as error:
         log.warning("did not start", code=str(error.code), detail=error.detail)
         return error.exit_status

@@ -25,8 +25,7 @@ from proxy_attestation.formats.deny_list import (
     Denied,
     DenyList,
     decode_deny_list,
-    encode_deny_list,
-    seal_deny_list,
+    sign_deny_list,
 )
 from proxy_attestation.formats.ledger_entry import CrlReason, EntryKind, LedgerEntry, encode_entry
 
@@ -164,9 +163,9 @@ class Revocations:
 
     def _publish(self, wanted: DenyList) -> bytes:
         """Sign a list and store it, inside a transaction."""
-        active, text = self._life.active, encode_deny_list(wanted)
+        active = self._life.active
         if active is None or active.signer is None:
             raise InternalError("no issuing CA with a key")
-        note = seal_deny_list(text, self._origin, active.ca.spki, active.signer.sign(text))
+        note = sign_deny_list(wanted, active.ca.spki, active.signer.sign)
         self._ledger.set_meta(_NOTE, note)
         return note

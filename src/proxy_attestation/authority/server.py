@@ -25,6 +25,7 @@ from proxy_attestation.authority.messages import Issued, IssueOrder, Proven, ToQ
 from proxy_attestation.authority.operations import operate
 from proxy_attestation.authority.self_evidence import SelfEvidence
 from proxy_attestation.authority.sockets import unix_address
+from proxy_attestation.authority.waiting import Waiting
 from proxy_attestation.authority.watchers import Watchers
 from proxy_attestation.authority.wire import Method
 from proxy_attestation.codes import Code
@@ -48,8 +49,10 @@ TLS_LEAF_RATE: Final = 1 / 60
 TLS_LEAF_BURST: Final = 10
 """How many of them at once, after a pause."""
 WORKER_CALLS: Final = frozenset(
-    {Method.WATCH, Method.HELLO, Method.ISSUE, Method.RAISE_FLOOR, Method.DENIED, Method.EVIDENCE}
-)
+    {
+        Method.WATCH, Method.HELLO, Method.ISSUE, Method.RAISE_FLOOR, Method.DENIED, Method.EVIDENCE, Method.COSIGNED,
+    }
+)  # fmt: skip
 SUPERVISOR_CALLS: Final = frozenset({Method.HELLO, Method.TLS_LEAF, Method.NEXT_QUOTE})
 OPERATOR_CALLS: Final = frozenset({Method.OPERATE})
 
@@ -95,6 +98,7 @@ class Server:
         self._clock = clock
         self._tls_leaves = Bucket(TLS_LEAF_RATE, TLS_LEAF_BURST, clock())
         self._queue: deque[tuple[_Connection, int, IssueOrder]] = deque()
+        self._waiting = Waiting()
         self._scheduled = False
         self._draining = False
         self._connections: set[_Connection] = set()
@@ -122,6 +126,7 @@ class Server:
             connection.stop_reading()
         while self._queue:
             self._issue()
+        self._waiting.give_up()
         for connection in list(self._connections):
             self._watchers.forget(connection)
         if self._switching:
@@ -196,6 +201,8 @@ class Server:
         try:
             if call.method is Method.RAISE_FLOOR:
                 return messages.encode_floor(self._issuer.raise_floor(messages.decode_endorsements(call.body)))
+            if call.method is Method.COSIGNED:
+                return self._cosigned(messages.decode_checkpoint(call.body))
             if call.method is Method.TLS_LEAF:
                 spki = messages.decode_spki(call.body)
                 if not self._tls_leaves.take(self._clock()):
@@ -206,7 +213,7 @@ class Server:
         return messages.encode_info(self._issuer.hello())
 
     def _enqueue(self, connection: "_Connection", call_id: int, order: IssueOrder) -> None:
-        if len(self._queue) >= self._queue_max:
+        if len(self._queue) + len(self._waiting) >= self._queue_max:
             raise UnavailableError(Code.LIMITS_EXHAUSTED, f"{self._queue_max} orders wait")
         self._queue.append((connection, call_id, order))
         self._schedule()
@@ -227,10 +234,25 @@ class Server:
         batch = [self._queue.popleft() for _ in range(min(BATCH_MAX, len(self._queue)))]
         outcomes = self._issuer.issue_batch([order for _, _, order in batch])
         for (connection, call_id, _), outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, Issued):
-                connection.send(wire.encode_answer(call_id, messages.encode_issued(outcome)))
+            tell = partial(_tell, connection, call_id)
+            if isinstance(outcome, Issued) and not outcome.proof:
+                self._waiting.add(outcome, tell)
             else:
-                connection.send(wire.encode_error(call_id, outcome))
+                tell(outcome)
+
+    def _cosigned(self, note: bytes) -> int:
+        """Take cosignatures, and answer those who have waited for them."""
+        ledger = self._issuer.authority.ledger
+        size = ledger.cosign(note)
+        self._waiting.published(size, ledger.proof)
+        return size
+
+
+def _tell(connection: "_Connection", call_id: int, outcome: Issued | ProxyAttestationError) -> None:
+    if isinstance(outcome, Issued):
+        connection.send(wire.encode_answer(call_id, messages.encode_issued(outcome)))
+    else:
+        connection.send(wire.encode_error(call_id, outcome))
 
 
 class _Connection(asyncio.Protocol):

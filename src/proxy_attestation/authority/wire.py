@@ -55,6 +55,7 @@ class Method(IntEnum):
     QUOTE = 9
     DENIED = 6
     WATCH = 10
+    COSIGNED = 11
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,6 +139,7 @@ def _to_json(state: Path, made: Made) -> dict[str, object]:
         "key_origin": made.settings.key_origin,
         "root_pin": made.settings.root_spki_sha256.hex(),
         "root_pem": str(state / "root.pem"),
+        "ledger_key": made.ledger_key,
         "policy_version": made.policy.version,
         "signers": list(map(str, made.settings.signers)),
         "threshold": made.settings.threshold,
@@ -152,6 +153,7 @@ def _print(state: Path, made: Made) -> None:
     click.echo(f"authority      {_kind(made)}, trust domain {settings.trust_domain}, DNS {', '.join(settings.dns)}")
     click.echo(f"root           {state / 'root.pem'}")
     click.echo(f"root pin       {settings.root_spki_sha256.hex()}")
+    click.echo(f"ledger key     {made.ledger_key}")
     click.echo(f"policy         version {made.policy.version}, {len(made.policy.workloads)} workload(s)")
     if settings.simulated:
         click.echo(

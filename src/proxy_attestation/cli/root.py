@@ -1,6 +1,7 @@
 """`root`: fetch a proxy's root and hold it against a pin."""
 
 import base64
+import hashlib
 import ssl
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from proxy_attestation.cli.whole_file import write_whole
 from proxy_attestation.endorsements.load import load_material, load_roots
 from proxy_attestation.errors import UsageError
 from proxy_attestation.relying_party.context import utc_now
+from proxy_attestation.relying_party.path import spki_of
 from proxy_attestation.relying_party.proxy import RootInfo, fetch_attested_root, fetch_root
 from proxy_attestation.relying_party.proxy_evidence import CheckedProxy, Vendors, check_root, checker
 from proxy_attestation.relying_party.proxy_expectation import load_proxy_expectation
@@ -49,6 +51,7 @@ from proxy_attestation.relying_party.proxy_expectation import load_proxy_expecta
     help="Roots of vendors to trust instead of the pinned ones, as `appraise` takes them; may be repeated.",
 )
 @click.option("--server-name", metavar="NAME", help="The name that the proxy must have; default: the URL's host.")
+@click.option("--update", is_flag=True, help="Trust the root that follows the pinned one too: print or write both.")
 @json_option
 def command(
     *,
@@ -59,12 +62,13 @@ def command(
     endorsements: tuple[Path, ...],
     roots: tuple[Path, ...],
     server_name: str | None,
+    update: bool,
     as_json: bool,
 ) -> None:
     """Fetch the root of the proxy at URL (its Connect front, https://HOST:PORT) and check it.
 
     The root must have the pinned key, and the proxy must answer under it by its reserved name. Prints the root as PEM,
-    or writes it to a file.
+    or writes it to a file. Where another root follows it, by its own signature, the pin of that is shown.
 
     \b
     Where --expect names a measurement, the proxy must prove by evidence that it is that code with that root, and its
@@ -91,7 +95,7 @@ def command(
         info = fetch_root(url, wanted, server_name=server_name)
         if expectation is not None:
             check_root(info, expectation.code)
-    pem = ssl.DER_cert_to_PEM_cert(info.root)
+    pem = "".join(map(ssl.DER_cert_to_PEM_cert, (info.root, *(info.successors if update else ()))))
     if out is not None:
         write_whole(out, pem.encode())
     if as_json:
@@ -104,9 +108,18 @@ def command(
         click.echo(line, err=out is None)
 
 
+def _pin(root: bytes) -> str:
+    return hashlib.sha256(spki_of(x509.load_der_x509_certificate(root))).hexdigest()
+
+
 def _names_and_end(info: RootInfo) -> tuple[str, datetime]:
     root = x509.load_der_x509_certificate(info.root)
     return root.subject.rfc4514_string(), root.not_valid_after_utc.astimezone(UTC)
+
+
+def _ledger_key(info: RootInfo) -> str:
+    """Return the log's vkey; what no vkey of ours can be is shown escaped."""
+    return info.ledger_key[:512].decode("ascii", "backslashreplace")
 
 
 def _lines(info: RootInfo) -> list[str]:
@@ -117,9 +130,11 @@ def _lines(info: RootInfo) -> list[str]:
         f"trust domain  {info.trust_domain}",
         f"policy        {info.policy_digest.hex()}",
         f"keys          {info.key_origin}",
+        f"ledger key    {_ledger_key(info)}",
     ]
     if info.simulated:
         lines.append("SIMULATED     this proxy takes simulated evidence: never trust its root with anything real")
+    lines += [f"successor     {_pin(der)}  (--update; then root_pin in expectations)" for der in info.successors]
     lines += [f"danger        {danger}" for danger in info.dangers]
     return lines
 
@@ -133,9 +148,11 @@ def _to_json(info: RootInfo, pem: str) -> dict[str, object]:
         "not_after": f"{end:%Y-%m-%dT%H:%M:%SZ}",
         "trust_domain": info.trust_domain,
         "sequence": info.sequence,
+        "successors": [_pin(der) for der in info.successors],
         "issuing": [base64.b64encode(der).decode() for der in info.issuing],
         "policy_digest": info.policy_digest.hex(),
         "key_origin": info.key_origin,
+        "ledger_key": _ledger_key(info),
         "simulated": info.simulated,
         "dangers": list(info.dangers),
         "evidence": bool(info.evidence),

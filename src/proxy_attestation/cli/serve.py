@@ -133,6 +133,7 @@ def _print_json(started: Started) -> None:
             "key_origin": info.key_origin,
             "dangers": list(info.dangers),
             "policy_digest": info.policy_digest.hex(),
+            "ledger_key": info.ledger_key,
             "grpc": str(started.grpc),
             "connect": str(started.connect),
             "admin": str(started.admin),
@@ -147,6 +148,7 @@ def _print_lines(started: Started) -> None:
     click.echo(f"trust domain   {info.trust_domain}")
     click.echo(f"root pin       {started.root_pin.hex()}")
     click.echo(f"policy digest  {info.policy_digest.hex()}")
+    click.echo(f"ledger key     {info.ledger_key}")
     click.echo(f"gRPC           {started.grpc}")
     click.echo(f"Connect        https://{started.connect}")
     click.echo(f"admin          http://{started.admin}")

@@ -163,14 +163,18 @@ class Note:
         return f"{self.text}\n{''.join(map(str, self.signatures))}".encode()
 
 
-def parse_note(data: bytes) -> Note:
-    """Read a note of at most 64 KiB with 1 to 32 signatures. It verifies none of them.
+def parse_note(data: bytes, limit: int = NOTE_MAX) -> Note:
+    """Read a note with 1 to 32 signatures. It verifies none of them.
+
+    Args:
+        data: the note.
+        limit: in bytes; 64 KiB for all but deny lists.
 
     Raises:
         FormatError: `note.malformed`.
     """
-    if len(data) > NOTE_MAX:
-        raise FormatError(_MALFORMED, f"a note of {len(data)} bytes, at most {NOTE_MAX} allowed")
+    if len(data) > limit:
+        raise FormatError(_MALFORMED, f"a note of {len(data)} bytes, at most {limit} allowed")
     try:
         head, blank, lines = data.decode().rpartition("\n\n")
     except UnicodeDecodeError as error:

@@ -45,9 +45,14 @@ COMMAND_S: Final = 60.0
 _POLL_S: Final = 1.0
 _END_S: Final = 5.0
 _NEEDS_TOKEN: Final = frozenset(
-    {Code.POLICY_OWNER, Code.OWNER_EXPIRED, Code.OWNER_MACHINE, Code.OWNER_TOKEN, Code.OWNER_TOKEN_ENTRY,
-     Code.OWNER_TOKEN_EXPIRED, Code.OWNER_TOKEN_SPENT}
+    {Code.POLICY_OWNER, Code.OWNER_EXPIRED, Code.OWNER_TOKEN, Code.OWNER_TOKEN_ENTRY, Code.OWNER_TOKEN_EXPIRED,
+     Code.OWNER_TOKEN_SPENT}
 )  # fmt: skip
+_NEEDS_RELEASE: Final = {
+    Code.POLICY_OWNER_HELD: "another instance holds the names of {}, or this one lost the key of its last certificate",
+    Code.OWNER_MACHINE: "another machine claimed the names of {}",
+    Code.OWNER_REVOKED: "the last certificate for the names of {} was revoked",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +171,10 @@ class Ownership:
 
     def needed(self, error: ProxyAttestationError, workload: str) -> str | None:
         """Return what somebody has to do so that an error about owners goes away; None for any other error."""
-        if error.code is Code.POLICY_OWNER_HELD:
+        if error.code in _NEEDS_RELEASE:
             return (
-                f"another instance holds the names of {workload}, or this one lost the key of its last certificate: "
-                f"wait until that has expired, or `proxy-attestation owner release STATE {workload}`; then claim them "
-                "with a new token or grant"
+                f"{_NEEDS_RELEASE[error.code].format(workload)}: wait until its last certificate has expired, or "
+                f"`proxy-attestation owner release STATE {workload}`; then claim them with a new token or grant"
             )
         if error.code in _NEEDS_TOKEN and self._config.kind != "tenant_key":
             place = self._config.token_file or "a file that [owner] token_file names"

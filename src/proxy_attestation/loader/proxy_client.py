@@ -32,7 +32,7 @@ CONTENT_TYPE: Final = "application/proto"
 TIMEOUT_S: Final = 15.0
 RETRY: Final = Backoff(first=0.2, most=5.0, spread=0.5)
 # Anything else that is unavailable stays so for longer than a challenge lives: the renewal comes back for it.
-_TRANSIENT: Final = frozenset({Code.PROXY_UNREACHABLE, Code.AUTHORITY_UNAVAILABLE})
+_TRANSIENT: Final = frozenset({Code.PROXY_UNREACHABLE, Code.AUTHORITY_UNAVAILABLE, Code.POLICY_STALE})
 
 _Answer = TypeVar("_Answer", bound=Message)
 Sleep = Callable[[float], Awaitable[None]]

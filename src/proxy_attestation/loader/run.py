@@ -18,6 +18,7 @@ from proxy_attestation.loader.credential import Credential
 from proxy_attestation.loader.enroll import Wanted, enroll
 from proxy_attestation.loader.limits import SessionLimits
 from proxy_attestation.loader.news import Advice, News, id_of, read_advice
+from proxy_attestation.loader.own_certificate import LOOK_SECONDS, OwnCertificate
 from proxy_attestation.loader.ownership import Ownership
 from proxy_attestation.loader.proxy_client import ProxyAddress, ProxyClient, ProxyPort, Timing
 from proxy_attestation.loader.renewal import Renewal
@@ -61,6 +62,7 @@ class Loader:
         self._application = make_application(config.application, report.note)
         self._contexts = ServerContexts(config.key_directory, timing.clock)
         self._renewal = Renewal(self._enroll, timing, self._issued, self._failed)
+        self._own = OwnCertificate(config.proxy.url)
         self._ownership = Ownership(config.owner, report)
         self._news = News(self._ask, lambda: self._contexts.credential, timing, self._early)
         self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -100,8 +102,7 @@ class Loader:
             await self._first_certificate(stop, tasks[0], wait_seconds)
             if not stop.is_set():
                 tasks += [asyncio.create_task(listener.run()) for listener in self._listeners]
-                tasks.append(asyncio.create_task(self._sweep()))
-                tasks.append(asyncio.create_task(self._news.run()))
+                tasks += [asyncio.create_task(work) for work in (self._sweep(), self._watch(), self._news.run())]
                 self._ready()
                 await _until(stop, tasks)
         finally:
@@ -150,10 +151,24 @@ class Loader:
             for listener in self._listeners:
                 listener.expire(self._timing.clock())
 
+    async def _watch(self) -> None:
+        """Look now and then whether the certificate in use was revoked; the next one is made with another key."""
+        while True:
+            await self._timing.sleep(LOOK_SECONDS)
+            credential = self._contexts.credential
+            if credential is not None and await self._own.look(credential, self._timing.clock()):
+                self._report.event(
+                    "revoked",
+                    f"certificate {credential.serial:x} was revoked: attesting again with a new key",
+                    certificate=credential_json(credential),
+                )
+                await self._renewal.renew_now()
+
     async def _enroll(self) -> Credential:
         config, application = self._config, self._application
         wanted = Wanted(config.workload, config.names, config.lifetime, application.kind, application.sha256)
         proxy = await self._connect(config.proxy, self._timing)
+        self._own.trust(proxy.root.root)
         try:
             return await enroll(proxy, self._attester, wanted, self._timing, self._ownership)
         finally:
@@ -239,6 +254,7 @@ class Loader:
             "workload": self._config.workload,
             "proxy": self._config.proxy.url,
             "certificate": credential_json(credential) if credential is not None else None,
+            "revoked": self._revoked(),
             "next_attempt_at": time_text(renewal.next_attempt_at) if renewal.next_attempt_at is not None else None,
             "last_attempt": None
             if attempt is None
@@ -250,6 +266,12 @@ class Loader:
             "listeners": self._listeners_json(),
             "application": self._application.status(),
         }
+
+    def _revoked(self) -> bool:
+        """Tell whether the certificate in use is denied, or the proxy refused to renew it for that reason."""
+        attempt, credential = self._renewal.attempt, self._contexts.credential
+        refused = attempt is not None and attempt.error is not None and attempt.error.code is Code.CERTIFICATE_REVOKED
+        return refused or (credential is not None and credential.serial == self._own.revoked)
 
     async def _renew(self) -> Answer:
         attempt = await self._renewal.renew_now()

@@ -123,6 +123,7 @@ class DenyListReader:
         self._held: Held | None = None
         self._failure: ProxyAttestationError | None = None
         self._tried_at: float | None = None
+        self._told = False
 
     def check(self, chain: Sequence[bytes], now: datetime) -> None:
         """Refuse a chain of which anything is denied: the leaf, its key, or its issuing CA.
@@ -158,7 +159,10 @@ class DenyListReader:
             raise PeerError(failure.code, failure.detail)
         if self._max_age is not None:
             raise PeerError(Code.CERTIFICATE_DENY_LIST_STALE, f"{self._source}: {failure or 'too old'}")
-        _LOG.warning("the deny list %s is too old or not there: %s", self._source, failure or "not renewed")
+        with self._lock:
+            told, self._told = self._told, True
+        if not told:  # once, until it is there again
+            _LOG.warning("the deny list %s is too old or not there: %s", self._source, failure or "not renewed")
         return held
 
     def _usable(self, now: datetime) -> bool:
@@ -187,10 +191,10 @@ class DenyListReader:
             held = read_deny_list(self._read(self._source), self._roots, now, held)
         except ProxyAttestationError as error:
             failure = error
-            _LOG.warning("the deny list %s was not renewed: %s", self._source, error)
         finally:
             with self._lock:
                 self._held, self._failure = held, failure
+                self._told = self._told and failure is not None
             self._idle.set()
 
 

@@ -58,6 +58,8 @@ _KEYS: Final = _PINS | _MASKED | _WORDS | _LEAST | {f"{name}_mask" for name in _
     "advisories", "application", "application_sha256", "key_origins", "owner", "dns", "ip", "uri", "policy_digest",
     "simulated", "danger", "deny_list", "deny_list_max_age",
 }  # fmt: skip
+OWNERS: Final = ("shared", "chip_ids", "tenant_key", "enrolment", "first_use")
+"""What a leaf may say of who holds its names."""
 _DANGER_KEYS: Final = frozenset({"any_workload", "allow_debug"})
 _APPLICATION_KEYS: Final = frozenset({"index", "sha256", "paths"})
 ReadFile = Callable[[str], bytes]
@@ -313,10 +315,12 @@ def _owners(table: _Table) -> tuple[str, ...]:
     value = table.values.get("owner")
     if value is None:
         return ()
-    # The form of a policy, whose only kind of owner without a value is `shared`.
-    if value in ("shared", {"shared": True}):
-        return ("shared",)
-    raise _malformed("owner: { shared = true } was expected")
+    # The kind is all that a leaf says of an owner; a policy's form is taken where it says no more.
+    plain = [kind for kind in value if value[kind] is True] if isinstance(value, dict) and len(value) == 1 else []
+    kinds = plain or ([value] if isinstance(value, str) else table.texts("owner"))
+    if not kinds or not set(kinds) <= set(OWNERS):
+        raise _malformed(f"owner: one or more of {', '.join(OWNERS)} were expected")
+    return tuple(kinds)
 
 
 def _names(table: _Table) -> Names:

@@ -204,6 +204,23 @@ def verify_issuing(certificates: Sequence[bytes], roots: Sequence[x509.Certifica
     raise PeerError(Code.PEER_CHAIN, "not an issuing CA under our roots")
 
 
+def verify_cross(der: bytes, root: x509.Certificate) -> x509.Certificate:
+    """Check that a root certified another one, for as long as it lives itself; return that certificate.
+
+    Raises:
+        PeerError: `peer.chain`.
+    """
+    certificate = _parse_presented(der)
+    try:
+        certificate.verify_directly_issued_by(root)
+        _require_ca(certificate, 1, certificate.not_valid_before_utc)
+    except (*_PARSE_ERRORS, InvalidSignature, x509.ExtensionNotFound) as error:
+        raise PeerError(Code.PEER_CHAIN, f"not certified by our root: {error}") from error
+    if certificate.not_valid_after_utc > root.not_valid_after_utc:
+        raise PeerError(Code.PEER_CHAIN, "certified for longer than our root lives")
+    return certificate
+
+
 def _require_ca(certificate: x509.Certificate, length: int, now: datetime) -> None:
     """Check that a certificate may certify with `length` CAs below it: exactly so many in one of an issuing CA."""
     if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
 import httpx
+from cryptography import x509
 from google.protobuf.message import DecodeError
 
 from proxy_attestation.codes import Code
@@ -37,7 +38,7 @@ from proxy_attestation.relying_party.context import CheckedContext, Clock, utc_n
 from proxy_attestation.relying_party.expectation import is_trust_domain
 from proxy_attestation.relying_party.failure import attestation_error
 from proxy_attestation.relying_party.handshake import presented_chain
-from proxy_attestation.relying_party.path import load_roots, spki_of, spki_of_presented
+from proxy_attestation.relying_party.path import load_roots, spki_of, spki_of_presented, verify_cross
 from proxy_attestation.v1 import proxy_attestation_pb2 as v1
 
 PIN_LENGTH: Final = 32
@@ -112,12 +113,13 @@ class RootInfo:
         sequence: the root bundle's number.
         trust_domain: the proxy's.
         policy_digest: 32 bytes.
-        ledger_key: empty until the ledger signs checkpoints.
+        ledger_key: the C2SP vkey of its ledger, in UTF-8; not checked.
         key_origin: `file`, `pkcs11` or `tee`.
         simulated: whether the proxy takes simulated evidence.
         dangers: every dangerous switch of its policy, readable.
         deployment_statement: empty where there is none.
         evidence: of the proxy itself; empty where there is none.
+        successors: DER of the roots whose keys the pinned root has certified: they may be trusted as it is.
     """
 
     root: bytes
@@ -132,6 +134,7 @@ class RootInfo:
     dangers: tuple[str, ...]
     deployment_statement: bytes
     evidence: bytes
+    successors: tuple[bytes, ...] = ()
 
 
 def fetch_root(
@@ -310,10 +313,14 @@ def _root_info(answer: v1.GetRootCertificateResponse, pin: bytes | None) -> Root
         raise FormatError(Code.PROXY_PROTOCOL, "a certificate that is too large")
     if not is_trust_domain(answer.trust_domain) or len(answer.policy_digest) != 32:
         raise FormatError(Code.PROXY_PROTOCOL, "no trust domain, or no policy digest")
+    cross = tuple(answer.bundle.cross)
+    if len(cross) > ROOTS_MAX or any(len(der) > CERTIFICATE_MAX for der in cross):
+        raise FormatError(Code.PROXY_PROTOCOL, "too many roots certified by each other, or one that is too large")
     if pin is None:
         pin = hashlib.sha256(spki_of_presented(roots[0])).digest()
+    root = _pinned(roots, pin)
     return RootInfo(
-        root=_pinned(roots, pin),
+        root=root,
         pin=pin,
         issuing=issuing,
         sequence=answer.bundle.sequence,
@@ -325,6 +332,7 @@ def _root_info(answer: v1.GetRootCertificateResponse, pin: bytes | None) -> Root
         dangers=tuple(answer.dangers),
         deployment_statement=answer.deployment_statement,
         evidence=answer.evidence,
+        successors=successors_of(root, roots, cross),
     )
 
 
@@ -337,3 +345,27 @@ def _pinned(roots: tuple[bytes, ...], pin: bytes) -> bytes:
     if len(found) != 1:
         raise PeerError(Code.PEER_ROOT_PIN, f"{len(found)} of {len(roots)} roots have the pin {pin.hex()}")
     return found[0]
+
+
+def successors_of(root: bytes, roots: Sequence[bytes], cross: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Return the roots that follow another one by its own signature.
+
+    Args:
+        root: DER of the one that is trusted.
+        roots: DER of those that are offered, which `load_roots` takes.
+        cross: DER of roots certified by each other; what is none of them counts for nothing.
+    """
+    (trusted,) = load_roots((root,))
+    return tuple(der for der in roots if any(_follows(each, der, trusted) for each in cross))
+
+
+def _follows(cross: bytes, root: bytes, trusted: x509.Certificate) -> bool:
+    (offered,) = load_roots((root,))
+    try:
+        # It has the trusted root's key as its own issuing CAs would have, and the offered root's.
+        certificate = verify_cross(cross, trusted)
+    except PeerError:
+        return False
+    # The one before is certified by the one after as well, for whoever trusts that alone.
+    later = offered.not_valid_before_utc > trusted.not_valid_before_utc
+    return later and certificate.subject == offered.subject and spki_of(certificate) == spki_of(offered)

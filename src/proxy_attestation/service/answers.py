@@ -41,6 +41,7 @@ def signed_answer(issued: Issued) -> pb.GetSignedCertificateResponse:
         chain=issued.chain,
         claims_json=claims_set_to_json(issued.claims_set),
         ledger_index=issued.index,
+        ledger_proof=issued.proof,
         renewal=pb.RenewalInformation(start=issued.not_before + life * 2 // 3, end=issued.not_before + life * 5 // 6),
     )
 

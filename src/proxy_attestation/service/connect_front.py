@@ -20,8 +20,9 @@ from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError, UnavailableError
 from proxy_attestation.formats.bounds import JSON_MESSAGE_MAX, MESSAGE_MAX
 from proxy_attestation.service.calls import READ_SECONDS, SERVICE, Calls, Method, decode_message
-from proxy_attestation.service.errors_wire import WireError, connect_body
-from proxy_attestation.service.limits import peer_key
+from proxy_attestation.service.errors_wire import WireError, connect_body, to_wire
+from proxy_attestation.service.limits import RETRY_AFTER, peer_key
+from proxy_attestation.service.published import CHECKPOINT_PATH
 
 PROTO: Final = "application/proto"
 JSON: Final = "application/json"
@@ -54,6 +55,8 @@ class ConnectFront:
         name = scope.path.removeprefix(_PREFIX)
         if scope.path in _PLAIN:
             answer = await self._plain(scope)
+        elif scope.path == CHECKPOINT_PATH or scope.path.startswith("/tile/"):
+            answer = self._ledger_file(scope)
         elif scope.path == name or name not in self._calls.methods:
             answer = _refuse(HTTPStatus.NOT_FOUND, "unimplemented", "no such rpc")
         else:
@@ -108,9 +111,24 @@ class ConnectFront:
                 return _UNAVAILABLE
         return _answer(HTTPStatus.OK, *_PLAIN[scope.path](serving.info))
 
+    def _ledger_file(self, scope: Any) -> Answer:
+        """Answer a file of the ledger, as C2SP tlog-tiles has them."""
+        ledger = self._calls.core.ledger
+        if scope.method not in {"GET", "HEAD"}:
+            return _answer(HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, b"use GET\n", ("allow", "GET, HEAD"))
+        try:
+            with self._calls.admission.admit(peer_key(scope.client)):
+                found = None if ledger is None else ledger.file(scope.path)
+        except UnavailableError as error:
+            failure = to_wire(error, "")
+            return _answer(failure.status.http, _TEXT, f"{error.code}\n".encode(), ("retry-after", str(RETRY_AFTER)))
+        if found is None:
+            return _answer(HTTPStatus.NOT_FOUND, _TEXT, b"not found\n")
+        return _answer(HTTPStatus.OK, found.kind, found.body, cache=found.cache)
 
-def _answer(status: int, kind: str, body: bytes, *further: tuple[str, str]) -> Answer:
-    headers = [("content-type", kind), ("cache-control", "no-store"), ("x-content-type-options", "nosniff")]
+
+def _answer(status: int, kind: str, body: bytes, *further: tuple[str, str], cache: str = "no-store") -> Answer:
+    headers = [("content-type", kind), ("cache-control", cache), ("x-content-type-options", "nosniff")]
     return status, [*headers, *further], body
 
 

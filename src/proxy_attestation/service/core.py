@@ -48,6 +48,7 @@ from proxy_attestation.service.early import EarlyRenewals
 from proxy_attestation.service.limits import Tries
 from proxy_attestation.service.metrics import Metrics
 from proxy_attestation.service.platforms import Platforms
+from proxy_attestation.service.published import LedgerFiles
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
 
 NONCE_BYTES: Final = 32
@@ -98,6 +99,7 @@ class Core:
 
     Attributes:
         serving: what to work with; None while the authority is away, and then every call is UNAVAILABLE.
+        ledger: what is published of the ledger, or None.
     """
 
     def __init__(
@@ -105,12 +107,14 @@ class Core:
         authority: AuthorityPort,
         clock: Callable[[], datetime],
         random: Callable[[int], bytes] = secrets.token_bytes,
+        *,
         metrics: Metrics | None = None,
         platforms: Platforms | None = None,
-        *,
         early: EarlyRenewals | None = None,
+        ledger: LedgerFiles | None = None,
     ) -> None:
         self.serving: Serving | None = None
+        self.ledger = ledger
         self._authority = authority
         self._clock = clock
         self._random = random
@@ -174,13 +178,16 @@ class Core:
             return self._denied[1]
 
     async def get_ledger_proof(self, request: pb.GetLedgerProofRequest) -> pb.GetLedgerProofResponse:
-        """Answer nothing yet.
+        """Answer the proof that an entry stands in the ledger, under the checkpoint that is published now.
 
         Raises:
-            UnavailableError: `ledger.no_proof`, always, until the ledger is a tree.
+            RequestError: `ledger.no_proof`, for an index that it does not cover.
+            UnavailableError: `authority.unavailable`, `limits.exhausted`, `ledger.inconsistent`.
         """
-        del request
-        raise UnavailableError(Code.LEDGER_NO_PROOF)
+        if self.ledger is None:
+            raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, "no ledger to read")
+        proof, checkpoint = self.ledger.proof(request.index)
+        return pb.GetLedgerProofResponse(inclusion_proof=proof, checkpoint=checkpoint)
 
     async def get_renewal_information(
         self, request: pb.GetRenewalInformationRequest

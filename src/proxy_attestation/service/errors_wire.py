@@ -4,7 +4,7 @@
 error                                     gRPC status          Connect code          HTTP
 ========================================  ===================  ====================  ====
 `limits.exhausted`                        RESOURCE_EXHAUSTED   resource_exhausted    429
-`ledger.no_proof`                         UNIMPLEMENTED        unimplemented         501
+`ledger.no_proof`                         NOT_FOUND            not_found             404
 any `challenge.*`                         FAILED_PRECONDITION  failed_precondition   400
 FormatError                               INVALID_ARGUMENT     invalid_argument      400
 RefusedError                              PERMISSION_DENIED    permission_denied     403
@@ -51,7 +51,7 @@ _FAILED_PRECONDITION: Final = Status(9, "failed_precondition", 400)
 _INTERNAL: Final = Status(13, "internal", 500)
 _BY_CODE: Final[Mapping[Code, Status]] = {
     Code.LIMITS_EXHAUSTED: Status(8, "resource_exhausted", 429),
-    Code.LEDGER_NO_PROOF: Status(12, "unimplemented", 501),
+    Code.LEDGER_NO_PROOF: Status(5, "not_found", 404),
 }
 _BY_CLASS: Final = (
     (FormatError, Status(3, "invalid_argument", 400)),

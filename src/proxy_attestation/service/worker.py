@@ -33,6 +33,7 @@ from proxy_attestation.service.limits import Admission, Bounds
 from proxy_attestation.service.link import AuthorityLink
 from proxy_attestation.service.metrics import PrometheusMetrics
 from proxy_attestation.service.platforms import Platforms
+from proxy_attestation.service.published import LedgerFiles, PublishedLedger
 from proxy_attestation.service.upkeep import Upkeep
 
 DRAIN_SECONDS: Final = 10.0
@@ -48,7 +49,9 @@ async def serve(options: WorkerOptions, key_pem: bytes, chain_pem: bytes) -> int
     metrics = PrometheusMetrics(state / "run" / "metrics", options.slot)
     link = AuthorityLink(state / "run" / "authority.sock", AuthorityClient.connect)
     platforms = Platforms(state / "run", state / "endorsements")
-    core = Core(link, _now, metrics=metrics, platforms=platforms, early=EarlyRenewals(state / "run"))
+    ledger = LedgerFiles(PublishedLedger(state / "ledger.sqlite"))
+    early = EarlyRenewals(state / "run")
+    core = Core(link, _now, metrics=metrics, platforms=platforms, early=early, ledger=ledger)
     calls = Calls(core, Admission(bounds, time.monotonic), metrics)
     grpc = GrpcFront(calls, bounds, options.grpc, key_pem, chain_pem)
     connect = ConnectFront(calls)
