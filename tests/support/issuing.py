@@ -32,9 +32,6 @@ class _Port:
     async def hello(self) -> AuthorityInfo:
         return self._issuer.hello()
 
-    async def denied(self) -> bytes:
-        return b"denied"
-
     async def issue(self, order: IssueOrder) -> Issued:
         (result,) = self._issuer.issue_batch([order])
         if isinstance(result, Exception):
