@@ -42,12 +42,6 @@ class _Port:
         return self._issuer.authority.revocations.note
 
     async def evidence(self, nonce: bytes) -> Proven:
-        raise NotImplementedError
-
-    async def raise_floor(self, endorsements: Endorsements) -> Floor:
-        return self._issuer.raise_floor(endorsements)
-
-    async def evidence(self, nonce: bytes) -> Proven:
         del nonce
         return Proven(self._issuer.hello(), b"")
 
