@@ -66,6 +66,7 @@ def run(proxy: RunningProxy, arguments: list[str], values: dict[str, str] | None
 
 
 @pytest.mark.e2e
+@pytest.mark.timeout(300)  # some twenty commands, each a process
 def test_every_command(proxy: RunningProxy, caller: Any, tmp_path: Path) -> None:
     client = caller(proxy)
     remaining = [list(command) for command in COMMANDS]
