@@ -119,6 +119,9 @@ class TestProof:
         (tmp_path / "p").write_bytes(log.proof(7).encode())
         arguments = ("ledger", "verify", "--key", VKEY, "--proof", tmp_path / "p", "--json")
         assert cli(*arguments).status == 2
+        files = log.write(tmp_path / "log")
+        found = cli("ledger", "verify", files, *arguments[2:], "--quick").json
+        assert (found["proof"]["index"], found["proof"]["serial"]) == (7, f"{7:040x}")
         for number, status in ((7, 0), (8, 3)):
             (tmp_path / "e").write_bytes(log.entries[number])
             assert cli(*arguments, "--entry", tmp_path / "e").status == status
