@@ -48,9 +48,10 @@ generate: setup ## Generate the protobuf code that is checked in.
 lock: setup ## Renew the hashed lock files from pyproject.toml.
 	tools/lock.sh "$(BIN)/uv"
 
-bench: setup ## Measure the worst inputs and one issuance beside bare cryptography; exits 1 above the stated bounds.
+bench: setup ## Measure the worst inputs, one issuance beside bare cryptography, a large ledger; exits 1 above the stated bounds.
 	$(BIN)/python benchmarks/worst_inputs.py
 	$(BIN)/python benchmarks/issuance.py
+	$(BIN)/python benchmarks/ledger.py
 
 fuzz: setup ## Run each fuzz harness for so many seconds: make fuzz SECONDS=600.
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS)
