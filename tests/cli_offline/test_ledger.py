@@ -83,6 +83,13 @@ class TestVerify:
         ran = cli("ledger", "verify", files, "--key", VKEY, "--policy", tmp_path / "absent", "--json")
         assert self.code(ran) == (4, "configuration.malformed")
 
+    def test_a_policy_of_another_log(self, cli: Cli, files: Path, tmp_path: Path) -> None:
+        arguments = ("ledger", "verify", files, "--key", VKEY, "--policy", tmp_path / "policy", "--json")
+        (tmp_path / "policy").write_text(f"log {TestKey('other').verifier}\nquorum none\n")
+        assert self.code(cli(*arguments)) == (4, "configuration.malformed")
+        (tmp_path / "policy").write_text(f"log {TestKey('other').verifier}\nlog {VKEY}\nquorum none\n")
+        assert cli(*arguments).status == 0
+
     @pytest.mark.parametrize(
         "arguments",
         [

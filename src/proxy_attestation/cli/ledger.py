@@ -99,7 +99,7 @@ def verify(
         raise UsageError("LOCATION or --proof is needed")
     if proof_file is None and (entry_file or certificate_file):
         raise UsageError("--entry and --certificate go with --proof")
-    policy = load_witness_policy(policy_file)
+    policy = load_witness_policy(policy_file, key)
     proof = None if proof_file is None else parse_tlog_proof(read_file(proof_file, TLOG_PROOF_MAX))
     entry = None if entry_file is None else read_file(entry_file, LEDGER_ENTRY_MAX)
     if entry is None and proof is not None:
@@ -230,7 +230,7 @@ def monitor(
     Example:
       proxy-attestation ledger monitor https://proxy.example.org:7444 --root root.pem --key VKEY --state seen
     """
-    policy = load_witness_policy(policy_file)
+    policy = load_witness_policy(policy_file, key)
     make_folder(state)
     expected = Expected(frozenset(measurements), frozenset(policies), max_age or None)
     watcher = Monitor(key, policy, state, expected, _now)
