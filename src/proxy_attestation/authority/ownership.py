@@ -171,7 +171,7 @@ def owner_key(log: LogKey) -> bytes:
     """Return the key that tokens, holders and machines are derived with, 32 bytes.
 
     It is the digest of a signature that nobody ever sees: Ed25519 gives the same one for the same bytes (RFC 8032), and
-    these bytes are no checkpoint. So it needs no place of its own, and whoever may read the disk alone does not have it.
+    these bytes are no checkpoint. So it needs no place of its own, and whoever reads the disk alone does not have it.
     """
     return hashlib.sha256(log.sign(_KEY_LABEL)).digest()
 
