@@ -101,8 +101,9 @@ def test_every_entry_is_proven_in_a_tree_of_every_size(ledger: Ledger) -> None:
             checkpoint = verify_tlog_proof(parse_tlog_proof(data), leaf_hash(entry), LOG)
             assert checkpoint.size == size
             head, note = data.split(b"\n\n", 1)
-            first, at, *hashes = head.decode().split("\n")
+            first, extra, at, *hashes = head.decode().split("\n")
             assert (first, at) == ("c2sp.org/tlog-proof@v1", f"index {index}")
+            assert b64decode(extra.removeprefix("extra ")) == entry
             leaf = hashlib.sha256(b"\0" + entry).digest()
             root = path_root(index, size, leaf, [b64decode(one) for one in hashes])
             assert b64encode(root) == note.split(b"\n")[2]

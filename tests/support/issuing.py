@@ -32,17 +32,14 @@ class _Port:
     async def hello(self) -> AuthorityInfo:
         return self._issuer.hello()
 
-    async def denied(self) -> bytes:
-        return b"denied"
-
     async def issue(self, order: IssueOrder) -> Issued:
         (result,) = self._issuer.issue_batch([order])
         if isinstance(result, Exception):
             raise result
         return result
 
-    async def raise_floor(self, endorsements: Endorsements) -> Floor:
-        return self._issuer.raise_floor(endorsements)
+    async def denied(self) -> bytes:
+        return self._issuer.authority.revocations.note
 
     async def evidence(self, nonce: bytes) -> Proven:
         del nonce

@@ -26,6 +26,7 @@ _QUOTERS: Final = {
 """Attesters with the kinds of evidence that they make. A TPM's needs a credential that only its verifier can make."""
 _DESCRIPTOR_DIGITS: Final = 7
 
+WITNESSING_MODULE = "proxy_attestation.cli.ledgering.witnessing"
 REAPPRAISAL_MODULE = "proxy_attestation.reappraisal.process"
 """Judges again what was issued; started by name, so that this process loads nothing of it."""
 
@@ -82,6 +83,8 @@ def command(state: Path, *, refresh_file: Path | None, as_json: bool, **flags: o
     state = state.resolve()
     refresh = _refresh(state, refresh_file, in_serve_toml=config.endorsements)
     beside = {"reappraisal": (REAPPRAISAL_MODULE, str(state))}
+    if config.witness:
+        beside["witnesses"] = (WITNESSING_MODULE, str(state))
     quoter = quoter_for(config.attester, config.attester_tee)
     return asyncio.run(Supervisor(state, config, _printer(as_json), refresh, beside, quoter=quoter).run())
 

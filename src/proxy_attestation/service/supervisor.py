@@ -245,7 +245,10 @@ class Supervisor:
     def _authority_command(self) -> Command:
         names = [argument for name in self._names for argument in ("--tls-name", name)]
         attested = ["--attested"] if self._quoters else []
-        return Command(["proxy_attestation.authority.process", "--state", str(self._state), *names, *attested])
+        witnesses = [argument for witness in self._config.witness for argument in ("--witness", witness.vkey)]
+        witnesses += ["--witness-quorum", str(self._config.witness_quorum or 0)]
+        module = "proxy_attestation.authority.process"
+        return Command([module, "--state", str(self._state), *names, *attested, *witnesses])
 
     def _worker_command(self) -> Command:
         assert self._tls is not None  # noqa: S101 - set before workers start
