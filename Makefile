@@ -23,6 +23,7 @@ demo: setup ## Run the main job end to end, refusals included.
 test: setup ## Run every test, then the tests that need no process on each further Python of the machine.
 	@tools/system-packages.sh curl openssl faketime
 	@command -v softhsm2-util >/dev/null || tools/apt-install.sh softhsm2 || echo "== no SoftHSM: its tests skip, and say so"
+	@{ command -v go && ls -d /usr/share/gocode/src/golang.org/x/mod; } >/dev/null 2>&1 || tools/apt-install.sh golang-go golang-golang-x-mod-dev || echo "== no Go: the tests with its checker of logs skip, and say so"
 	@tools/tpm-library.sh "$(VENV)" || echo "== no TSS binding here: the tests on swtpm skip, and say so"
 	@tools/test.sh "$(VENV)"
 

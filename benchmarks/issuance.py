@@ -37,7 +37,7 @@ from proxy_attestation.appraisal.kinds import Appraiser, Endorsements
 from proxy_attestation.appraisal.roots import Roots
 from proxy_attestation.authority.init import memory_issuer
 from proxy_attestation.authority.issue import Issuer
-from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
+from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder, Proven
 from proxy_attestation.formats.csr import spki_of
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.load import parse_policy
@@ -119,6 +119,11 @@ class InProcess:
     async def raise_floor(self, endorsements: Endorsements) -> Floor:
         """Raise a floor."""
         return self._issuer.raise_floor(endorsements)
+
+    async def evidence(self, nonce: bytes) -> Proven:
+        """Answer without evidence."""
+        del nonce
+        return Proven(self._issuer.hello(), b"")
 
 
 class World:

@@ -594,3 +594,36 @@ class TestTokens:
         assert caught.value.code is Code.OWNER_UNHELD
         (held,) = owners.holders()
         assert owners.release("enrolled", held.holder) == held
+
+
+class TestDenied:
+    """`[deny]` of a later policy: a key or certificate that it names holds nothing any more."""
+
+    @staticmethod
+    def deny(instances: Instances, version: int, line: str) -> None:
+        text = f"{policy_text(version=version)}[deny]\n{line}\n"
+        assert instances.issuer.authority.reload_policy(parse_policy(text, Path()))
+
+    @pytest.mark.parametrize("entry", LINEAGES)
+    def test_a_denied_key_renews_nothing(self, instances: Instances, entry: str) -> None:
+        key = claim(instances, entry)
+        self.deny(instances, 2, f'spkis = ["{"5b" * 32}"]')
+        key = instances.get(entry, by=(key,))
+        self.deny(instances, 3, f'spkis = ["{spki_sha256(spki_of(key.public_key())).hex()}"]')
+        assert instances.refused(entry, by=(key,)) == Code.DENY_SPKI
+
+    @pytest.mark.parametrize("entry", LINEAGES)
+    def test_a_denied_certificate_renews_nothing(self, instances: Instances, entry: str) -> None:
+        key = claim(instances, entry)
+        self.deny(instances, 2, f'serials = ["{"5e" * 20}"]')
+        key = instances.get(entry, by=(key,))
+        (live,) = instances.issuer.authority.ledger.live_of_key(spki_sha256(spki_of(key.public_key())), instances.now)
+        self.deny(instances, 3, f'serials = ["{live.serial.hex()}"]')
+        assert instances.refused(entry, by=(key,)) == Code.DENY_SERIAL
+
+    def test_a_denied_key_is_certified_for_nobody(self, instances: Instances) -> None:
+        key = claim(instances, "chips")
+        self.deny(instances, 2, f'spkis = ["{spki_sha256(spki_of(key.public_key())).hex()}"]')
+        assert instances.refused("chips", key=key) == Code.DENY_SPKI
+        # The machine holds the names of `chip_ids`, not the key: with a new one it goes on.
+        instances.get("chips")

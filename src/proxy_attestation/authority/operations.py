@@ -77,7 +77,7 @@ class Status:
 def _status(issuer: Issuer, _: Nothing) -> Status:
     authority = issuer.authority
     info, now = authority.info(), authority.now()
-    cas = [(authority.root, True), *((issuing.ca, issuing.signer is not None) for issuing in authority.issuing)]
+    cas = [(authority.root, True), *((issuing.ca, issuing.signs(now)) for issuing in authority.issuing)]
     return Status(
         trust_domain=info.trust_domain,
         simulated=info.simulated,

@@ -28,16 +28,18 @@ Step 1f is why a stolen leaf key is of no use elsewhere: whoever has it can sign
 the same code to ask for a certificate, but not on the machine that claimed the names. A machine that names itself in
 no way is equal only to another that does not.
 
-No table holds a secret of a token or names a machine: both are derived with a key of the authority's, which is made
-when it is first needed and kept in the ledger's file, where the keys of session tokens are.
+No table holds a secret of a token or names a machine: both are derived with a key that comes from the ledger's own, and
+is guarded as that is (`owner_key`).
 """
 
+import hashlib
 import hmac
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, NoReturn
 
+from proxy_attestation.authority.keys import LogKey
 from proxy_attestation.authority.ledger import Ledger, Row
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import InternalError, Mismatch, PolicyError, RefusedError, UnavailableError
@@ -66,7 +68,7 @@ OPEN_TOKENS_MAX: Final = 256
 TOKEN_MEMORY: Final = 7 * 24 * 3600
 """Seconds for which an expired token is still told from one that never was."""
 
-_KEY: Final = "owner_key"
+_KEY_LABEL: Final = b"proxy-attestation/owner-key/v1\0"
 _HOLDER_LABEL: Final = b"proxy-attestation/owner-holder/v1\0"
 _MACHINE_LABEL: Final = b"proxy-attestation/owner-machine/v1\0"
 _SECRET_LABEL: Final = b"proxy-attestation/owner-token-secret/v1\0"
@@ -165,14 +167,33 @@ class Change(NamedTuple):
     token: bytes | None = None
 
 
+def owner_key(log: LogKey) -> bytes:
+    """Return the key that tokens, holders and machines are derived with, 32 bytes.
+
+    It is the digest of a signature that nobody ever sees: Ed25519 gives the same one for the same bytes (RFC 8032), and
+    these bytes are no checkpoint. It needs no place of its own, and whoever may read the disk alone does not have it.
+    """
+    return hashlib.sha256(log.sign(_KEY_LABEL)).digest()
+
+
 class Owners:
     """The tables of owners and tokens. Not thread-safe, as the ledger is not."""
 
-    def __init__(self, ledger: Ledger, trust_domain: str, random: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(
+        self, ledger: Ledger, trust_domain: str, key: bytes, random: Callable[[int], bytes] = os.urandom
+    ) -> None:
+        """Use the tables.
+
+        Args:
+            ledger: holds them.
+            trust_domain: of the SPIFFE IDs.
+            key: `owner_key`, 32 bytes.
+            random: gives that many random bytes.
+        """
         self._ledger = ledger
         self._trust_domain = trust_domain
         self._random = random
-        self._key = ledger.meta(_KEY) or b""
+        self._key = key
         self._staged: dict[bytes, Change] = {}
 
     def begin(self) -> None:
@@ -188,7 +209,7 @@ class Owners:
         """
         staged = [change.holder for change in self._staged.values() if change.holder.entry == ask.entry]
         held = staged[-1] if staged else self.holder(ask.entry)
-        key = self._secret()
+        key = self._key
         machine = None if ask.machine is None else _derive(key, _MACHINE_LABEL, ask.machine)
         chip = ask.owner.kind is OwnerKind.CHIP_IDS
         proof = OwnerProof() if chip or not ask.proof else decode_proof(ask.proof)
@@ -322,16 +343,7 @@ class Owners:
 
     def _token_secret(self, token: OpenToken) -> bytes:
         parts = token.token_id, token.entry.encode(), token.expires.to_bytes(8, "big")
-        return _derive(self._secret(), _SECRET_LABEL, *parts)[:TOKEN_SECRET_BYTES]
-
-    def _secret(self) -> bytes:
-        """Return the key that tokens, holders and machines are derived with; make it when there is none."""
-        if not self._key:
-            key = self._random(32)
-            with self._ledger.transaction():
-                self._ledger.set_meta(_KEY, key)
-            self._key = key
-        return self._key
+        return _derive(self._key, _SECRET_LABEL, *parts)[:TOKEN_SECRET_BYTES]
 
     def _write(self, change: Change) -> None:
         holder = change.holder

@@ -38,13 +38,13 @@ from proxy_attestation.formats.checkpoint import Checkpoint
 from proxy_attestation.formats.ledger_entry import LedgerEntry
 from proxy_attestation.formats.merkle import leaf_hash
 from proxy_attestation.formats.pem import CERTIFICATE, decode_pem, is_pem
-from proxy_attestation.formats.signed_note import Verifier
+from proxy_attestation.formats.signed_note import Note, Verifier
 from proxy_attestation.formats.tlog_policy import TlogPolicy
 from proxy_attestation.formats.tlog_proof import TLOG_PROOF_MAX, parse_tlog_proof, verify_tlog_proof
 from proxy_attestation.transparency.files import make_folder
 from proxy_attestation.transparency.monitor import Alarm, Expected, Monitor
 from proxy_attestation.transparency.reader import TreeReader, read_checkpoint
-from proxy_attestation.transparency.source import Source
+from proxy_attestation.transparency.source import CopyingSource, Source
 from proxy_attestation.transparency.verify import Counts, decode_logged, verify_ledger
 
 EXIT_REFUSED: Final = 3
@@ -69,6 +69,7 @@ def command() -> None:
 @click.option("--proof", "proof_file", metavar="FILE", type=FILE, help="A .tlog-proof; without LOCATION, off line.")
 @click.option("--entry", "entry_file", metavar="FILE", type=FILE, help="Its entry.  [default: what the proof carries]")
 @click.option("--certificate", "certificate_file", metavar="FILE", type=FILE, help="The entry must be this one's.")
+@click.option("--copy", metavar="DIR", type=click.Path(path_type=Path), help="Keep the files that were read there.")
 @click.option("--full/--quick", default=True, help="Read every entry and tile (the default), or the tree's edge only.")
 @json_option
 def verify(
@@ -81,6 +82,7 @@ def verify(
     proof_file: Path | None,
     entry_file: Path | None,
     certificate_file: Path | None,
+    copy: Path | None,
     full: bool,
     as_json: bool,
 ) -> None:
@@ -107,7 +109,10 @@ def verify(
     if location is not None:
         with contextlib.ExitStack() as stack:
             source = open_source(stack, location, root, server_name)
-            checkpoint, counts = _ledger(source, key, policy, proven, full=full)
+            kept = None if copy is None else CopyingSource(source, copy)
+            checkpoint, note, counts = _ledger(kept or source, key, policy, proven, full=full)
+            if kept is not None:
+                kept.finish(note.encode())
         result |= checkpoint_to_json(checkpoint)
         if counts is not None:
             newest = None if counts.newest is None else time_text(counts.newest)
@@ -127,8 +132,8 @@ def _line(value: object) -> str:
 
 def _ledger(
     source: Source, key: Verifier, policy: TlogPolicy, proven: Checkpoint | None, *, full: bool
-) -> tuple[Checkpoint, Counts | None]:
-    checkpoint, _ = read_checkpoint(source, key, policy)
+) -> tuple[Checkpoint, Note, Counts | None]:
+    checkpoint, note = read_checkpoint(source, key, policy)
     if proven is not None:
         if proven.size > checkpoint.size:
             raise RefusedError(Code.LEDGER_ROLLBACK, f"a tree of {checkpoint.size}, and the proof's has {proven.size}")
@@ -136,9 +141,9 @@ def _ledger(
             raise RefusedError(Code.LEDGER_FORK, "the ledger does not continue the tree of the proof")
     if not full:
         TreeReader(source, checkpoint)
-        return checkpoint, None
+        return checkpoint, note, None
     with progress(checkpoint.size) as step:
-        return checkpoint, verify_ledger(source, checkpoint, step)
+        return checkpoint, note, verify_ledger(source, checkpoint, step)
 
 
 def _proven(
@@ -216,11 +221,12 @@ def monitor(
     make_folder(state)
     expected = Expected(frozenset(measurements), frozenset(policies), max_age or None)
     watcher = Monitor(key, policy, state, expected, _now)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with contextlib.ExitStack() as stack:
         source = open_source(stack, location, root, server_name)
         if once:
             return _look(watcher, source, as_json=as_json)
+        # What was seen is replaced whole, so ending anywhere is as good as ending between two looks.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         while True:
             try:
                 _look(watcher, source, as_json=as_json)
