@@ -12,6 +12,7 @@ from typing import Final
 import click
 from cryptography import x509
 
+from proxy_attestation.cli.ledgering.export import export_command
 from proxy_attestation.cli.ledgering.options import (
     DIGEST,
     FILE,
@@ -264,4 +265,5 @@ def _look(watcher: Monitor, source: Source, *, as_json: bool) -> int:
 
 
 command.add_command(witness_command)
+command.add_command(export_command)
 command.add_command(vkey_command)
