@@ -128,7 +128,8 @@ def expect_command(world: World, title: str, code: str, command: list[str]) -> N
     found = "accepted" if done.returncode == 0 else f"exit status {done.returncode}"
     for line in done.stdout.splitlines():
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            found = str(json.loads(line)["error"]["code"])
+            said = json.loads(line)
+            found = str(said.get("error", said)["code"])
     say(f"{title:<60} {found:<22} {'as it must' if found == code else f'WRONG, expected {code}'}")
     if found != code:
         raise Wrong(f"{title}: {found}\n{done.stdout}{done.stderr}")
