@@ -1,5 +1,6 @@
 """The tree over the ledger's entries: its proofs, its checkpoints, and that nothing is signed over a doubt."""
 
+import asyncio
 import hashlib
 import sqlite3
 from base64 import b64decode, b64encode
@@ -12,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from ledgers import LOG_KEY, ORIGIN, FixedLogKey, signing
 
-from proxy_attestation.authority import tree
+from proxy_attestation.authority import process, tree
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.ledger import Ledger, Row
 from proxy_attestation.authority.messages import Issued, IssueOrder
@@ -459,3 +460,12 @@ def test_witnesses_that_cannot_be(vkeys: list[str], quorum: int) -> None:
 def test_witnesses_as_they_are_configured() -> None:
     assert read_witnesses(keys(ALICE, BOB, CAROL), 2) == TWO_OF_THREE
     assert read_witnesses([], 0) == NO_WITNESSES
+
+
+def test_the_audit_in_the_background_ends_with_what_it_finds(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "AUDIT_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(process, "AUDIT_REST_SECONDS", 0)
+    grow(ledger, 600)
+    forge(ledger, ENTRY, 300)
+    asyncio.run(process.audit(ledger))
+    inconsistent(lambda: grow(ledger, 1))

@@ -37,6 +37,9 @@ class _Port:
             raise result
         return result
 
+    async def raise_floor(self, endorsements: Endorsements) -> Floor:
+        return self._issuer.raise_floor(endorsements)
+
     async def denied(self) -> bytes:
         return self._issuer.authority.revocations.note
 
