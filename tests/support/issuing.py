@@ -10,7 +10,8 @@ from typing import Any
 
 from workload import Workload, new_key, request_for
 
-from proxy_attestation.appraisal.kinds import Appraiser
+from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.appraisal.kinds import Appraiser, Endorsements
 from proxy_attestation.authority.init import init_state
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder, Proven
