@@ -10,7 +10,8 @@ from typing import Any
 
 from workload import Workload, new_key, request_for
 
-from proxy_attestation.appraisal.kinds import Appraiser
+from proxy_attestation.appraisal.endorsements import Floor
+from proxy_attestation.appraisal.kinds import Appraiser, Endorsements
 from proxy_attestation.authority.init import init_state
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder, Proven
@@ -36,6 +37,9 @@ class _Port:
         if isinstance(result, Exception):
             raise result
         return result
+
+    async def raise_floor(self, endorsements: Endorsements) -> Floor:
+        return self._issuer.raise_floor(endorsements)
 
     async def denied(self) -> bytes:
         return self._issuer.authority.revocations.note
