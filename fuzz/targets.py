@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from handshakes import HANDSHAKES
 from inputs import INPUTS
 from notes import NOTES
+from proxies import PROXIES
 from reference_values import REFERENCE
 from renewal import RENEWAL
 from target import Target
@@ -344,6 +345,7 @@ TARGETS: Final[dict[str, Target]] = {
     **ANSWERS,
     **INPUTS,
     **HANDSHAKES,
+    **PROXIES,
     **NOTES,
     **RENEWAL,
     **REFERENCE,

@@ -19,7 +19,14 @@ from proxy_attestation.authority.ledger_life import Denial
 from proxy_attestation.authority.messages import Issued, IssueOrder
 from proxy_attestation.authority.ownership import OPEN_TOKENS_MAX, TOKEN_MEMORY, Owners
 from proxy_attestation.codes import Code
-from proxy_attestation.errors import FormatError, InternalError, ProxyAttestationError, RefusedError, UnavailableError
+from proxy_attestation.errors import (
+    ConfigurationError,
+    FormatError,
+    InternalError,
+    ProxyAttestationError,
+    RefusedError,
+    UnavailableError,
+)
 from proxy_attestation.formats.csr import spki_of, spki_sha256
 from proxy_attestation.formats.ear import decode_claims_set
 from proxy_attestation.formats.ledger_entry import EntryKind, LedgerEntry, OwnerAction, decode_entry, names_digest
@@ -554,6 +561,28 @@ class TestAttacks:
         first, lost = claim(instances, "enrolled"), new_key()
         instances.get("enrolled", by=(first,), key=lost)
         instances.get("enrolled", by=(first, lost))
+
+
+ALTERED = {
+    "held_until": "UPDATE owner SET held_until = held_until + 1",
+    "not_after": "UPDATE owner SET not_after = not_after - 1",
+    "last key": "UPDATE owner SET spki_sha256 = zeroblob(32)",
+    "token's time": "DROP TRIGGER enrolment_once; UPDATE enrolment SET expires = expires + 1",
+    "spent token": "DROP TRIGGER enrolment_once; UPDATE enrolment SET spent = NULL",
+    "no holder": "DELETE FROM owner",
+    "another's row": "UPDATE owner SET mac = zeroblob(32)",
+}
+
+
+@pytest.mark.parametrize("name", ALTERED)
+def test_tables_that_were_altered_on_disk_are_no_authority_s(instances: Instances, name: str) -> None:
+    claim(instances, "enrolled")
+    issuer = instances.issuer
+    Issuer(issuer.authority, Names())
+    issuer.authority.ledger._connection.executescript(ALTERED[name])
+    with pytest.raises(ConfigurationError) as caught:
+        Issuer(issuer.authority, Names())
+    assert caught.value.code is Code.AUTHORITY_STATE
 
 
 class TestTokens:

@@ -83,6 +83,13 @@ class TestVerify:
         ran = cli("ledger", "verify", files, "--key", VKEY, "--policy", tmp_path / "absent", "--json")
         assert self.code(ran) == (4, "configuration.malformed")
 
+    def test_a_policy_of_another_log(self, cli: Cli, files: Path, tmp_path: Path) -> None:
+        arguments = ("ledger", "verify", files, "--key", VKEY, "--policy", tmp_path / "policy", "--json")
+        (tmp_path / "policy").write_text(f"log {TestKey('other').verifier}\nquorum none\n")
+        assert self.code(cli(*arguments)) == (4, "configuration.malformed")
+        (tmp_path / "policy").write_text(f"log {TestKey('other').verifier}\nlog {VKEY}\nquorum none\n")
+        assert cli(*arguments).status == 0
+
     @pytest.mark.parametrize(
         "arguments",
         [
@@ -119,6 +126,9 @@ class TestProof:
         (tmp_path / "p").write_bytes(log.proof(7).encode())
         arguments = ("ledger", "verify", "--key", VKEY, "--proof", tmp_path / "p", "--json")
         assert cli(*arguments).status == 2
+        files = log.write(tmp_path / "log")
+        found = cli("ledger", "verify", files, *arguments[2:], "--quick").json
+        assert (found["proof"]["index"], found["proof"]["serial"]) == (7, f"{7:040x}")
         for number, status in ((7, 0), (8, 3)):
             (tmp_path / "e").write_bytes(log.entries[number])
             assert cli(*arguments, "--entry", tmp_path / "e").status == status

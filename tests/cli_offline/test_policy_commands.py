@@ -325,6 +325,7 @@ def test_no_change_of_an_entry_goes_unseen() -> None:
         "allow_debug": True,
         "events": _events(),
         "hardware": _hardware(),
+        "not_after": 1_800_000_000,
     }
     assert others.keys() == {field.name for field in fields(Workload)}
     for name, value in others.items():

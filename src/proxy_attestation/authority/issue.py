@@ -84,6 +84,7 @@ class Issuer:
         self._tls_names = tls_names
         self._random = random
         self.owners = Owners(authority.ledger, authority.settings.trust_domain, authority.owner_key, random)
+        self.owners.check()
         self._verified: dict[bytes, tuple[Tee, bytes, Floor]] = {}
         self._kept: dict[bytes, IssueOrder] = {}
         """By session: the orders of this batch that came with evidence to keep."""

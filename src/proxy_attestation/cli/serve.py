@@ -142,6 +142,8 @@ def _print_json(started: Started) -> None:
             "admin": str(started.admin),
             "workers": started.workers,
             "endorsements": started.endorsements or None,
+            "attester": started.attester or None,
+            "deployment_statement": bool(info.deployment_statement),
         }
     )
 
@@ -158,6 +160,9 @@ def _print_lines(started: Started) -> None:
     click.echo(f"workers        {started.workers}")
     kept = f"kept fresh, as {started.endorsements} says" if started.endorsements else "not refreshed: none configured"
     click.echo(f"endorsements   {kept}")
+    stated = "with" if info.deployment_statement else "without"
+    shown = f"of itself, by {started.attester}" if started.attester else "none of itself"
+    click.echo(f"evidence       {shown}; {stated} a deployment statement")
     for warning in warnings(started):
         click.echo(f"WARNING        {warning}")
     click.echo("ready")

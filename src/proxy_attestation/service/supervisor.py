@@ -56,6 +56,7 @@ class Started(NamedTuple):
         admin: likewise.
         workers: how many.
         endorsements: where it is written what keeps collateral fresh; empty where nothing does.
+        attester: what quotes the proxy itself; empty where nothing does.
     """
 
     info: AuthorityInfo
@@ -64,6 +65,7 @@ class Started(NamedTuple):
     admin: Address
     workers: int
     endorsements: str = ""
+    attester: str = ""
 
     @property
     def root_pin(self) -> bytes:
@@ -195,7 +197,7 @@ class Supervisor:
         chosen = {"grpc": grpc.port, "connect": connect.port, "admin": admin.port, "pid": os.getpid()}
         write_private(ports, json.dumps(chosen).encode() + b"\n")
         where = "" if self._refresh is None else self._refresh.where
-        self._started(Started(info, grpc, connect, admin, self._config.workers, where))
+        self._started(Started(info, grpc, connect, admin, self._config.workers, where, self._config.attester))
         watched = (*self._workers, *self._refreshers, *(quoting.keeper for quoting in self._quoters))
         relays = (quoting.relay(self._ask) for quoting in self._quoters)
         await _until_first(self._keep_tls(), *(keeper.watch() for keeper in watched), *relays)
