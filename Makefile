@@ -23,6 +23,7 @@ demo: setup ## Run the main job end to end, refusals included.
 test: setup ## Run every test, then the tests that need no process on each further Python of the machine.
 	@tools/system-packages.sh curl openssl faketime
 	@command -v softhsm2-util >/dev/null || tools/apt-install.sh softhsm2 || echo "== no SoftHSM: its tests skip, and say so"
+	@{ command -v go && ls -d /usr/share/gocode/src/golang.org/x/mod; } >/dev/null 2>&1 || tools/apt-install.sh golang-go golang-golang-x-mod-dev || echo "== no Go: the tests with its checker of logs skip, and say so"
 	@tools/tpm-library.sh "$(VENV)" || echo "== no TSS binding here: the tests on swtpm skip, and say so"
 	@tools/test.sh "$(VENV)"
 
@@ -47,9 +48,10 @@ generate: setup ## Generate the protobuf code that is checked in.
 lock: setup ## Renew the hashed lock files from pyproject.toml.
 	tools/lock.sh "$(BIN)/uv"
 
-bench: setup ## Measure the worst inputs and one issuance beside bare cryptography; exits 1 above the stated bounds.
+bench: setup ## Measure the worst inputs, one issuance beside bare cryptography, a large ledger; exits 1 above the stated bounds.
 	$(BIN)/python benchmarks/worst_inputs.py
 	$(BIN)/python benchmarks/issuance.py
+	$(BIN)/python benchmarks/ledger.py
 
 fuzz: setup ## Run each fuzz harness for so many seconds: make fuzz SECONDS=600.
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS)

@@ -24,7 +24,7 @@ from proxy_attestation.appraisal.roots import Roots, same_for_all
 from proxy_attestation.appraisal.tpm import TpmEndorsements, appraise_tpm
 from proxy_attestation.appraisal.tpm_chain import TpmRoots
 from proxy_attestation.authority.check import is_usual_key
-from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder, TokenKey
+from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder, Proven, TokenKey
 from proxy_attestation.authority.pkcs11_keys import parse_uri
 from proxy_attestation.authority.settings import Settings, decode_settings, encode_settings
 from proxy_attestation.authority.state import read_anchor
@@ -154,6 +154,10 @@ class _Authority:
 
     async def raise_floor(self, endorsements: Endorsements) -> Floor:
         raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, str(endorsements))
+
+    async def evidence(self, nonce: bytes) -> Proven:
+        del nonce
+        raise UnavailableError(Code.AUTHORITY_UNAVAILABLE)
 
 
 @functools.cache

@@ -1,6 +1,10 @@
 """Harnesses for signed notes and for the files, proofs and policies of transparency logs."""
 
+import atexit
+import functools
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -9,16 +13,23 @@ from target import Target
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
 
+from ledger_entries import leaf
 from logs import TestLog, witness_key
 
 from proxy_attestation.formats.bounds import TREE_SIZE_MAX
 from proxy_attestation.formats.checkpoint import open_checkpoint, parse_checkpoint
-from proxy_attestation.formats.merkle import leaf_hash, verify_consistency
+from proxy_attestation.formats.merkle import consistency_proof, leaf_hash, verify_consistency
 from proxy_attestation.formats.signed_note import parse_note, parse_vkey, verify_note
-from proxy_attestation.formats.tiles import decode_entries, decode_tile, parse_tile
-from proxy_attestation.formats.tlog_policy import parse_tlog_policy
+from proxy_attestation.formats.tiles import decode_entries, decode_tile, new_tiles, parse_tile
+from proxy_attestation.formats.tlog_policy import TlogPolicy, parse_tlog_policy
 from proxy_attestation.formats.tlog_proof import parse_tlog_proof, verify_tlog_proof
+from proxy_attestation.transparency.reader import TreeReader, read_checkpoint
+from proxy_attestation.transparency.source import check_url
+from proxy_attestation.transparency.verify import decode_logged
+from proxy_attestation.transparency.witness import Witness
+from proxy_attestation.transparency.witness_protocol import AddCheckpoint, parse_add_checkpoint, parse_size
 
+LEDGER: Final = TestLog().add(leaf(number) for number in range(257))
 LOG: Final = TestLog().add(b"%d" % number for number in range(10))
 WITNESS: Final = witness_key()
 
@@ -54,13 +65,13 @@ def _consistency(data: bytes) -> None:
 def _text(data: bytes) -> None:
     """The first byte says what the rest is."""
     text = data[1:].decode("utf-8", "replace")
-    readers: tuple[Callable[[str], object], ...] = (parse_vkey, parse_tile, parse_tlog_policy)
+    readers: tuple[Callable[[str], object], ...] = (parse_vkey, parse_tile, parse_tlog_policy, check_url)
     readers[(data[0] if data else 0) % len(readers)](text)
 
 
 def _texts() -> list[bytes]:
     policy = f"log {LOG.key.verifier}\nwitness w {WITNESS.verifier} https://w.example.org/\ngroup g any w\nquorum g\n"
-    texts = (str(WITNESS.verifier), "tile/entries/x001/000.p/12", policy)
+    texts = (str(WITNESS.verifier), "tile/entries/x001/000.p/12", policy, "https://log.example.org/")
     return [bytes([number]) + text.encode() for number, text in enumerate(texts)]
 
 
@@ -74,6 +85,56 @@ def _files() -> list[bytes]:
     return [bytes([1, 9]) + b"".join(LOG.node(0, i) for i in range(10)), b"\0\1\0\3abc\0\0"]
 
 
+class _Files:
+    """A log's files, one of them replaced."""
+
+    def __init__(self, path: str, data: bytes) -> None:
+        self._path, self._data = path, data
+
+    def read(self, path: str, limit: int) -> bytes | None:
+        """Return a file; see `Source.read`."""
+        if path == self._path:
+            return self._data if len(self._data) <= limit else None
+        return _GOOD.get(path)
+
+
+_GOOD: Final = {"checkpoint": LEDGER.checkpoint()} | {tile.path: LEDGER.tile(tile) for tile in new_tiles(0, 257)}
+_PATHS: Final = tuple(_GOOD)
+
+
+def _ledger(data: bytes) -> None:
+    """Replace the file that the first byte says."""
+    source = _Files(_PATHS[(data[0] if data else 0) % len(_PATHS)], data[1:])
+    checkpoint, _ = read_checkpoint(source, LEDGER.key.verifier, TlogPolicy())
+    reader = TreeReader(source, checkpoint)
+    for index in (1, 0):
+        decode_logged(0, reader.entries(index)[0])
+
+
+def _ledgers() -> list[bytes]:
+    return [bytes([number]) + data for number, data in enumerate(_GOOD.values())]
+
+
+@functools.cache
+def _witness() -> Witness:
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-witness-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Witness(folder, WITNESS.verifier, WITNESS.private.sign, [LOG.key.verifier], lambda: 1)
+
+
+def _witnessed(data: bytes) -> None:
+    """Ask for a cosignature; whatever is read as a request is written as the same bytes."""
+    _witness().answer("POST", "add-checkpoint", data)
+    assert parse_add_checkpoint(data).encode() == data
+
+
+def _requests() -> list[bytes]:
+    sizes = ((0, 3), (3, 10), (10, 10))
+    return [
+        AddCheckpoint(old, consistency_proof(LOG.node, old, new), LOG.checkpoint(new)).encode() for old, new in sizes
+    ]
+
+
 NOTES: Final[dict[str, Target]] = {
     "signed-note": Target(_note, 4096, lambda: [LOG.checkpoint(None, WITNESS)]),
     "checkpoint": Target(
@@ -83,4 +144,7 @@ NOTES: Final[dict[str, Target]] = {
     "consistency": Target(_consistency, 1024, lambda: [bytes([0] * 7 + [4] + [0] * 7 + [10]) + bytes(128)]),
     "ledger-text": Target(_text, 4096, _texts),
     "ledger-file": Target(_file, 16384, _files),
+    "ledger-walk": Target(_ledger, 65536, _ledgers),
+    "witness": Target(_witnessed, 4096, _requests),
+    "witness-size": Target(parse_size, 64, lambda: [b"7\n", b"0\n"]),
 }

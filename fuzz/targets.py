@@ -20,6 +20,7 @@ from handshakes import HANDSHAKES
 from inputs import INPUTS
 from key_transfers import KEY_TRANSFERS
 from notes import NOTES
+from proxies import PROXIES
 from reference_values import REFERENCE
 from renewal import RENEWAL
 from target import Target
@@ -346,6 +347,7 @@ TARGETS: Final[dict[str, Target]] = {
     **INPUTS,
     **HANDSHAKES,
     **KEY_TRANSFERS,
+    **PROXIES,
     **NOTES,
     **RENEWAL,
     **REFERENCE,

@@ -98,8 +98,11 @@ def test_forgetting_takes_turns(ledger: Ledger) -> None:
     assert not ledger.evidence.due(late)
 
 
-def test_beyond_the_bound_the_oldest_of_the_expired_goes_first_then_the_oldest(ledger: Ledger) -> None:
+def test_beyond_the_bound_the_oldest_of_the_expired_goes_first_then_the_oldest(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = ledger.evidence = EvidenceStore(ledger._connection, maximum=400)
+    monkeypatch.setattr("proxy_attestation.authority.evidence_store._SLACK", 64)
     now = END
     with ledger.transaction():
         store.keep([kept(0, END + 9), kept(1, END - 1), kept(2, END - 2), kept(3, END + 9)], now)

@@ -1,5 +1,6 @@
 """The tree over the ledger's entries: its proofs, its checkpoints, and that nothing is signed over a doubt."""
 
+import asyncio
 import hashlib
 import sqlite3
 from base64 import b64decode, b64encode
@@ -12,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from ledgers import LOG_KEY, ORIGIN, FixedLogKey, signing
 
-from proxy_attestation.authority import tree
+from proxy_attestation.authority import process, tree
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.ledger import Ledger, Row
 from proxy_attestation.authority.messages import Issued, IssueOrder
@@ -101,8 +102,9 @@ def test_every_entry_is_proven_in_a_tree_of_every_size(ledger: Ledger) -> None:
             checkpoint = verify_tlog_proof(parse_tlog_proof(data), leaf_hash(entry), LOG)
             assert checkpoint.size == size
             head, note = data.split(b"\n\n", 1)
-            first, at, *hashes = head.decode().split("\n")
+            first, extra, at, *hashes = head.decode().split("\n")
             assert (first, at) == ("c2sp.org/tlog-proof@v1", f"index {index}")
+            assert b64decode(extra.removeprefix("extra ")) == entry
             leaf = hashlib.sha256(b"\0" + entry).digest()
             root = path_root(index, size, leaf, [b64decode(one) for one in hashes])
             assert b64encode(root) == note.split(b"\n")[2]
@@ -458,3 +460,12 @@ def test_witnesses_that_cannot_be(vkeys: list[str], quorum: int) -> None:
 def test_witnesses_as_they_are_configured() -> None:
     assert read_witnesses(keys(ALICE, BOB, CAROL), 2) == TWO_OF_THREE
     assert read_witnesses([], 0) == NO_WITNESSES
+
+
+def test_the_audit_in_the_background_ends_with_what_it_finds(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "AUDIT_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(process, "AUDIT_REST_SECONDS", 0)
+    grow(ledger, 600)
+    forge(ledger, ENTRY, 300)
+    asyncio.run(process.audit(ledger))
+    inconsistent(lambda: grow(ledger, 1))

@@ -19,7 +19,14 @@ from proxy_attestation.authority.ledger_life import Denial
 from proxy_attestation.authority.messages import Issued, IssueOrder
 from proxy_attestation.authority.ownership import OPEN_TOKENS_MAX, TOKEN_MEMORY, Owners
 from proxy_attestation.codes import Code
-from proxy_attestation.errors import FormatError, InternalError, ProxyAttestationError, RefusedError, UnavailableError
+from proxy_attestation.errors import (
+    ConfigurationError,
+    FormatError,
+    InternalError,
+    ProxyAttestationError,
+    RefusedError,
+    UnavailableError,
+)
 from proxy_attestation.formats.csr import spki_of, spki_sha256
 from proxy_attestation.formats.ear import decode_claims_set
 from proxy_attestation.formats.ledger_entry import EntryKind, LedgerEntry, OwnerAction, decode_entry, names_digest
@@ -556,6 +563,28 @@ class TestAttacks:
         instances.get("enrolled", by=(first, lost))
 
 
+ALTERED = {
+    "held_until": "UPDATE owner SET held_until = held_until + 1",
+    "not_after": "UPDATE owner SET not_after = not_after - 1",
+    "last key": "UPDATE owner SET spki_sha256 = zeroblob(32)",
+    "token's time": "DROP TRIGGER enrolment_once; UPDATE enrolment SET expires = expires + 1",
+    "spent token": "DROP TRIGGER enrolment_once; UPDATE enrolment SET spent = NULL",
+    "no holder": "DELETE FROM owner",
+    "another's row": "UPDATE owner SET mac = zeroblob(32)",
+}
+
+
+@pytest.mark.parametrize("name", ALTERED)
+def test_tables_that_were_altered_on_disk_are_no_authority_s(instances: Instances, name: str) -> None:
+    claim(instances, "enrolled")
+    issuer = instances.issuer
+    Issuer(issuer.authority, Names())
+    issuer.authority.ledger._connection.executescript(ALTERED[name])
+    with pytest.raises(ConfigurationError) as caught:
+        Issuer(issuer.authority, Names())
+    assert caught.value.code is Code.AUTHORITY_STATE
+
+
 class TestTokens:
     """What operators hand out."""
 
@@ -594,3 +623,36 @@ class TestTokens:
         assert caught.value.code is Code.OWNER_UNHELD
         (held,) = owners.holders()
         assert owners.release("enrolled", held.holder) == held
+
+
+class TestDenied:
+    """`[deny]` of a later policy: a key or certificate that it names holds nothing any more."""
+
+    @staticmethod
+    def deny(instances: Instances, version: int, line: str) -> None:
+        text = f"{policy_text(version=version)}[deny]\n{line}\n"
+        assert instances.issuer.authority.reload_policy(parse_policy(text, Path()))
+
+    @pytest.mark.parametrize("entry", LINEAGES)
+    def test_a_denied_key_renews_nothing(self, instances: Instances, entry: str) -> None:
+        key = claim(instances, entry)
+        self.deny(instances, 2, f'spkis = ["{"5b" * 32}"]')
+        key = instances.get(entry, by=(key,))
+        self.deny(instances, 3, f'spkis = ["{spki_sha256(spki_of(key.public_key())).hex()}"]')
+        assert instances.refused(entry, by=(key,)) == Code.DENY_SPKI
+
+    @pytest.mark.parametrize("entry", LINEAGES)
+    def test_a_denied_certificate_renews_nothing(self, instances: Instances, entry: str) -> None:
+        key = claim(instances, entry)
+        self.deny(instances, 2, f'serials = ["{"5e" * 20}"]')
+        key = instances.get(entry, by=(key,))
+        (live,) = instances.issuer.authority.ledger.live_of_key(spki_sha256(spki_of(key.public_key())), instances.now)
+        self.deny(instances, 3, f'serials = ["{live.serial.hex()}"]')
+        assert instances.refused(entry, by=(key,)) == Code.DENY_SERIAL
+
+    def test_a_denied_key_is_certified_for_nobody(self, instances: Instances) -> None:
+        key = claim(instances, "chips")
+        self.deny(instances, 2, f'spkis = ["{spki_sha256(spki_of(key.public_key())).hex()}"]')
+        assert instances.refused("chips", key=key) == Code.DENY_SPKI
+        # The machine holds the names of `chip_ids`, not the key: with a new one it goes on.
+        instances.get("chips")

@@ -2,10 +2,12 @@
 
 Issuers run without a pause while a seeded sequence of SIGKILLs falls on authority, workers and supervisor, at least
 fifty on each. Every call that got no answer is repeated until it gets one. Afterwards each certificate in hand has
-exactly one row in the ledger, by the digest of its to-be-signed bytes, and the indexes are 0 to n-1.
+exactly one row in the ledger, by the digest of its to-be-signed bytes, and the indexes are 0 to n-1. The tree has the
+root that the entries have, and the proof that came with each certificate verifies.
 """
 
 import contextlib
+import hashlib
 import os
 import random
 import signal
@@ -19,10 +21,16 @@ from typing import TypeVar
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from workload import Client, Workload, new_key, request_for, tbs_digest
 
 from proxy_attestation.errors import UnavailableError
+from proxy_attestation.formats.checkpoint import Checkpoint, open_checkpoint
 from proxy_attestation.formats.ledger_entry import EntryKind, decode_entry
+from proxy_attestation.formats.signed_note import KeyType, Verifier
+from proxy_attestation.formats.tlog_proof import parse_tlog_proof, verify_tlog_proof
+from proxy_attestation.service.published import PublishedLedger
 from proxy_attestation_simulator.errors import SimulatorError
 from proxy_attestation_simulator.harness import RunningProxy, make_proxy
 
@@ -52,6 +60,7 @@ class Issuer:
     workload: Workload
     stop: threading.Event
     issued: dict[bytes, int] = field(default_factory=dict)
+    proofs: list[bytes] = field(default_factory=list)
     repeated: int = 0
     failure: BaseException | None = None
     client: Client | None = None
@@ -65,6 +74,7 @@ class Issuer:
                 answer, tries = self._until_answered(lambda client: client.sign(message))  # noqa: B023 - called at once
                 self.repeated += tries > 1
                 self.issued[tbs_digest(answer.chain[0])] = answer.ledger_index
+                self.proofs.append(answer.ledger_proof)
         except BaseException as error:
             self.failure = error
             raise
@@ -105,6 +115,28 @@ def kill_worker(proxy: RunningProxy) -> None:
 def kill_supervisor(proxy: RunningProxy) -> None:
     proxy.kill()
     proxy.start()
+
+
+def root_of(hashes: list[bytes]) -> bytes:
+    """RFC 6962, section 2.1, over hashes of leaves."""
+    if len(hashes) == 1:
+        return hashes[0]
+    split = 1
+    while 2 * split < len(hashes):
+        split *= 2
+    return hashlib.sha256(b"\1" + root_of(hashes[:split]) + root_of(hashes[split:])).digest()
+
+
+def checkpoint_of(state: Path) -> tuple[Verifier, Checkpoint]:
+    """The log's key, as its key file has it, and the checkpoint that is stored, verified with it."""
+    key = load_pem_private_key((state / "keys" / "log.key").read_bytes(), None)
+    assert isinstance(key, Ed25519PrivateKey)
+    with contextlib.closing(PublishedLedger(state / "ledger.sqlite")) as ledger:
+        published = ledger.published()
+    assert published is not None
+    origin = published.note.split(b"\n")[0].decode()
+    log = Verifier(origin, KeyType.ED25519, key.public_key().public_bytes_raw())
+    return log, open_checkpoint(published.note, log)[0]
 
 
 KINDS = {"authority": kill_authority, "worker": kill_worker, "supervisor": kill_supervisor}
@@ -165,3 +197,8 @@ def test_nothing_is_lost_whatever_is_killed(tmp_path: Path) -> None:
     # Every call came home, so every row is in somebody's hand.
     assert set(in_ledger) == set(in_hand)
     assert sum(issuer.repeated for issuer in issuers) > 0
+    hashes = [hashlib.sha256(b"\0" + bytes(entry)).digest() for _, _, entry in rows]
+    log, checkpoint = checkpoint_of(proxy.state)
+    assert (checkpoint.size, checkpoint.root) == (len(rows), root_of(hashes))
+    for proof in map(parse_tlog_proof, (proof for issuer in issuers for proof in issuer.proofs)):
+        verify_tlog_proof(proof, hashes[proof.index], log)

@@ -13,16 +13,27 @@ from typing import Any
 
 import httpx
 import pytest
-from command_line import call_json
+from command_line import call, call_json
+from signers import key_files, sign
 from workload import Client, Workload, new_key, request_for
 
 from proxy_attestation.errors import ProxyAttestationError, UnavailableError
+from proxy_attestation.relying_party.proxy import fetch_root
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
 from proxy_attestation_simulator.harness import RunningProxy, default_policy, running_proxy
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 CALLERS = 4
+PINNED = f"""
+version = 1
+trust_domain = "example.org"
+[[workload]]
+name = "app"
+tee = "sgx"
+mr_enclave = ["{"11" * 32}"]
+owner = {{ shared = true }}
+"""
 
 
 @pytest.fixture
@@ -117,6 +128,22 @@ def test_all_workers_switch_before_the_command_ends(proxy: RunningProxy, tmp_pat
     assert not [line for line in proxy.log_lines() if "cut off" in str(line.get("event"))]
 
 
+def test_workers_that_nobody_asks_switch_too(proxy: RunningProxy, tmp_path: Path) -> None:
+    """Nothing but the authority tells them: no answer to an order, and no question of their own for half a minute."""
+    root = fetch_root(f"https://{proxy.connect}", bytes.fromhex(proxy.root_pin)).root
+    path = tmp_path / "policy.toml"
+    for version in (2, 3):
+        path.write_text(default_policy(proxy.vendor, version=version))
+        applied = call_json("policy", "apply", proxy.state, path)
+        for _ in range(16):  # connections, which the system spreads over the workers
+            client = Client(proxy.connect, root)
+            try:
+                answer = client.call("GetRootCertificate", pb.GetRootCertificateRequest(nonce=bytes(32)), ROOT)
+            finally:
+                client.close()
+            assert answer.policy_digest.hex() == applied["policy_digest"]
+
+
 def test_a_policy_that_is_refused_changes_nothing(proxy: RunningProxy, tmp_path: Path) -> None:
     before = call_json("status", proxy.state)
     path = tmp_path / "policy.toml"
@@ -127,3 +154,21 @@ def test_a_policy_that_is_refused_changes_nothing(proxy: RunningProxy, tmp_path:
     assert (after["policy_version"], after["policy_digest"]) == (1, before["policy_digest"])
     log = call_json("policy", "log", proxy.state)
     assert [one["version"] for one in log["versions"]] == [1]
+
+
+def test_a_proxy_with_signers_does_not_start_on_an_edited_policy(tmp_path: Path) -> None:
+    policy, state = tmp_path / "policy.toml", tmp_path / "state"
+    policy.write_text(PINNED)
+    sign(policy, "alice", "bob")
+    keys = key_files(tmp_path)
+    signers = [option for name in ("alice", "bob", "carol") for option in ("--signer", f"{name}={keys[name][1]}")]
+    call_json(
+        "init", state, "--trust-domain", "example.org", "--dns", "example.org", "--policy", policy, "--real",
+        *signers, "--threshold", "2",
+    )  # fmt: skip
+    (state / "policy.toml").write_text(PINNED.replace("11" * 32, "22" * 32))
+    any_port = [option for front in ("--grpc", "--connect", "--admin") for option in (front, "127.0.0.1:0")]
+    done = call("serve", state, *any_port, status=4)
+    assert "policy.signature" in [json.loads(line).get("code") for line in done.stderr.splitlines() if line[:1] == "{"]
+    # Nor does anything else that opens it.
+    assert call_json("status", state, status=4)["error"]["code"] == "policy.signature"

@@ -1,6 +1,8 @@
 """The proxy's own evidence end to end: a simulated platform, `serve`, signers, `root --expect`, the loader; a clone."""
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -83,12 +85,12 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     proxy, clone = made
     endorsements = directory / "collateral"
     write_endorsements(vendor.endorsements("sgx", datetime.now(UTC)), endorsements)
-    sign(directory, proxy.state)
-    keys = [call("deployment", "vkey", "--key", directory / f"{name}.pem", "--name", name).stdout for name in SIGNERS]
+    alice = sign(directory, proxy.state)
+    bob = call("deployment", "vkey", "--key", directory / "bob.pem", "--name", "bob").stdout
     expect = directory / "proxy.toml"
     expect.write_text(
         f'trust_domain = "example.org"\nsimulated = true\nkey_origin = ["file"]\n'
-        f"signers = {json.dumps([key.strip() for key in keys])}\nthreshold = 2\n"
+        f"signers = {json.dumps([alice, bob.strip()])}\nthreshold = 2\n"
         + "".join(line + "\n" for line in measured.splitlines() if line.startswith(("tee", "mr_enclave")))
     )
     # A clone: the same image, policy and statement, and keys that it made itself.
@@ -102,16 +104,31 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 SIGNERS: Final = ("alice", "bob")
 
 
-def sign(directory: Path, state: Path) -> None:
-    """Do what docs/proxy-evidence.md tells an operator and two signers to do."""
-    text = call("deployment", "statement", state, "--expect", directory / "measured.toml").stdout
-    note = directory / "d.note"
-    note.write_text(text)
+def document_lines(first: str) -> list[str]:
+    """Return the commands of the block of docs/proxy-evidence.md that begins so."""
+    text = (Path(__file__).parents[2] / "docs" / "proxy-evidence.md").read_text()
+    blocks: list[str] = re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return next(block for block in blocks if block.startswith(f"proxy-attestation {first}")).splitlines()
+
+
+def run_line(line: str, directory: Path) -> str:
+    """Run a command of the document as its reader does, in a directory."""
+    line, _, target = line.partition(" > ")
+    command = [str(BIN / "proxy-attestation"), *shlex.split(line)[1:]]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False, timeout=WAIT_S)
+    assert done.returncode == GOOD, done.stderr
+    if target:
+        (directory / target).write_text(done.stdout)
+    return done.stdout
+
+
+def sign(directory: Path, state: Path) -> str:
+    """Do what docs/proxy-evidence.md tells an operator and two signers to do; return the first one's vkey."""
     for name in SIGNERS:
         key = directory / f"{name}.pem"
         subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", key], check=True, capture_output=True)
-        call("deployment", "sign", note, "--key", key, "--name", name, "--out", note)
-    call("deployment", "install", state, note)
+    said = [run_line(line.replace("STATE", str(state)), directory) for line in document_lines("deployment statement")]
+    return said[-1].strip()
 
 
 def test_the_root_is_attested_without_a_pin(house: House, tmp_path: Path) -> None:
@@ -120,6 +137,15 @@ def test_the_root_is_attested_without_a_pin(house: House, tmp_path: Path) -> Non
     assert answer["pin"] == house.proxy.root_pin
     assert answer["deployment_statement"] is True
     assert (tmp_path / "root.pem").read_bytes() == house.proxy.root_pem.read_bytes()
+
+
+def test_the_command_of_the_document(house: House) -> None:
+    (line,) = document_lines("root")
+    line = line.replace("https://proxy.example.org:7444", f"https://{house.proxy.connect}")
+    shown = run_line(f"{line} --roots {house.root}", house.directory)
+    assert "evidence      sgx" in shown
+    assert "measured      mr_enclave" in shown
+    assert (house.directory / "root.pem").read_bytes() == house.proxy.root_pem.read_bytes()
 
 
 def test_a_clone_with_a_root_of_its_own_is_refused(house: House) -> None:
@@ -136,6 +162,7 @@ def test_the_loader_attests_the_proxy_before_it_sends_anything(house: House, tmp
     assert loaded[0] == "ready"
     refused = run_loader(house, house.clone, tmp_path / "b")
     assert refused[0] == "proxy.no_statement"
+    assert not [line for line in house.clone.log_lines() if line.get("rpc") == "GetChallenge"]
 
 
 def run_loader(house: House, proxy: RunningProxy, directory: Path) -> tuple[str, int]:

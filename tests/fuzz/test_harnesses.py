@@ -21,6 +21,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 PACKAGE: Final = ROOT / "src" / "proxy_attestation"
 ROOMS: Final = (
     "formats", "appraisal", "endorsements", "policy", "authority", "service", "attester", "relying_party", "loader",
+    "transparency", "cli",
     "cli", "reference",
 )  # fmt: skip
 READS: Final = re.compile(
@@ -39,6 +40,8 @@ ELSEWHERE: Final = {
     "authority/floors.py check_use": "the same",
     "authority/key_stores.py open_store": "a word of authority.toml, which `authority-settings` reads",
     "cli/evidence_file.py read_input": "opens a file; what stands in it is read by `appraise-command`",
+    "cli/ledgering/options.py open_source": "opens a folder or a connection; `ledger-walk` reads what stands in it",
+    "cli/ledger.py verify": "a command; `ledger-walk`, `tlog-proof` and `ledger-text` read what its files hold",
     "cli/acceptance.py find_workload": "a name that is looked up",
     "loader/config_table.py read_file": "opens a file; `loader-file` and `endorsements-file` read what stands in it",
     "relying_party/deny_list.py read_source": "opens a file or a connection; `deny-list` reads what comes of it",

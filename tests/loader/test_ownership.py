@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.hashes import SHA256
 
+from proxy_attestation.attester.resident_key import ResidentKey
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import (
     ConfigurationError,
@@ -172,6 +175,19 @@ def test_not_more_keys_are_kept_than_a_proof_holds(make_credential: MakeCredenti
     assert keys(shown(ownership, real_now)) == [spki_of(key.public_key()) for key in expected]
     ownership.issued(credential)
     assert len(keys(shown(ownership, real_now))) == 1
+
+
+def test_a_key_in_a_tpm_renews_in_its_tpm(make_credential: MakeCredential, real_now: datetime) -> None:
+    inside, asked = new_key(), []
+
+    def sign(digest: bytes) -> bytes:
+        asked.append(digest)
+        return inside.sign(digest, ec.ECDSA(Prehashed(SHA256())))
+
+    ownership = Ownership(OwnerConfig(), Report())
+    ownership.issued(replace(owned(make_credential()), key=ResidentKey(inside.public_key(), sign)))
+    assert keys(shown(ownership, real_now)) == [spki_of(inside.public_key())]
+    assert asked == [hashlib.sha256(b"proxy-attestation/owner-renewal/v1\0" + DATA).digest()]
 
 
 class TestGrants:

@@ -29,7 +29,7 @@ from proxy_attestation.appraisal.endorsements import DcapEndorsements, Floor, Sn
 from proxy_attestation.appraisal.kinds import Appraiser, Endorsements, verify_endorsements
 from proxy_attestation.appraisal.roots import same_for_all
 from proxy_attestation.authority.ledger import Ledger
-from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder, TokenKey
+from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder, Proven, TokenKey
 from proxy_attestation.errors import ProxyAttestationError
 from proxy_attestation.formats import binder
 from proxy_attestation.formats.csr import build_csr, spki_of
@@ -130,6 +130,11 @@ class FakeAuthority:
         found = verify_endorsements(endorsements, same_for_all(self.info.anchors), self.clock.now)
         self.floors[found.tee, found.platform] = found.floor
         return found.floor
+
+    async def evidence(self, nonce: bytes) -> Proven:
+        if isinstance(self.error, ProxyAttestationError):
+            raise self.error
+        return Proven(replace(self.info, generation=self.info.generation + 1), b"evidence over " + nonce)
 
 
 def leaf_claims(order: IssueOrder, start: int) -> LeafClaims:

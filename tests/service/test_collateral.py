@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -246,6 +247,32 @@ def test_the_core_serves_when_authority_and_collateral_are_there(
     asyncio.run(upkeep.authority_changed(None))
     assert not_serving(core)
     assert told == [True, True, True, False]
+
+
+@pytest.mark.parametrize("roots", [(), (b"\x07" * 32,)], ids=["the same anchors", "other anchors"])
+def test_nobody_is_answered_under_a_policy_that_is_no_more_in_force(
+    authority: Any, clock: Any, store: CollateralStore, publish: Any, info: Any, *, roots: tuple[bytes, ...]
+) -> None:
+    """Collateral that cannot be updated, or takes its time, does not keep the old policy alive."""
+    publish("tdx", "tdx")
+    core = Core(authority, clock)
+
+    async def ready(_: bool) -> None:
+        pass
+
+    upkeep = Upkeep(core, store, Metrics(), ready)
+    asyncio.run(upkeep.authority_changed(info))
+    publish("sgx")
+    authority.error = UnavailableError(Code.AUTHORITY_UNAVAILABLE)
+    newer = replace(
+        info, generation=info.generation + 1, policy_digest=b"\x99" * 32, tpm_roots=(*info.tpm_roots, *roots)
+    )
+    asyncio.run(upkeep.authority_changed(newer))
+    if roots:
+        assert not_serving(core)
+    else:
+        assert core.serving is not None
+        assert core.serving.info is newer
 
 
 @pytest.fixture

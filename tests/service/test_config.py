@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, ProxyAttestationError, UsageError
+from proxy_attestation.formats.signed_note import KeyType, Verifier
 from proxy_attestation.service.config import Address, load_config, parse_address
+
+WITNESS = str(Verifier("w.example", KeyType.COSIGNATURE, b"w" * 32))
 
 
 def load(directory: Path, text: str | None = None, flags: Mapping[str, Any] | None = None) -> Any:
@@ -40,6 +43,14 @@ def test_the_file_and_then_the_flags(tmp_path: Path) -> None:
     assert (bounds.in_flight, bounds.peer_in_flight, bounds.peer_rate, bounds.peer_burst) == (10, 5, 7, 14)
 
 
+def test_witnesses(tmp_path: Path) -> None:
+    assert (load(tmp_path).witness, load(tmp_path).witness_quorum) == ((), None)
+    table = f"[[witness]]\nvkey = '{WITNESS}'\nurl = 'https://w.example'"
+    for quorum in (0, 1):
+        config = load(tmp_path, f"witness_quorum = {quorum}\n{table}")
+        assert (config.witness, config.witness_quorum) == (((WITNESS, "https://w.example"),), quorum)
+
+
 def test_the_table_of_endorsements_is_only_seen(tmp_path: Path) -> None:
     assert load(tmp_path).endorsements is False
     assert load(tmp_path, "[endorsements]\n").endorsements is False
@@ -64,6 +75,18 @@ def test_the_table_of_endorsements_is_only_seen(tmp_path: Path) -> None:
         'tls_name = "one"',
         "tls_name = [1]",
         'tls_name = [""]',
+        "witness_quorum = 1",
+        "witness_quorum = -1",
+        "witness_quorum = true",
+        'witness_quorum = "1"',
+        "witness = 1",
+        "[witness]\nvkey = 'x'\nurl = 'y'",
+        f"[[witness]]\nvkey = '{WITNESS}'\nurl = 'https://w.example'",
+        f"witness_quorum = 2\n[[witness]]\nvkey = '{WITNESS}'\nurl = 'https://w.example'",
+        f"witness_quorum = 1\n[[witness]]\nvkey = '{WITNESS}'",
+        f"witness_quorum = 1\n[[witness]]\nvkey = '{WITNESS}'\nurl = 'https://w.example'\nname = 'w'",
+        f"witness_quorum = 1\n[[witness]]\nvkey = '{WITNESS[:-1]}'\nurl = 'https://w.example'",
+        f"witness_quorum = 1\n[[witness]]\nvkey = '{WITNESS}'\nurl = 1",
         "not toml",
         "\udcff",
         "workers = " + "[" * 60_000,

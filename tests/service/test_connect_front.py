@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from cryptography import x509
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from proxy_attestation.codes import Code
+from proxy_attestation.errors import UnavailableError
 from proxy_attestation.formats.bounds import JSON_MESSAGE_MAX, MESSAGE_MAX
 from proxy_attestation.service import connect_front
 from proxy_attestation.service.calls import Calls
@@ -232,3 +235,29 @@ def test_bytes_of_the_answer_are_base64_in_json(calls: Calls) -> None:
     answer = json.loads(ask(calls, CHALLENGE, b'{"tee":"sgx"}')[2])
     assert len(base64.b64decode(answer["nonce"])) == 32
     assert isinstance(answer["expiresAt"], str)  # a 64-bit number, as protobuf's JSON spells it
+
+
+def test_the_deny_list_is_asked_for_once_and_again_when_it_is_another(calls: Calls, monkeypatch: Any) -> None:
+    lists, core = iter([b"first", b"second"]), calls.core
+
+    async def denied() -> bytes:
+        return next(lists)
+
+    monkeypatch.setattr(core._authority, "denied", denied)
+    for _ in range(2):
+        status, headers, body, _ = ask(calls, "/denied", method="GET")
+        assert (status, headers["content-type"], body) == (200, "text/plain; charset=utf-8", b"first")
+    assert core.serving is not None
+    info = replace(core.serving.info, deny_sequence=core.serving.info.deny_sequence + 1)
+    core.serving = replace(core.serving, info=info)
+    assert ask(calls, "/denied", method="GET")[2] == b"second"
+
+
+def test_without_the_authority_there_is_no_deny_list(calls: Calls, monkeypatch: Any) -> None:
+    async def denied() -> bytes:
+        raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, "away")
+
+    monkeypatch.setattr(calls.core._authority, "denied", denied)
+    assert ask(calls, "/denied", method="GET")[0] == 503
+    calls.core.serving = None
+    assert ask(calls, "/denied", method="GET")[0] == 503

@@ -19,6 +19,7 @@ from proxy_attestation.formats.bounds import REQUEST_MAX
 from proxy_attestation.formats.csr import build_csr, spki_of
 from proxy_attestation.formats.tee import DCAP, WITH_COLLATERAL, Tee
 from proxy_attestation.service.core import Core
+from proxy_attestation.service.errors_wire import to_wire
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
 from proxy_attestation_simulator.tpm_structures import LogEvent, LogRecipe
 
@@ -60,6 +61,23 @@ def test_the_root_bundle_is_what_the_authority_said(core: Core, info: Any) -> No
     assert answer.simulated
     assert list(answer.dangers) == ["first_use"]
     assert (answer.evidence, answer.deployment_statement, answer.ledger_key) == (b"", b"", b"")
+
+
+def test_evidence_comes_with_what_was_in_force_when_it_was_quoted(core: Core, info: Any) -> None:
+    nonce = b"\x0e" * 32
+    answer = run(core.get_root_certificate(pb.GetRootCertificateRequest(nonce=nonce, evidence=True)))
+    assert answer.evidence == b"evidence over " + nonce
+    assert list(answer.bundle.roots) == list(info.roots)
+
+
+def test_a_proxy_that_has_no_evidence_now_is_unavailable(core: Core, authority: Any) -> None:
+    authority.error = UnavailableError(Code.PROXY_EVIDENCE_BUSY)
+    with pytest.raises(UnavailableError) as caught:
+        run(core.get_root_certificate(pb.GetRootCertificateRequest(nonce=bytes(32), evidence=True)))
+    assert caught.value.code is Code.PROXY_EVIDENCE_BUSY
+    wire = to_wire(caught.value, "id")
+    assert (wire.status.http, wire.retry_after) == (503, 1)
+    run(core.get_root_certificate(pb.GetRootCertificateRequest(nonce=bytes(32))))
 
 
 def test_a_challenge_is_fresh_each_time_and_lives_two_minutes(core: Core, clock: Any, info: Any) -> None:

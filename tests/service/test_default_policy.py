@@ -23,7 +23,7 @@ from proxy_attestation.appraisal.roots import Roots, same_for_all
 from proxy_attestation.appraisal.snp_claims import snp_claims
 from proxy_attestation.authority.init import memory_issuer
 from proxy_attestation.authority.issue import Issuer
-from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
+from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder, Proven
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ProxyAttestationError
 from proxy_attestation.formats.csr import spki_of
@@ -160,6 +160,10 @@ class Port:
 
     async def raise_floor(self, endorsements: Endorsements) -> Floor:
         return self.issuer.raise_floor(endorsements)
+
+    async def evidence(self, nonce: bytes) -> Proven:
+        del nonce
+        return Proven(self.issuer.hello(), b"")
 
 
 class Proxy:

@@ -14,7 +14,7 @@ from proxy_attestation.appraisal.endorsements import Floor
 from proxy_attestation.appraisal.kinds import Appraiser, Endorsements
 from proxy_attestation.authority.init import init_state
 from proxy_attestation.authority.issue import Issuer
-from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder
+from proxy_attestation.authority.messages import AuthorityInfo, Issued, IssueOrder, Proven
 from proxy_attestation.authority.state import open_authority, read_policy
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.service.collateral import CollateralStore
@@ -32,9 +32,6 @@ class _Port:
     async def hello(self) -> AuthorityInfo:
         return self._issuer.hello()
 
-    async def denied(self) -> bytes:
-        return b"denied"
-
     async def issue(self, order: IssueOrder) -> Issued:
         (result,) = self._issuer.issue_batch([order])
         if isinstance(result, Exception):
@@ -43,6 +40,13 @@ class _Port:
 
     async def raise_floor(self, endorsements: Endorsements) -> Floor:
         return self._issuer.raise_floor(endorsements)
+
+    async def denied(self) -> bytes:
+        return self._issuer.authority.revocations.note
+
+    async def evidence(self, nonce: bytes) -> Proven:
+        del nonce
+        return Proven(self._issuer.hello(), b"")
 
 
 @dataclass

@@ -87,14 +87,24 @@ class TestLog:
 
     def write(self, folder: Path, *witnesses: TestKey, time: int = 1) -> Path:
         """Write the files that are new, then the checkpoint."""
+        self.write_tiles(folder)
+        return publish(folder, self.checkpoint(None, *witnesses, time=time))
+
+    def write_tiles(self, folder: Path) -> None:
+        """Write the files that are new, but for the checkpoint."""
         for tile in tiles.new_tiles(self.written, len(self.entries)):
             path = folder / tile.path
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(self.tile(tile))
         folder.mkdir(exist_ok=True)
-        (folder / "checkpoint").write_bytes(self.checkpoint(None, *witnesses, time=time))
         self.written = len(self.entries)
-        return folder
+
+
+def publish(folder: Path, checkpoint: bytes) -> Path:
+    """Put a checkpoint in the place of the one that was there, whole: somebody may be reading."""
+    (folder / "checkpoint.new").write_bytes(checkpoint)
+    (folder / "checkpoint.new").replace(folder / "checkpoint")
+    return folder
 
 
 def tree_root(leaves: Sequence[bytes]) -> bytes:

@@ -1,6 +1,7 @@
 """Sources: bounded, and every failure is one of ours."""
 
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -8,11 +9,11 @@ import pytest
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import UnavailableError
-from proxy_attestation.transparency.source import DirectorySource, HttpSource
+from proxy_attestation.transparency.source import WAITS, CopyingSource, DirectorySource, HttpSource
 
 
-def web(handler: object) -> HttpSource:
-    source = HttpSource("https://log.example.org/a/", ssl.create_default_context(), "name.example.org")
+def web(handler: object, sleep: Callable[[float], object] = lambda _: None) -> HttpSource:
+    source = HttpSource("https://log.example.org/a/", ssl.create_default_context(), "name.example.org", sleep)
     source._client = httpx.Client(transport=httpx.MockTransport(handler))  # type: ignore[arg-type] # as the tests give it
     return source
 
@@ -69,4 +70,38 @@ def test_no_answer() -> None:
 
     with pytest.raises(UnavailableError) as caught:
         web(handler).read("checkpoint", 5)
+    assert caught.value.code is Code.LEDGER_UNREACHABLE
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_server_that_is_busy_for_a_while(status: int) -> None:
+    answers = [httpx.Response(status), httpx.Response(status, headers={"retry-after": "7"})]
+    answers += [httpx.Response(status, headers={"retry-after": text}) for text in ("99999999", "soon")]
+    answers.append(httpx.Response(200, content=b"12345"))
+    waited: list[float] = []
+    assert web(lambda _: answers.pop(0), waited.append).read("checkpoint", 5) == b"12345"
+    assert waited == [1.0, 7, 30, 1.0]
+
+
+def test_a_server_that_stays_busy() -> None:
+    waited: list[float] = []
+    with pytest.raises(UnavailableError) as caught:
+        web(lambda _: httpx.Response(503), waited.append).read("checkpoint", 5)
+    assert caught.value.code is Code.LEDGER_UNREACHABLE
+    assert len(waited) == WAITS
+
+
+def test_copies(tmp_path: Path) -> None:
+    (tmp_path / "from" / "tile").mkdir(parents=True)
+    (tmp_path / "from" / "checkpoint").write_bytes(b"old")
+    (tmp_path / "from" / "tile" / "a").write_bytes(b"a")
+    source = CopyingSource(DirectorySource(tmp_path / "from"), tmp_path / "to")
+    assert [source.read(path, 5) for path in ("checkpoint", "tile/a", "tile/b")] == [b"old", b"a", None]
+    assert not (tmp_path / "to" / "checkpoint").exists()
+    source.finish(b"new")
+    assert (tmp_path / "to" / "checkpoint").read_bytes() == b"new"
+    assert [path.name for path in (tmp_path / "to" / "tile").iterdir()] == ["a"]
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UnavailableError) as caught:
+        CopyingSource(DirectorySource(tmp_path / "from"), tmp_path / "file").read("tile/a", 5)
     assert caught.value.code is Code.LEDGER_UNREACHABLE

@@ -292,6 +292,16 @@ def test_killed_at_any_point_it_never_signs_two_histories(tmp_path: Path, seed: 
     assert [size for size, _ in told] == sorted(size for size, _ in told)
 
 
+def test_a_key_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    def broken(_: bytes) -> bytes:
+        raise OSError("gone")
+
+    failing = Witness(tmp_path, KEY.verifier, broken, [LOG.key.verifier], lambda: 1)
+    with pytest.raises(OSError, match="gone"):
+        failing.add_checkpoint(body(0, 7))
+    assert witness(tmp_path).add_checkpoint(body(0, 9, FORK)).status is HTTPStatus.OK
+
+
 def test_two_processes_on_one_folder(tmp_path: Path) -> None:
     first, second = witness(tmp_path), witness(tmp_path)
     assert first.add_checkpoint(body(0, 7)).status is HTTPStatus.OK

@@ -19,6 +19,7 @@ from proxy_attestation.authority.ca_life import CaLife
 from proxy_attestation.authority.keys import KeyStore
 from proxy_attestation.authority.ledger import Ledger, Row
 from proxy_attestation.authority.messages import AuthorityInfo, PlatformFloor, TokenKey
+from proxy_attestation.authority.ownership import owner_key
 from proxy_attestation.authority.policy_directory import PolicyDirectory
 from proxy_attestation.authority.revocation import Revocations
 from proxy_attestation.authority.settings import Settings
@@ -62,6 +63,7 @@ class Authority:
         policy_digest: 32 bytes, over policy, roots, floors and our version.
         floors: by (tee, FMSPC).
         token_keys: the newest first.
+        owner_key: what tokens and holders of names are derived with, 32 bytes.
         generation: rises whenever something that workers are told changes.
         changed: called when it has.
         latest: the latest signed time that was seen, seconds since the epoch.
@@ -101,7 +103,9 @@ class Authority:
         if now >= max(root.ca.not_after for root in self.life.roots):
             raise ConfigurationError(Code.AUTHORITY_STATE, "the root has expired: make a new authority")
         self.life.load(now)
-        ledger.sign_with(settings.ledger_origin, keys.load_log())
+        log_key = keys.load_log()
+        ledger.sign_with(settings.ledger_origin, log_key)
+        self.owner_key = owner_key(log_key)
         self.floors = ledger.floors()
         self.token_keys = ledger.token_keys()
         self.deployment_note = ledger.meta(_DEPLOYMENT) or b""

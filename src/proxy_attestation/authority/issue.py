@@ -55,6 +55,7 @@ from proxy_attestation.formats.ledger_entry import EntryKind, decode_entry
 from proxy_attestation.formats.request import Names, decode_request
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.policy.decide import decide
+from proxy_attestation.policy.deny import match_certificate
 from proxy_attestation.policy.model import OwnerKind, Workload
 from proxy_attestation.policy.names import spiffe_id
 
@@ -82,7 +83,8 @@ class Issuer:
         self.authority = authority
         self._tls_names = tls_names
         self._random = random
-        self.owners = Owners(authority.ledger, authority.settings.trust_domain, random)
+        self.owners = Owners(authority.ledger, authority.settings.trust_domain, authority.owner_key, random)
+        self.owners.check()
         self._verified: dict[bytes, tuple[Tee, bytes, Floor]] = {}
         self._kept: dict[bytes, IssueOrder] = {}
         """By session: the orders of this batch that came with evidence to keep."""
@@ -258,6 +260,8 @@ class Issuer:
         """Judge who asks for the names of an entry, by its owner; None where nobody holds them alone."""
         if workload is None or workload.owner.kind is OwnerKind.SHARED:
             return None
+        if workload.owner.kind is not OwnerKind.CHIP_IDS:
+            self._check_holder(workload.name, now)
         return self.owners.judge(
             Ask(
                 trust_domain=self.authority.settings.trust_domain,
@@ -271,6 +275,17 @@ class Issuer:
                 now=now,
             )
         )
+
+    def _check_holder(self, entry: str, now: int) -> None:
+        """Refuse who would hold names by a key or certificate that `[deny]` names: it proves nothing any more."""
+        held, deny = self.owners.holder(entry), self.authority.policy.deny
+        if held is None or now > held.held_until or not (deny.spkis or deny.serials):
+            return
+        certificates = self.authority.ledger.live_of_key(held.spki_sha256, now)
+        serials: list[bytes | None] = [None, *(live.serial for live in certificates)]
+        denied = [one for serial in serials for one in match_certificate(deny, held.spki_sha256, serial)]
+        if denied:
+            raise PolicyError(tuple(dict.fromkeys(denied)))
 
     def _used(self, order: IssueOrder, token: Token, issuing: cas.IssuingCa, new: dict[bytes, Row]) -> _Prepared | None:
         """Return what a session was used for before, in the ledger or in this batch."""

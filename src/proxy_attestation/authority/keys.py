@@ -66,7 +66,10 @@ class SoftwareSigner:
 
 
 class LogKey(Protocol):
-    """The ledger's private key, which signs checkpoints and nothing else; the same bytes get the same signature."""
+    """The ledger's private key, which signs checkpoints, and one label for `ownership.owner_key`, which tells nobody.
+
+    The same bytes get the same signature.
+    """
 
     @property
     def public_key(self) -> bytes:

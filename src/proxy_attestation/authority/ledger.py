@@ -15,12 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
-from proxy_attestation.appraisal.endorsements import Floor
 from proxy_attestation.authority.evidence_store import EvidenceStore
 from proxy_attestation.authority.keys import LogKey
 from proxy_attestation.authority.ledger_life import LifeTables
 from proxy_attestation.authority.ledger_schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
-from proxy_attestation.authority.messages import TokenKey
+from proxy_attestation.authority.ledger_workers import WorkerTables
 from proxy_attestation.authority.nodes import WITNESS_QUORUM
 from proxy_attestation.authority.translated import TRANSLATED
 from proxy_attestation.authority.tree import Tree, Witnesses
@@ -28,11 +27,8 @@ from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, InternalError, UnavailableError
 from proxy_attestation.formats.ledger_entry import EntryKind
 from proxy_attestation.formats.merkle import Frontier
-from proxy_attestation.formats.tee import Tee
 
-_CRL_NUMBER_BYTES: Final = 20
 _BUSY_TIMEOUT_MS: Final = 5000
-_ISSUER: Final = "intel"
 
 
 class Row(NamedTuple):
@@ -65,17 +61,9 @@ class Row(NamedTuple):
 _COLUMNS: Final = ", ".join(("idx", *Row._fields))
 _INSERT: Final = "INSERT INTO entry (" + _COLUMNS + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - constants
 _BY_SESSION: Final = "SELECT " + _COLUMNS + " FROM entry WHERE session_id = ?"  # noqa: S608 - constants
-_SET_FLOOR: Final = (
-    "INSERT INTO floor VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-    " evaluation_number = excluded.evaluation_number, issue_date = excluded.issue_date,"
-    " pck_crl_number = excluded.pck_crl_number, root_crl_number = excluded.root_crl_number"
-)
-_FLOORS: Final = (
-    "SELECT tee, fmspc, evaluation_number, issue_date, pck_crl_number, root_crl_number FROM floor WHERE issuer = ?"
-)
 
 
-class Ledger(LifeTables):
+class Ledger(LifeTables, WorkerTables):
     """An open ledger. Every method may raise `UnavailableError` (`authority.unavailable`) when SQLite cannot answer.
 
     Attributes:
@@ -231,11 +219,7 @@ class Ledger(LifeTables):
         return head.size
 
     def audit(self, limit: int) -> bool:
-        """Recompute the tree from at most `limit` stored entries more; tell whether that was the last of a round.
-
-        Raises:
-            UnavailableError: `ledger.inconsistent`; nothing is signed after that.
-        """
+        """Recompute the tree from at most `limit` stored entries more; see `Tree.audit`."""
         with TRANSLATED:
             return self.tree.audit(limit)
 
@@ -280,32 +264,6 @@ class Ledger(LifeTables):
     def add_ca(self, number: int, index: int, certificate: bytes) -> None:
         """Record a CA certificate whose event is the entry `index`, inside a transaction."""
         self._connection.execute("INSERT INTO ca VALUES (?, ?, ?)", (number, index, certificate))
-
-    def floors(self) -> dict[tuple[Tee, bytes], Floor]:
-        """Return every floor by (tee, FMSPC)."""
-        return {
-            (Tee(tee), fmspc): Floor(number, date, int.from_bytes(pck, "big"), int.from_bytes(root, "big"))
-            for tee, fmspc, number, date, pck, root in self._select(_FLOORS, _ISSUER)
-        }
-
-    def set_floor(self, tee: Tee, fmspc: bytes, floor: Floor) -> None:
-        """Set a floor, inside a transaction; the schema refuses one that sinks."""
-        numbers = [
-            number.to_bytes(_CRL_NUMBER_BYTES, "big") for number in (floor.pck_crl_number, floor.root_crl_number)
-        ]
-        values = (_ISSUER, str(tee), fmspc, floor.evaluation_number, floor.issue_date, *numbers)
-        self._connection.execute(_SET_FLOOR, values)
-
-    def token_keys(self) -> tuple[TokenKey, ...]:
-        """Return the keys of session tokens, the newest first."""
-        found = self._select("SELECT key_id, key, not_after FROM token_key ORDER BY not_after DESC, key_id")
-        return tuple(TokenKey(*values) for values in found)
-
-    def replace_token_keys(self, keys: Sequence[TokenKey]) -> None:
-        """Keep exactly these keys, inside a transaction."""
-        self._connection.execute("DELETE FROM token_key")
-        values = [(key.key_id, key.key, key.not_after) for key in keys]
-        self._connection.executemany("INSERT INTO token_key (key_id, key, not_after) VALUES (?, ?, ?)", values)
 
     def select(self, query: str, *values: object) -> list[Any]:
         """Return the rows of a query on a table that another module of the authority keeps here."""

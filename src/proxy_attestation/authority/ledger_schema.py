@@ -102,19 +102,23 @@ CREATE TABLE owner (
     spki_sha256 BLOB NOT NULL CHECK (length(spki_sha256) = 32),
     not_after INTEGER NOT NULL CHECK (not_after > 0),
     held_until INTEGER NOT NULL CHECK (held_until >= not_after),
-    idx INTEGER NOT NULL UNIQUE REFERENCES entry (idx)
+    idx INTEGER NOT NULL UNIQUE REFERENCES entry (idx),
+    mac BLOB NOT NULL CHECK (length(mac) = 32)
 ) STRICT, WITHOUT ROWID;
 CREATE TRIGGER owner_same_holder BEFORE UPDATE ON owner
     WHEN NEW.entry <> OLD.entry OR NEW.holder <> OLD.holder OR NEW.terms <> OLD.terms OR NEW.idx <> OLD.idx
         OR NEW.kind <> OLD.kind OR NEW.machine IS NOT OLD.machine OR NEW.held_until < OLD.held_until
     BEGIN SELECT raise(ABORT, 'names change hands by release and claim'); END;
 
+CREATE INDEX entry_ownership ON entry (idx) WHERE kind = 4;
+
 -- One-time tokens for entries owned by enrolment (ownership.py); their secrets are derived.
 CREATE TABLE enrolment (
     token_id BLOB PRIMARY KEY CHECK (length(token_id) = 16),
     entry TEXT NOT NULL,
     expires INTEGER NOT NULL CHECK (expires > 0),
-    spent INTEGER UNIQUE REFERENCES entry (idx)
+    spent INTEGER UNIQUE REFERENCES entry (idx),
+    mac BLOB NOT NULL CHECK (length(mac) = 32)
 ) STRICT, WITHOUT ROWID;
 CREATE TRIGGER enrolment_once BEFORE UPDATE ON enrolment
     WHEN OLD.spent IS NOT NULL OR NEW.entry <> OLD.entry OR NEW.expires <> OLD.expires

@@ -19,6 +19,7 @@ WITNESS_QUORUM: Final = "witness_quorum"
 """The name of the single value that says how many witnesses must have cosigned what is published; 1 byte."""
 
 _NODE: Final = "SELECT substr(hashes, ?, 32) FROM node WHERE idx = ?"
+_ENTRY: Final = "SELECT entry FROM entry WHERE idx = ?"
 _LEAVES: Final = "SELECT substr(hashes, 1, 32) FROM node WHERE idx >= ? AND idx < ? ORDER BY idx"
 
 
@@ -66,10 +67,15 @@ class Nodes:
     def proof(self, index: int, size: int, note: bytes) -> bytes:
         """Return the tlog-proof of an entry under a checkpoint over `size` entries, of which it is one.
 
+        The proof carries the entry as its `extra`, so that it can be verified without anything else.
+
         Raises:
             UnavailableError: `ledger.inconsistent`.
         """
-        return TlogProof(index, merkle.inclusion_proof(self.node, index, size), note).encode()
+        row = self._connection.execute(_ENTRY, (index,)).fetchone()
+        if row is None:
+            raise UnavailableError(Code.LEDGER_INCONSISTENT, f"entry {index} is not stored")
+        return TlogProof(index, merkle.inclusion_proof(self.node, index, size), note, row[0]).encode()
 
     def consistency(self, before: int, size: int) -> tuple[bytes, ...]:
         """Return the proof that the tree over `size` entries continues that over the first `before`.

@@ -58,6 +58,7 @@ class Status:
         policy_digest: 32 bytes, over policy, roots, floors and our version.
         dangers: every dangerous switch that is on, readable.
         entries: in the ledger.
+        ledger_key: the log's public key, a C2SP vkey.
         cas: the root, then the issuing CAs, the newest first.
         now: seconds since the epoch, by the authority's clock.
     """
@@ -69,6 +70,7 @@ class Status:
     policy_digest: Digest
     dangers: Annotated[tuple[Annotated[str, Size(1, 512)], ...], Size(0, 1024)]
     entries: Count
+    ledger_key: Annotated[str, Size(1, 512)]
     cas: Annotated[tuple[CaStatus, ...], Size(1, 64)]
     now: Seconds
 
@@ -76,7 +78,7 @@ class Status:
 def _status(issuer: Issuer, _: Nothing) -> Status:
     authority = issuer.authority
     info, now = authority.info(), authority.now()
-    cas = [(authority.root, True), *((issuing.ca, issuing.signer is not None) for issuing in authority.issuing)]
+    cas = [(authority.root, True), *((issuing.ca, issuing.signs(now)) for issuing in authority.issuing)]
     return Status(
         trust_domain=info.trust_domain,
         simulated=info.simulated,
@@ -85,6 +87,7 @@ def _status(issuer: Issuer, _: Nothing) -> Status:
         policy_digest=info.policy_digest,
         dangers=info.dangers,
         entries=authority.ledger.size(),
+        ledger_key=authority.ledger_key,
         cas=tuple(CaStatus(ca.number, ca.ca_id, ca.not_before, ca.not_after, signs) for ca, signs in cas),
         now=now,
     )

@@ -28,22 +28,42 @@ Step 1f is why a stolen leaf key is of no use elsewhere: whoever has it can sign
 the same code to ask for a certificate, but not on the machine that claimed the names. A machine that names itself in
 no way is equal only to another that does not.
 
-No table holds a secret of a token or names a machine: both are derived with a key of the authority's, which is made
-when it is first needed and kept in the ledger's file, where the keys of session tokens are.
+Who writes to the disk and has no key of the authority's can change nothing here unseen: each row carries a MAC, and at
+start the holders have to be those that the claims and releases in the ledger lead to.
+
+No table holds a secret of a token or names a machine: both are derived with a key that comes from the ledger's own, and
+is guarded as that is (`owner_key`).
 """
 
+import hashlib
 import hmac
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
+from proxy_attestation.authority.keys import LogKey
 from proxy_attestation.authority.ledger import Ledger, Row
 from proxy_attestation.codes import Code
-from proxy_attestation.errors import InternalError, Mismatch, PolicyError, RefusedError, UnavailableError
+from proxy_attestation.errors import (
+    ConfigurationError,
+    InternalError,
+    Mismatch,
+    PolicyError,
+    RefusedError,
+    UnavailableError,
+)
+from proxy_attestation.formats import cbor
 from proxy_attestation.formats.binder import length_prefixed
 from proxy_attestation.formats.csr import spki_sha256
-from proxy_attestation.formats.ledger_entry import EntryKind, LedgerEntry, OwnerAction, encode_entry, names_digest
+from proxy_attestation.formats.ledger_entry import (
+    EntryKind,
+    LedgerEntry,
+    OwnerAction,
+    decode_entry,
+    encode_entry,
+    names_digest,
+)
 from proxy_attestation.formats.owner_proof import (
     GRANT_LIFETIME_MAX,
     TOKEN_ID_BYTES,
@@ -66,18 +86,22 @@ OPEN_TOKENS_MAX: Final = 256
 TOKEN_MEMORY: Final = 7 * 24 * 3600
 """Seconds for which an expired token is still told from one that never was."""
 
-_KEY: Final = "owner_key"
+_KEY_LABEL: Final = b"proxy-attestation/owner-key/v1\0"
 _HOLDER_LABEL: Final = b"proxy-attestation/owner-holder/v1\0"
 _MACHINE_LABEL: Final = b"proxy-attestation/owner-machine/v1\0"
 _SECRET_LABEL: Final = b"proxy-attestation/owner-token-secret/v1\0"
+_ROW_LABEL: Final = b"proxy-attestation/owner-row/v1\0"
 _TERMS_LABEL: Final = b"proxy-attestation/owner-terms/v1\0"
 
-_HOLDER: Final = "SELECT entry, kind, holder, terms, machine, spki_sha256, not_after, held_until, idx FROM owner"
-_CLAIM: Final = "INSERT INTO owner VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_RENEW: Final = "UPDATE owner SET spki_sha256 = ?, not_after = ?, held_until = ? WHERE entry = ? AND holder = ?"
+_HOLDER: Final = "SELECT entry, kind, holder, terms, machine, spki_sha256, not_after, held_until, idx, mac FROM owner"
+_CLAIM: Final = "INSERT INTO owner VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_RENEW: Final = (
+    "UPDATE owner SET spki_sha256 = ?, not_after = ?, held_until = ?, mac = ? WHERE entry = ? AND holder = ?"
+)
 _RELEASE: Final = "DELETE FROM owner WHERE entry = ? AND holder = ?"
-_TOKEN: Final = "SELECT token_id, entry, expires, spent FROM enrolment"  # noqa: S105 - a query
-_SPEND: Final = "UPDATE enrolment SET spent = ? WHERE token_id = ? AND spent IS NULL"
+_TOKEN: Final = "SELECT token_id, entry, expires, spent, mac FROM enrolment"  # noqa: S105 - a query
+_ENTRIES: Final = "SELECT idx, entry FROM entry WHERE kind = 4 ORDER BY idx"
+_SPEND: Final = "UPDATE enrolment SET spent = ?, mac = ? WHERE token_id = ? AND spent IS NULL"
 
 
 class Holder(NamedTuple):
@@ -156,24 +180,60 @@ class Change(NamedTuple):
         holder: from now on.
         renews: whether that is who holds them already.
         lapsed: who held them and let its last leaf expire; None where nobody did.
-        token: the id of the token that this spends, or None.
+        token: that this spends, or None.
     """
 
     holder: Holder
     renews: bool
     lapsed: Holder | None = None
-    token: bytes | None = None
+    token: OpenToken | None = None
+
+
+def owner_key(log: LogKey) -> bytes:
+    """Return the key that tokens, holders and machines are derived with, 32 bytes.
+
+    It is the digest of a signature that nobody ever sees: Ed25519 gives the same one for the same bytes (RFC 8032), and
+    these bytes are no checkpoint. So it needs no place of its own, and whoever reads the disk alone does not have it.
+    """
+    return hashlib.sha256(log.sign(_KEY_LABEL)).digest()
 
 
 class Owners:
     """The tables of owners and tokens. Not thread-safe, as the ledger is not."""
 
-    def __init__(self, ledger: Ledger, trust_domain: str, random: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(
+        self, ledger: Ledger, trust_domain: str, key: bytes, random: Callable[[int], bytes] = os.urandom
+    ) -> None:
+        """Use the tables.
+
+        Args:
+            ledger: holds them.
+            trust_domain: of the SPIFFE IDs.
+            key: `owner_key`, 32 bytes.
+            random: gives that many random bytes.
+        """
         self._ledger = ledger
         self._trust_domain = trust_domain
         self._random = random
-        self._key = ledger.meta(_KEY) or b""
+        self._key = key
         self._staged: dict[bytes, Change] = {}
+
+    def check(self) -> None:
+        """Check that the tables are what the ledger says.
+
+        Raises:
+            ConfigurationError: `authority.state`.
+        """
+        wanted: dict[bytes | None, tuple[bytes | None, int]] = {}
+        for index, data in self._ledger.select(_ENTRIES):
+            entry = decode_entry(data)
+            if entry.owner_action is OwnerAction.CLAIM:
+                wanted[entry.names_sha256] = entry.owner_holder, index
+            else:
+                wanted.pop(entry.names_sha256, None)
+        if {self._names(held.entry): (held.holder, held.claimed) for held in self.holders()} != wanted:
+            raise ConfigurationError(Code.AUTHORITY_STATE, "other holders of names than the ledger has")
+        self.tokens()
 
     def begin(self) -> None:
         """Begin a batch: what was staged for the last one is forgotten."""
@@ -188,7 +248,7 @@ class Owners:
         """
         staged = [change.holder for change in self._staged.values() if change.holder.entry == ask.entry]
         held = staged[-1] if staged else self.holder(ask.entry)
-        key = self._secret()
+        key = self._key
         machine = None if ask.machine is None else _derive(key, _MACHINE_LABEL, ask.machine)
         chip = ask.owner.kind is OwnerKind.CHIP_IDS
         proof = OwnerProof() if chip or not ask.proof else decode_proof(ask.proof)
@@ -243,15 +303,15 @@ class Owners:
 
     def holder(self, entry: str) -> Holder | None:
         """Return who holds the names of an entry, or was the last to."""
-        return next((Holder(*row) for row in self._ledger.select(f"{_HOLDER} WHERE entry = ?", entry)), None)
+        return next((self._holder(row) for row in self._ledger.select(f"{_HOLDER} WHERE entry = ?", entry)), None)
 
     def holders(self) -> list[Holder]:
         """Return everybody that holds names, or was the last to, by entry."""
-        return [Holder(*row) for row in self._ledger.select(f"{_HOLDER} ORDER BY entry")]
+        return [self._holder(row) for row in self._ledger.select(f"{_HOLDER} ORDER BY entry")]
 
     def tokens(self) -> list[OpenToken]:
         """Return every token that is remembered, by expiry."""
-        return [OpenToken(*row) for row in self._ledger.select(f"{_TOKEN} ORDER BY expires, token_id")]
+        return [self._open_token(row) for row in self._ledger.select(f"{_TOKEN} ORDER BY expires, token_id")]
 
     def release(self, entry: str, holder: bytes | None = None) -> Holder:
         """Take the names of an entry from their holder; return who held them. Its certificates stay valid.
@@ -285,10 +345,11 @@ class Owners:
         if sum(token.spent is None and now < token.expires for token in self.tokens()) >= OPEN_TOKENS_MAX:
             raise UnavailableError(Code.LIMITS_EXHAUSTED, f"{OPEN_TOKENS_MAX} tokens are open: wait for one to expire")
         token_id = self._random(TOKEN_ID_BYTES)
-        secret = self._token_secret(OpenToken(token_id, entry, expires, None))
+        token = OpenToken(token_id, entry, expires, None)
+        secret = self._token_secret(token)
         with self._ledger.transaction():
             self._ledger.change("DELETE FROM enrolment WHERE expires < ?", now - TOKEN_MEMORY)
-            self._ledger.change("INSERT INTO enrolment VALUES (?, ?, ?, NULL)", token_id, entry, expires)
+            self._ledger.change("INSERT INTO enrolment VALUES (?, ?, ?, ?, ?)", *token, self._mac(token))
         return Token(token_id, secret)
 
     def _check_renewal(self, ask: Ask, held: Holder, asker: Holder, proof: OwnerProof) -> None:
@@ -304,11 +365,12 @@ class Owners:
         if held.machine != asker.machine:
             _refuse(Code.OWNER_MACHINE, "the machine that claimed the names", "another")
 
-    def _check_token(self, ask: Ask, proof: OwnerProof) -> bytes:
+    def _check_token(self, ask: Ask, proof: OwnerProof) -> OpenToken:
         if proof.token is None or ask.kind != OwnerKind.ENROLMENT:
             _refuse_unproved(ask, proof)
         token_id, mac = TokenProof(*proof.token)
-        known = next((OpenToken(*row) for row in self._ledger.select(f"{_TOKEN} WHERE token_id = ?", token_id)), None)
+        rows = self._ledger.select(f"{_TOKEN} WHERE token_id = ?", token_id)
+        known = next((self._open_token(row) for row in rows), None)
         # Whoever does not know the secret is told nothing about the token.
         if known is None or not hmac.compare_digest(token_mac(self._token_secret(known), ask.report_data), mac):
             _refuse(Code.OWNER_TOKEN, "a token of this proxy's, under this binder", token_id.hex())
@@ -318,45 +380,61 @@ class Owners:
             _refuse(Code.OWNER_TOKEN_SPENT, "a new token", f"spent at index {known.spent}")
         if ask.now >= known.expires:
             _refuse(Code.OWNER_TOKEN_EXPIRED, f"used before {known.expires}", str(ask.now))
-        return token_id
+        return known
 
     def _token_secret(self, token: OpenToken) -> bytes:
         parts = token.token_id, token.entry.encode(), token.expires.to_bytes(8, "big")
-        return _derive(self._secret(), _SECRET_LABEL, *parts)[:TOKEN_SECRET_BYTES]
-
-    def _secret(self) -> bytes:
-        """Return the key that tokens, holders and machines are derived with; make it when there is none."""
-        if not self._key:
-            key = self._random(32)
-            with self._ledger.transaction():
-                self._ledger.set_meta(_KEY, key)
-            self._key = key
-        return self._key
+        return _derive(self._key, _SECRET_LABEL, *parts)[:TOKEN_SECRET_BYTES]
 
     def _write(self, change: Change) -> None:
         holder = change.holder
         if change.renews:
-            values = holder.spki_sha256, holder.not_after, holder.held_until, holder.entry, holder.holder
-            if self._ledger.change(_RENEW, *values) != 1:
+            values = holder.spki_sha256, holder.not_after, holder.held_until, self._mac(holder)
+            if self._ledger.change(_RENEW, *values, holder.entry, holder.holder) != 1:
                 raise InternalError(f"the names of {holder.entry} have another holder")
             return
         if change.lapsed is not None:
             self._release(change.lapsed)
         index = self._append(OwnerAction.CLAIM, holder, holder.spki_sha256)
-        self._ledger.change(_CLAIM, *holder._replace(claimed=index))
-        if change.token is not None and self._ledger.change(_SPEND, index, change.token) != 1:
-            raise InternalError("a token was spent twice")
+        holder = holder._replace(claimed=index)
+        self._ledger.change(_CLAIM, *holder, self._mac(holder))
+        if change.token is not None:
+            spent = change.token._replace(spent=index)
+            if self._ledger.change(_SPEND, index, self._mac(spent), spent.token_id) != 1:
+                raise InternalError("a token was spent twice")
 
     def _release(self, held: Holder) -> None:
         if self._ledger.change(_RELEASE, held.entry, held.holder) != 1:
             raise InternalError(f"the names of {held.entry} have another holder")
         self._append(OwnerAction.RELEASE, held, None)
 
+    def _holder(self, row: list[Any]) -> Holder:
+        *fields, mac = row
+        holder = Holder(*fields)
+        self._check_mac(holder, mac)
+        return holder
+
+    def _open_token(self, row: list[Any]) -> OpenToken:
+        *fields, mac = row
+        token = OpenToken(*fields)
+        self._check_mac(token, mac)
+        return token
+
+    def _mac(self, row: Holder | OpenToken) -> bytes:
+        return _derive(self._key, _ROW_LABEL, type(row).__name__.encode(), cbor.encode(list(row)))
+
+    def _check_mac(self, row: Holder | OpenToken, mac: bytes) -> None:
+        if not hmac.compare_digest(mac, self._mac(row)):
+            raise ConfigurationError(Code.AUTHORITY_STATE, f"a row of owners or tokens was altered: {row.entry}")
+
+    def _names(self, entry: str) -> bytes:
+        return names_digest(Names(uri=(spiffe_id(self._trust_domain, entry),)))
+
     def _append(self, action: OwnerAction, holder: Holder, spki: bytes | None) -> int:
         entry = LedgerEntry(
             kind=EntryKind.OWNERSHIP,
             spki_sha256=spki,
-            names_sha256=names_digest(Names(uri=(spiffe_id(self._trust_domain, holder.entry),))),
+            names_sha256=self._names(holder.entry),
             owner_action=action,
             owner_kind=holder.kind,
             owner_holder=holder.holder,

@@ -12,6 +12,7 @@ from typing import Final
 import click
 from cryptography import x509
 
+from proxy_attestation.cli.ledgering.export import export_command
 from proxy_attestation.cli.ledgering.options import (
     DIGEST,
     FILE,
@@ -33,17 +34,17 @@ from proxy_attestation.cli.output import error_to_json, json_option, print_error
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import FormatError, RefusedError, UnavailableError, UsageError
 from proxy_attestation.formats.bounds import CERTIFICATE_MAX, LEDGER_ENTRY_MAX
-from proxy_attestation.formats.checkpoint import Checkpoint
-from proxy_attestation.formats.ledger_entry import LedgerEntry
+from proxy_attestation.formats.checkpoint import Checkpoint, open_checkpoint
 from proxy_attestation.formats.merkle import leaf_hash
 from proxy_attestation.formats.pem import CERTIFICATE, decode_pem, is_pem
 from proxy_attestation.formats.signed_note import Verifier
+from proxy_attestation.formats.tiles import TILE_WIDTH
 from proxy_attestation.formats.tlog_policy import TlogPolicy
-from proxy_attestation.formats.tlog_proof import TLOG_PROOF_MAX, parse_tlog_proof, verify_tlog_proof
+from proxy_attestation.formats.tlog_proof import TLOG_PROOF_MAX, TlogProof, parse_tlog_proof, verify_tlog_proof
 from proxy_attestation.transparency.files import make_folder
 from proxy_attestation.transparency.monitor import Alarm, Expected, Monitor
 from proxy_attestation.transparency.reader import TreeReader, read_checkpoint
-from proxy_attestation.transparency.source import Source
+from proxy_attestation.transparency.source import CopyingSource, Source
 from proxy_attestation.transparency.verify import Counts, decode_logged, verify_ledger
 
 EXIT_REFUSED: Final = 3
@@ -66,8 +67,9 @@ def command() -> None:
 @click.argument("location", metavar="[LOCATION]", required=False)
 @log_options
 @click.option("--proof", "proof_file", metavar="FILE", type=FILE, help="A .tlog-proof; without LOCATION, off line.")
-@click.option("--entry", "entry_file", metavar="FILE", type=FILE, help="Its entry.  [default: what the proof carries]")
+@click.option("--entry", "entry_file", metavar="FILE", type=FILE, help="Its entry.  [default: the one in LOCATION]")
 @click.option("--certificate", "certificate_file", metavar="FILE", type=FILE, help="The entry must be this one's.")
+@click.option("--copy", metavar="DIR", type=click.Path(path_type=Path), help="Keep the files that were read there.")
 @click.option("--full/--quick", default=True, help="Read every entry and tile (the default), or the tree's edge only.")
 @json_option
 def verify(
@@ -80,6 +82,7 @@ def verify(
     proof_file: Path | None,
     entry_file: Path | None,
     certificate_file: Path | None,
+    copy: Path | None,
     full: bool,
     as_json: bool,
 ) -> None:
@@ -97,20 +100,32 @@ def verify(
         raise UsageError("LOCATION or --proof is needed")
     if proof_file is None and (entry_file or certificate_file):
         raise UsageError("--entry and --certificate go with --proof")
-    policy = load_witness_policy(policy_file)
+    policy = load_witness_policy(policy_file, key)
+    proof = None if proof_file is None else parse_tlog_proof(read_file(proof_file, TLOG_PROOF_MAX))
+    entry = None if entry_file is None else read_file(entry_file, LEDGER_ENTRY_MAX)
+    if entry is None and proof is not None:
+        entry = proof.extra
     result: dict[str, object] = {"verdict": "good"}
-    proven = None
-    if proof_file is not None:
-        proven, index, entry = _proven(proof_file, entry_file, certificate_file, key, policy)
-        result["proof"] = {**entry_to_json(index, entry), "tree": checkpoint_to_json(proven)}
     if location is not None:
         with contextlib.ExitStack() as stack:
             source = open_source(stack, location, root, server_name)
-            checkpoint, counts = _ledger(source, key, policy, proven, full=full)
+            kept = None if copy is None else CopyingSource(source, copy)
+            checkpoint, note = read_checkpoint(kept or source, key, policy)
+            if proof is not None:
+                entry = _continued(
+                    TreeReader(kept or source, checkpoint), checkpoint, proof, entry, key=key, policy=policy
+                )
+            counts = _whole(kept or source, checkpoint, full=full)
+            if kept is not None:
+                kept.finish(note.encode())
         result |= checkpoint_to_json(checkpoint)
         if counts is not None:
             newest = None if counts.newest is None else time_text(counts.newest)
             result |= {"entries": dict(counts.kinds), "newest": newest}
+    if proof is not None:
+        if entry is None:
+            raise UsageError("the proof carries no entry: LOCATION or --entry is needed")
+        result["proof"] = _proven(proof, entry, certificate_file, key, policy)
     if as_json:
         print_json(result)
         return
@@ -124,35 +139,40 @@ def _line(value: object) -> str:
     return str(value)
 
 
-def _ledger(
-    source: Source, key: Verifier, policy: TlogPolicy, proven: Checkpoint | None, *, full: bool
-) -> tuple[Checkpoint, Counts | None]:
-    checkpoint, _ = read_checkpoint(source, key, policy)
-    if proven is not None:
-        if proven.size > checkpoint.size:
-            raise RefusedError(Code.LEDGER_ROLLBACK, f"a tree of {checkpoint.size}, and the proof's has {proven.size}")
-        if TreeReader(source, checkpoint).root(proven.size) != proven.root:
-            raise RefusedError(Code.LEDGER_FORK, "the ledger does not continue the tree of the proof")
+def _whole(source: Source, checkpoint: Checkpoint, *, full: bool) -> Counts | None:
     if not full:
         TreeReader(source, checkpoint)
-        return checkpoint, None
+        return None
     with progress(checkpoint.size) as step:
-        return checkpoint, verify_ledger(source, checkpoint, step)
+        return verify_ledger(source, checkpoint, step)
+
+
+def _continued(
+    reader: TreeReader, newest: Checkpoint, proof: TlogProof, entry: bytes | None, *, key: Verifier, policy: TlogPolicy
+) -> bytes:
+    """Check that a ledger goes on from the tree of a proof; return the proof's entry, its own where none was given."""
+    proven, _, signed = open_checkpoint(proof.checkpoint, key, policy.verifiers)
+    policy.require(signed)
+    if proven.size > newest.size:
+        raise RefusedError(Code.LEDGER_ROLLBACK, f"a tree of {newest.size}, and the proof's has {proven.size}")
+    if reader.root(proven.size) != proven.root:
+        raise RefusedError(Code.LEDGER_FORK, "the ledger does not continue the tree of the proof")
+    if entry is not None:
+        return entry
+    if proof.index >= newest.size:
+        raise RefusedError(Code.LEDGER_PROOF, f"no entry {proof.index} in a ledger of {newest.size}")
+    return reader.entries(proof.index // TILE_WIDTH)[proof.index % TILE_WIDTH]
 
 
 def _proven(
-    proof_file: Path, entry_file: Path | None, certificate_file: Path | None, key: Verifier, policy: TlogPolicy
-) -> tuple[Checkpoint, int, LedgerEntry]:
-    """Return the tree in which the entry stands, its index, and the entry."""
-    proof = parse_tlog_proof(read_file(proof_file, TLOG_PROOF_MAX))
-    data = proof.extra if entry_file is None else read_file(entry_file, LEDGER_ENTRY_MAX)
-    if data is None:
-        raise UsageError("the proof carries no entry: --entry is needed")
+    proof: TlogProof, data: bytes, certificate_file: Path | None, key: Verifier, policy: TlogPolicy
+) -> dict[str, object]:
+    """Check that an entry stands in the tree of a proof, and is that of a certificate; return it for printing."""
     checkpoint = verify_tlog_proof(proof, leaf_hash(data), key, policy)
     entry = decode_logged(proof.index, data)
     if certificate_file is not None and entry.tbs_sha256 != _tbs_digest(certificate_file):
         raise RefusedError(Code.LEDGER_PROOF, "the entry is that of another certificate")
-    return checkpoint, proof.index, entry
+    return {**entry_to_json(proof.index, entry), "tree": checkpoint_to_json(checkpoint)}
 
 
 def _tbs_digest(path: Path) -> bytes:
@@ -211,15 +231,16 @@ def monitor(
     Example:
       proxy-attestation ledger monitor https://proxy.example.org:7444 --root root.pem --key VKEY --state seen
     """
-    policy = load_witness_policy(policy_file)
+    policy = load_witness_policy(policy_file, key)
     make_folder(state)
     expected = Expected(frozenset(measurements), frozenset(policies), max_age or None)
     watcher = Monitor(key, policy, state, expected, _now)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with contextlib.ExitStack() as stack:
         source = open_source(stack, location, root, server_name)
         if once:
             return _look(watcher, source, as_json=as_json)
+        # What was seen is replaced whole, so ending anywhere is as good as ending between two looks.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         while True:
             try:
                 _look(watcher, source, as_json=as_json)
@@ -244,4 +265,5 @@ def _look(watcher: Monitor, source: Source, *, as_json: bool) -> int:
 
 
 command.add_command(witness_command)
+command.add_command(export_command)
 command.add_command(vkey_command)

@@ -26,6 +26,7 @@ _QUOTERS: Final = {
 """Attesters with the kinds of evidence that they make. A TPM's needs a credential that only its verifier can make."""
 _DESCRIPTOR_DIGITS: Final = 7
 
+WITNESSING_MODULE = "proxy_attestation.cli.ledgering.witnessing"
 REAPPRAISAL_MODULE = "proxy_attestation.reappraisal.process"
 """Judges again what was issued; started by name, so that this process loads nothing of it."""
 
@@ -82,6 +83,8 @@ def command(state: Path, *, refresh_file: Path | None, as_json: bool, **flags: o
     state = state.resolve()
     refresh = _refresh(state, refresh_file, in_serve_toml=config.endorsements)
     beside = {"reappraisal": (REAPPRAISAL_MODULE, str(state))}
+    if config.witness:
+        beside["witnesses"] = (WITNESSING_MODULE, str(state))
     quoter = quoter_for(config.attester, config.attester_tee)
     return asyncio.run(Supervisor(state, config, _printer(as_json), refresh, beside, quoter=quoter).run())
 
@@ -139,6 +142,8 @@ def _print_json(started: Started) -> None:
             "admin": str(started.admin),
             "workers": started.workers,
             "endorsements": started.endorsements or None,
+            "attester": started.attester or None,
+            "deployment_statement": bool(info.deployment_statement),
         }
     )
 
@@ -155,6 +160,9 @@ def _print_lines(started: Started) -> None:
     click.echo(f"workers        {started.workers}")
     kept = f"kept fresh, as {started.endorsements} says" if started.endorsements else "not refreshed: none configured"
     click.echo(f"endorsements   {kept}")
+    stated = "with" if info.deployment_statement else "without"
+    shown = f"of itself, by {started.attester}" if started.attester else "none of itself"
+    click.echo(f"evidence       {shown}; {stated} a deployment statement")
     for warning in warnings(started):
         click.echo(f"WARNING        {warning}")
     click.echo("ready")

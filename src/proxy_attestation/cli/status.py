@@ -34,6 +34,7 @@ def command(state: Path, *, as_json: bool) -> int:
                 "policy_digest": status.policy_digest.hex(),
                 "dangers": list(status.dangers),
                 "entries": status.entries,
+                "ledger_key": status.ledger_key,
                 "cas": [_ca_to_json(ca) for ca in status.cas],
                 "time": _time(status.now),
             }
@@ -43,6 +44,7 @@ def command(state: Path, *, as_json: bool) -> int:
     click.echo(f"keys           {status.key_origin}")
     click.echo(f"policy         version {status.policy_version}, digest {status.policy_digest.hex()}")
     click.echo(f"ledger         {status.entries} entries")
+    click.echo(f"ledger key     {status.ledger_key}")
     for ca in status.cas:
         name = f"issuing CA {ca.number}" if ca.number else "root"
         state_of = "signs" if ca.signs else "signs no more"

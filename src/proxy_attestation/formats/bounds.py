@@ -32,8 +32,8 @@ CLAIMS_MAX: Final = 2 * 1024
 LEDGER_ENTRY_MAX: Final = 4 * 1024
 LEDGER_NOTE_MAX: Final = 16 * 1024
 """A checkpoint of ours with the cosignatures of at most 16 witnesses."""
-LEDGER_PROOF_MAX: Final = 20 * 1024
-"""A checkpoint with the path that leads to it, of 63 hashes at most."""
+LEDGER_PROOF_MAX: Final = 28 * 1024
+"""A checkpoint with the path that leads to it, of 63 hashes at most, and the entry."""
 CBOR_DEPTH_MAX: Final = 8
 TIME_MAX: Final = 253_402_300_799
 """Seconds since the epoch: 9999-12-31T23:59:59Z, where X.509's years end (RFC 5280, 4.1.2.5), and Python's."""

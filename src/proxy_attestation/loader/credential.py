@@ -24,6 +24,8 @@ class Credential:
         ledger_index: of the leaf's ledger entry.
         renewal_window: the times between which the proxy wants a renewal, UTC, or None where it did not say.
         simulated: whether the proxy takes simulated evidence.
+        ledger_proof: the tlog-proof of the entry, which it carries; verified, unless the proxy told no key of its
+            ledger.
     """
 
     key: ec.EllipticCurvePrivateKey
@@ -37,3 +39,4 @@ class Credential:
     ledger_index: int
     renewal_window: tuple[datetime, datetime] | None
     simulated: bool
+    ledger_proof: bytes = b""

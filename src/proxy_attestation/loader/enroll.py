@@ -30,6 +30,7 @@ from proxy_attestation.formats.ear import LeafClaims, decode_extension
 from proxy_attestation.formats.evidence import Evidence, encode_evidence
 from proxy_attestation.formats.request import ApplicationKind, Names, Request, RuntimeClaims, encode_request
 from proxy_attestation.loader.credential import Credential
+from proxy_attestation.loader.ledger_proof import check_ledger_proof
 from proxy_attestation.loader.ownership import Claimant, Ownership
 from proxy_attestation.loader.proxy_client import ProxyPort, Timing
 from proxy_attestation.relying_party.path import VerifiedPath, load_roots, verify_path
@@ -77,7 +78,7 @@ async def enroll(
         RefusedError: the proxy's verdict, with its code.
         PeerError: the answer is not what was asked for: `peer.chain`, `peer.expired`, `peer.name`,
             `peer.trust_domain`, `peer.claims_missing`, `peer.claims_malformed`, `peer.claims_key`,
-            `peer.claims_mismatch`.
+            `peer.claims_mismatch`, `peer.ledger_proof`.
         FormatError: `owner.malformed`.
         UnavailableError: proxy or attester cannot answer now; `owner.needed`.
     """
@@ -124,6 +125,10 @@ async def enroll(
     if path.not_after > now + timedelta(seconds=wanted.lifetime) + _SKEW:
         raise PeerError(Code.PEER_CLAIMS_MISMATCH, "the certificate lives longer than was asked for")
     claims = _check_claims(path, _Expected(attester, wanted, attested.evidence, challenge, proxy.root.simulated))
+    if proxy.root.ledger_key:
+        check_ledger_proof(
+            signed.ledger_proof, signed.ledger_index, path.chain[0], claims.ledger_origin, proxy.root.ledger_key
+        )
     return Credential(
         key=key,
         chain=path.chain,
@@ -134,6 +139,7 @@ async def enroll(
         not_after=path.not_after,
         claims=claims,
         ledger_index=signed.ledger_index,
+        ledger_proof=signed.ledger_proof,
         renewal_window=_window(signed),
         simulated=proxy.root.simulated,
     )

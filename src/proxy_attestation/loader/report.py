@@ -54,6 +54,7 @@ def credential_json(credential: Credential) -> dict[str, object]:
         "not_before": time_text(credential.not_before),
         "not_after": time_text(credential.not_after),
         "ledger_index": credential.ledger_index,
+        "ledger_proof": credential.ledger_proof.decode("utf-8", "replace") or None,
         "tee": str(credential.claims.tee),
         "key_origin": credential.claims.key_origin.name.lower(),
         "tcb_status": credential.claims.tcb_status,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from proxy_attestation.authority.tree import WITNESSES_MAX, read_witnesses
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, UsageError
 from proxy_attestation.service.limits import Bounds
@@ -29,6 +30,13 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+class WitnessAt(NamedTuple):
+    """A witness of the ledger: its key, as a C2SP vkey of type 04, and the URL of its submissions."""
+
+    vkey: str
+    url: str
+
+
 class ServeConfig(NamedTuple):
     """Everything that can be set about `serve`; the fields are the keys of serve.toml.
 
@@ -41,6 +49,8 @@ class ServeConfig(NamedTuple):
         in_flight: calls at once, a worker.
         peer_rate: calls a second that one peer may make, a worker.
         endorsements: whether there is a table of this name; what is in it the process that refreshes them reads.
+        witness: who is asked to cosign the ledger's checkpoints.
+        witness_quorum: how many must have, before a certificate is answered; must be said where there is a witness.
         attester: what quotes the proxy itself; empty: nothing does.
         attester_tee: the kind of evidence that it makes, where the attester alone does not say it; else empty.
     """
@@ -53,6 +63,8 @@ class ServeConfig(NamedTuple):
     in_flight: int
     peer_rate: int
     endorsements: bool = False
+    witness: tuple[WitnessAt, ...] = ()
+    witness_quorum: int | None = None
     attester: str = ""
     attester_tee: str = ""
 
@@ -102,7 +114,7 @@ def load_config(state: Path, flags: Mapping[str, Any]) -> ServeConfig:
 
     Raises:
         ConfigurationError: `configuration.malformed`, for a serve.toml that is no TOML or has an unknown key or a
-            value out of range.
+            value out of range, and for more cosignatures demanded than there are witnesses.
         UsageError: for a flag out of range.
     """
     path = state / "serve.toml"
@@ -114,7 +126,12 @@ def load_config(state: Path, flags: Mapping[str, Any]) -> ServeConfig:
         given = _checked({key: value for key, value in flags.items() if value is not None and value != ()})
     except ValueError as error:
         raise UsageError(str(error)) from error
-    return ServeConfig(**{**values, **given})
+    config = ServeConfig(**{**values, **given})
+    if config.witness and config.witness_quorum is None:
+        detail = f"{path}: [[witness]] needs witness_quorum: how many must cosign before a certificate is answered"
+        raise ConfigurationError(Code.CONFIGURATION_MALFORMED, detail)
+    read_witnesses([witness.vkey for witness in config.witness], config.witness_quorum or 0)
+    return config
 
 
 def parse_address(text: object) -> Address:
@@ -157,6 +174,19 @@ def _text(value: Any) -> str:
     return value
 
 
+def _witnesses(value: Any) -> tuple[WitnessAt, ...]:
+    tables: Any = value if isinstance(value, list | tuple) else [None]
+    if not all(isinstance(table, dict) and set(table) == {"vkey", "url"} for table in tables):
+        raise ValueError("tables [[witness]] with vkey and url")
+    return tuple(WitnessAt(_text(table["vkey"]), _text(table["url"])) for table in tables)
+
+
+def _quorum(value: Any) -> int | None:
+    if value is not None and (type(value) is not int or not 0 <= value <= WITNESSES_MAX):
+        raise ValueError(f"a number from 0 to {WITNESSES_MAX}")
+    return value
+
+
 def _names(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) and name for name in value):
         raise ValueError("a list of names")
@@ -174,11 +204,13 @@ _KEYS: Final[Mapping[str, tuple[Any, Callable[[Any], Any]]]] = {
     "in_flight": (Bounds().in_flight, _number(IN_FLIGHT_MAX)),
     "peer_rate": (Bounds().peer_rate, _number(PEER_RATE_MAX)),
     "endorsements": ({}, _table),
+    "witness": ((), _witnesses),
+    "witness_quorum": (None, _quorum),
     "attester": ("", _text),
     "attester_tee": ("", _text),
 }
 DEFAULTS: Final = {key: default for key, (default, _) in _KEYS.items()}
-"""Every key of serve.toml, which are the flags' names with an underscore, but for the table `endorsements`."""
+"""Every key of serve.toml, which are the flags' names with an underscore, but for `endorsements` and the witnesses."""
 
 
 def _checked(values: Mapping[str, Any]) -> dict[str, Any]:

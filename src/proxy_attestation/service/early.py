@@ -80,8 +80,10 @@ def read_early(data: bytes) -> dict[str, Early]:
         FormatError: `authority.state`, for anything of another form or beyond the bounds.
     """
     code = Code.AUTHORITY_STATE
+    if len(data) > FILE_MAX:
+        raise FormatError(code, f"more than {FILE_MAX} bytes")
     try:
-        whole = json.loads(data) if len(data) <= FILE_MAX else None
+        whole = json.loads(data)
         if whole["format"] != FORMAT or len(whole["early"]) > EARLY_MAX:
             raise FormatError(code, "another format, or too many")
         return {

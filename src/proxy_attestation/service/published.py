@@ -94,6 +94,11 @@ class PublishedLedger:
         with TRANSLATED:
             return self._nodes().proof(index, of.size, of.note)
 
+    def root(self, size: int) -> bytes:
+        """Return the root over the first `size` entries, all of which exist."""
+        with TRANSLATED:
+            return self._nodes().frontier(size).root
+
     def consistency(self, before: int, size: int) -> tuple[bytes, ...]:
         """Return the proof that the tree of `size` entries continues that of the first `before`, 32 bytes a hash."""
         with TRANSLATED:

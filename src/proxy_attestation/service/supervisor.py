@@ -56,6 +56,7 @@ class Started(NamedTuple):
         admin: likewise.
         workers: how many.
         endorsements: where it is written what keeps collateral fresh; empty where nothing does.
+        attester: what quotes the proxy itself; empty where nothing does.
     """
 
     info: AuthorityInfo
@@ -64,6 +65,7 @@ class Started(NamedTuple):
     admin: Address
     workers: int
     endorsements: str = ""
+    attester: str = ""
 
     @property
     def root_pin(self) -> bytes:
@@ -195,7 +197,7 @@ class Supervisor:
         chosen = {"grpc": grpc.port, "connect": connect.port, "admin": admin.port, "pid": os.getpid()}
         write_private(ports, json.dumps(chosen).encode() + b"\n")
         where = "" if self._refresh is None else self._refresh.where
-        self._started(Started(info, grpc, connect, admin, self._config.workers, where))
+        self._started(Started(info, grpc, connect, admin, self._config.workers, where, self._config.attester))
         watched = (*self._workers, *self._refreshers, *(quoting.keeper for quoting in self._quoters))
         relays = (quoting.relay(self._ask) for quoting in self._quoters)
         await _until_first(self._keep_tls(), *(keeper.watch() for keeper in watched), *relays)
@@ -245,7 +247,10 @@ class Supervisor:
     def _authority_command(self) -> Command:
         names = [argument for name in self._names for argument in ("--tls-name", name)]
         attested = ["--attested"] if self._quoters else []
-        return Command(["proxy_attestation.authority.process", "--state", str(self._state), *names, *attested])
+        witnesses = [argument for witness in self._config.witness for argument in ("--witness", witness.vkey)]
+        witnesses += ["--witness-quorum", str(self._config.witness_quorum or 0)]
+        module = "proxy_attestation.authority.process"
+        return Command([module, "--state", str(self._state), *names, *attested, *witnesses])
 
     def _worker_command(self) -> Command:
         assert self._tls is not None  # noqa: S101 - set before workers start

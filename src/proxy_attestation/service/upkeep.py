@@ -43,6 +43,11 @@ class Upkeep:
             self._core.serving = None
             await self._ready(False)
         else:
+            old = self._core.serving
+            if old is not None:
+                # At once, whatever the collateral takes: nobody is answered under what is no more in force.
+                same = _anchors(old.info) == _anchors(info)
+                self._core.serving = Serving(info, old.appraiser) if same else None
             await self._refresh()
 
     def rescan(self) -> None:
@@ -70,11 +75,6 @@ class Upkeep:
                 changed = await self._store.update(roots, {(tee, fmspc): floor for tee, fmspc, floor in info.floors})
             except ProxyAttestationError as error:
                 log.warning("collateral not updated", code=str(error.code), detail=error.detail)
-                old = self._core.serving
-                if old is not None:
-                    # Whatever else: nobody is answered under a policy that is no more in force.
-                    same = _anchors(old.info) == _anchors(info)
-                    self._core.serving = Serving(info, old.appraiser) if same else None
                 return
             if self._info is not info:
                 return  # the authority has gone, or said something newer that waits for the lock

@@ -92,9 +92,17 @@ def reserve(host: str, port: int) -> socket.socket:
     Raises:
         UsageError: where it cannot be bound.
     """
+    if port:
+        # Once without SO_REUSEPORT: with it, a second witness would silently take half of the first one's requests.
+        _bind(host, port, shared=False).close()
+    return _bind(host, port, shared=True)
+
+
+def _bind(host: str, port: int, *, shared: bool) -> socket.socket:
     bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
         bound.bind((host, port))
     except OSError as error:
         bound.close()

@@ -108,14 +108,19 @@ def tls_context(root: Path | None) -> ssl.SSLContext:
     return context
 
 
-def load_witness_policy(path: Path | None) -> TlogPolicy:
+def load_witness_policy(path: Path | None, log: Verifier) -> TlogPolicy:
     """Read a witness policy; without a file nobody's cosignature is demanded.
 
     Raises:
-        ConfigurationError: `configuration.malformed`.
+        ConfigurationError: `configuration.malformed`, also for a policy that names logs, but not this one.
         FormatError: `ledger.malformed`.
     """
-    return TlogPolicy() if path is None else parse_tlog_policy(read_text(path, TLOG_POLICY_MAX))
+    if path is None:
+        return TlogPolicy()
+    policy = parse_tlog_policy(read_text(path, TLOG_POLICY_MAX))
+    if policy.logs and log not in (party.key for party in policy.logs):
+        raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"{path}: it names other logs than that of --key")
+    return policy
 
 
 def read_file(path: Path, limit: int) -> bytes:

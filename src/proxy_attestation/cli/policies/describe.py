@@ -40,6 +40,7 @@ def entry_lines(policy: Policy, workload: Workload) -> dict[str, list[str]]:
         "application": [digest.hex() for digest in workload.application] or ["no claim"],
         "key_origins": [origin.name.lower() for origin in workload.key_origins],
         "max_lifetime": [f"{workload.max_lifetime} s"],
+        **({} if workload.not_after is None else {"not_after": [str(workload.not_after)]}),
         **({"event": events} if events else {}),
         **below,
     }
