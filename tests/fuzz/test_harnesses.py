@@ -36,6 +36,7 @@ ELSEWHERE: Final = {
     "authority/cas.py read_ca": "the same",
     "authority/check.py check_leaf": "what the authority built; tests/authority/test_check.py gives it any bytes",
     "authority/check.py is_permitted_dns": "a name that is compared, after `request` and `policy` have read it",
+    "authority/escrow.py read_escrow": "opens files; `key-sealed` opens what stands in them",
     "authority/floors.py check_raise": "numbers that are compared, after `authority-wire` has read them",
     "authority/floors.py check_use": "the same",
     "authority/key_stores.py open_store": "a word of authority.toml, which `authority-settings` reads",
