@@ -75,6 +75,9 @@ class Ledger(LifeTables, WorkerTables):
         self.evidence = EvidenceStore(connection)
         self._size = size
         self._tree: Tree | None = None
+        ((_, _, path),) = connection.execute("PRAGMA database_list").fetchall()
+        self._places = (path, f"{path}-wal") if path else ()
+        self._files = _files(self._places)
         self._frontier = Frontier()
         self._new: list[bytes] = []
 
@@ -161,10 +164,12 @@ class Ledger(LifeTables, WorkerTables):
         """Commit all that happens inside, or nothing of it; what was appended with its nodes and a signed checkpoint.
 
         Raises:
-            UnavailableError: `authority.unavailable`, `ledger.inconsistent`; nothing was written.
+            UnavailableError: `authority.unavailable`, `ledger.inconsistent`; nothing was written, or into a file that
+                is no longer in its place.
             InternalError: a constraint of the schema was violated; nothing was written.
         """
         size, kept = self._size, self.evidence.size
+        self._check_files()
         with TRANSLATED:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -180,6 +185,16 @@ class Ledger(LifeTables, WorkerTables):
                 self._new = []
             if head is not None:
                 self.tree.signed = head
+        self._check_files()
+
+    def _check_files(self) -> None:
+        """Check that the files in their places are those that were opened.
+
+        SQLite goes on writing into a file that was deleted, or that another one has replaced: what was committed there
+        stands in no ledger, and must not be answered.
+        """
+        if self._files != _files(self._places):
+            raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, "the ledger's files are not those that were opened")
 
     def append(self, rows: Sequence[Row]) -> int:
         """Append entries, inside a transaction; return the first one's index, from which the others count on."""
@@ -276,6 +291,19 @@ class Ledger(LifeTables, WorkerTables):
     def _select(self, query: str, *values: object) -> list[Any]:
         with TRANSLATED:
             return self._connection.execute(query, values).fetchall()
+
+
+def _files(places: Sequence[str]) -> list[tuple[int, int] | None]:
+    """Return device and inode of files, None for one that is not there."""
+    found: list[tuple[int, int] | None] = []
+    for place in places:
+        try:
+            status = Path(place).stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_dev, status.st_ino))
+    return found
 
 
 def _connect(path: Path | None) -> sqlite3.Connection:
