@@ -30,8 +30,8 @@ READS: Final = re.compile(
 OUTSIDE: Final = re.compile(r"\b(bytes|str)\b")
 
 ELSEWHERE: Final = {
-    "authority/cas.py load_issuing": "the authority's own certificates, out of its ledger",
-    "authority/cas.py load_roots": "the same",
+    "authority/cas_loaded.py load_issuing": "the authority's own certificates, out of its ledger",
+    "authority/cas_loaded.py load_roots": "the same",
     "authority/cas.py read_ca": "the same",
     "authority/check.py check_leaf": "what the authority built; tests/authority/test_check.py gives it any bytes",
     "authority/check.py is_permitted_dns": "a name that is compared, after `request` and `policy` have read it",
