@@ -6,7 +6,7 @@ uv=$1
 cd "$(dirname "$0")/.."
 common=(--quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header)
 "$uv" pip compile "${common[@]}" --extra proxy --extra loader -o requirements/runtime.txt pyproject.toml
-"$uv" pip compile "${common[@]}" --extra proxy --extra loader --extra grpc --extra measure --extra pkcs11 --group dev -o requirements/dev.txt pyproject.toml
+"$uv" pip compile "${common[@]}" --extra proxy --extra loader --extra grpc --extra measure --extra pkcs11 --extra recovery --group dev -o requirements/dev.txt pyproject.toml
 # Built from source against a Debian package, so not for every machine: tools/tpm-library.sh installs it.
 echo "tpm2-pytss>=3.0" | "$uv" pip compile "${common[@]}" --no-deps -o requirements/tpm.txt -
 # What the extra `measure` adds to the rest.

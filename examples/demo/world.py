@@ -25,6 +25,8 @@ APP_NAME = "app.example.org"
 OTHERS = ("tdx", "snp", "nitro")
 BOOTED = {0: b"firmware", 4: b"boot loader"}
 """What the machine with a TPM measures into its registers."""
+SIGNERS = ("alice", "bob", "carol")
+"""Who signs policies; two of the three must."""
 ROOTS = ("root.der", "amd-ark-milan.der", "aws-root.der")
 WAIT_SECONDS = 60
 
@@ -60,6 +62,9 @@ class World:
         self.real_pin = ""
         self.application = ""
         self.application_pin = ""
+        self.clone_state = directory / "clone-state"
+        self.ledger_key = ""
+        self.tried = 0
         self.tpm: tuple[Manufacturer, Managed] | None = None
         self._started = 0
 
@@ -81,13 +86,23 @@ class World:
                 policy.write(f"{self.application_pin}\nowner = {{ shared = true }}\n")
             if self.tpm is not None:
                 policy.write(self._tpm_entry(self.tpm[0]))
+            owned = f'mr_enclave = ["{measured["mr_enclave"]}"]\ndns = ["owned.example.org"]\n{self.application_pin}\n'
+            policy.write(
+                f'\n[[workload]]\nname = "example-owned"\ntee = "sgx"\n{owned}owner = {{ enrolment = true }}\n'
+            )
+        self._make_signers()
         self.run("policy", "check", str(self.policy))
+        for name in SIGNERS[:2]:
+            self.run("policy", "sign", str(self.policy), "--key", str(self.directory / f"{name}.pem"), "--name", name)
         suffix = ("--trust-domain", "example.org", "--dns", "example.org", "--policy", str(self.policy), "--json")
+        signers = [part for name in SIGNERS for part in ("--signer", f"{name}={self.directory / name}.pub.pem")]
         roots = [part for name in ROOTS for part in ("--simulated", str(self.vendor / name))]
-        made = json.loads(self.run("init", str(self.state), *suffix, *roots))
-        self.root_pin = made["root_pin"]
-        shutil.copytree(self.vendor / "endorsements", self.state / "endorsements", dirs_exist_ok=True)
+        self.init_options = (*suffix, *signers, "--threshold", "2", *roots)
+        made = json.loads(self.run("init", str(self.state), *self.init_options))
+        self.root_pin, self.ledger_key = made["root_pin"], made["ledger_key"]
+        self._endorse(self.state)
         self.real_pin = json.loads(self._output([PROXY, "init", str(self.real_state), *suffix, "--real"]))["root_pin"]
+        self._expect_proxy()
         self.expectation.write_text(
             f'trust_domain = "example.org"\nroot_pin = "{self.root_pin}"\nname = "example-app"\ntee = "sgx"\n'
             f'mr_enclave = ["{measured["mr_enclave"]}"]\ntcb = ["UpToDate"]\nsimulated = true\n'
@@ -96,7 +111,7 @@ class World:
 
     def serve(self, stack: ExitStack) -> None:
         """Start the proxy on free ports, and the real one beside it."""
-        started = self._serve(stack, self.state)
+        started = self._serve(stack, self.state, attested=True)
         self.connect_url = f"https://{started['connect']}"
         self.grpc_address = started["grpc"]
         say(f"serving: Connect {self.connect_url}, gRPC {self.grpc_address}, root pin {self.root_pin}")
@@ -236,10 +251,80 @@ class World:
             [PROXY, "index", path.name], cwd=path.parent, capture_output=True, text=True, check=True, timeout=30
         ).stdout.split()[0]
 
-    def _serve(self, stack: ExitStack, state: Path) -> Mapping[str, Any]:
+    def _serve(self, stack: ExitStack, state: Path, *, attested: bool = False) -> Mapping[str, Any]:
         ports = [option for name in ("grpc", "connect", "admin") for option in (f"--{name}", "127.0.0.1:0")]
         command = [PROXY, "serve", str(state), *ports, "--workers", "2", "--json"]
+        if attested:
+            command = [SIMULATOR, "run", "--dir", str(self.vendor), "--", *command, "--attester", "simulator:{fd}"]
         return self._start(stack, command, lambda event: bool(event.get("ready")))
+
+    def _endorse(self, state: Path) -> None:
+        shutil.copytree(self.vendor / "endorsements", state / "endorsements", dirs_exist_ok=True)
+
+    def _make_signers(self) -> None:
+        for name in SIGNERS:
+            key, public = (str(self.directory / f"{name}{suffix}") for suffix in (".pem", ".pub.pem"))
+            self._output(["openssl", "genpkey", "-algorithm", "ed25519", "-out", key])
+            self._output(["openssl", "pkey", "-in", key, "-pubout", "-out", public])
+
+    def _expect_proxy(self) -> None:
+        """Write what the proxy's image measures, and what a client that holds no pin expects of the proxy."""
+        serve = [PROXY, "serve", str(self.state)]
+        measured = self._output([SIMULATOR, "measure", "--dir", str(self.vendor), "--tee", "sgx", "--", *serve])
+        lines = "".join(line + "\n" for line in measured.splitlines() if line.startswith(("tee =", "mr_enclave =")))
+        (self.directory / "measured.toml").write_text(lines)
+        vkeys = [
+            self._output([PROXY, "deployment", "vkey", "--key", str(self.directory / f"{name}.pem"), "--name", name])
+            for name in SIGNERS
+        ]
+        (self.directory / "proxy.toml").write_text(
+            f'trust_domain = "example.org"\nsimulated = true\nkey_origin = ["file"]\n{lines}'
+            f"signers = {json.dumps([vkey.strip() for vkey in vkeys])}\nthreshold = 2\n"
+        )
+
+    def root_options(self) -> tuple[str, ...]:
+        """Return the options of `root` for a client that holds no pin."""
+        files = ("--endorsements", str(self.vendor / "endorsements" / "sgx"), "--roots", str(self.vendor / "root.der"))
+        return ("--expect", str(self.directory / "proxy.toml"), *files)
+
+    def make_clone(self, stack: ExitStack) -> str:
+        """Make and start another proxy of the same image, policy and signers; return its URL."""
+        self._output([PROXY, "init", str(self.clone_state), *self.init_options])
+        self._endorse(self.clone_state)
+        return f"https://{self._serve(stack, self.clone_state, attested=True)['connect']}"
+
+    def write_owned(self, name: str, token: str) -> None:
+        """Write the configuration of an instance of the owned entry, and its token."""
+        path = self.write_app(self.directory / f"{name}.toml", workload="example-owned", name="owned.example.org")
+        (self.directory / f"{name}.token").write_text(token)
+        (self.directory / f"{name}.token").chmod(0o600)
+        with path.open("a") as file:
+            file.write(f'\n[owner]\ntoken_file = "{name}.token"\n')
+
+    def load_owned(self, stack: ExitStack, name: str) -> None:
+        """Start that instance."""
+        self._start(stack, self.loader(self.directory / f"{name}.toml"), lambda event: event.get("event") == "ready")
+
+    def next_policy(self) -> Path:
+        """Write version 2 of the policy: the TD's image was replaced by another."""
+        directory = self.directory / "new"
+        directory.mkdir()
+        shutil.copy(self.directory / "reproducibility_index", directory)
+        lines = self.policy.read_text().replace("version = 1\n", "version = 2\n", 1).splitlines()
+        changed = [f'mr_td = ["{"ab" * 48}"]' if line.startswith("mr_td ") else line for line in lines]
+        (directory / "policy.toml").write_text("\n".join(changed) + "\n")
+        return directory / "policy.toml"
+
+    def recover_tcb(self) -> None:
+        """Write Intel's collateral of after a recovery for SGX: what was up to date is out of date."""
+        files = (str(self.vendor), str(self.state / "endorsements"))
+        self._output([SIMULATOR, "collateral", "--tee", "sgx", "--fault", "tcb-recovery", *files])
+
+    def try_command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command whose exit status says something."""
+        say(f"$ proxy-attestation {' '.join(self._short(argument) for argument in arguments)}")
+        command = [PROXY, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=self.directory)
 
     def _start(
         self,

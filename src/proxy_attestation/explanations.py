@@ -17,6 +17,7 @@ from proxy_attestation.explanations_nitro import NITRO
 from proxy_attestation.explanations_owner import OWNER
 from proxy_attestation.explanations_policy import POLICY
 from proxy_attestation.explanations_reappraisal import REAPPRAISAL
+from proxy_attestation.explanations_recovery import RECOVERY
 from proxy_attestation.explanations_reference import REFERENCE
 from proxy_attestation.explanations_snp import SNP
 from proxy_attestation.explanations_tpm import TPM
@@ -301,6 +302,7 @@ EXPLANATIONS: Final[dict[Code, Explanation]] = {
     **POLICY,
     **REFERENCE,
     **REAPPRAISAL,
+    **RECOVERY,
     **OWNER,
     **SNP,
     **TPM,

@@ -223,6 +223,7 @@ class ProxyOptions(TypedDict, total=False):
         command: what starts `proxy-attestation`; the one beside this interpreter if absent.
         tees: for which of them collateral is written; both if absent.
         real: make a real authority, which refuses everything that is simulated.
+        keys: where the authority's keys shall be; files if absent.
     """
 
     policy: str
@@ -234,6 +235,7 @@ class ProxyOptions(TypedDict, total=False):
     command: Sequence[str]
     tees: Sequence[str]
     real: bool
+    keys: str
 
 
 @contextmanager
@@ -267,6 +269,7 @@ def make_proxy(directory: Path, **options: Unpack[ProxyOptions]) -> RunningProxy
     command = tuple(options.get("command") or default_command())
     kind = ["--real"] if options.get("real") else ["--simulated", str(directory / "vendor" / "root.der")]
     dns = [argument for suffix in options.get("dns", (trust_domain,)) for argument in ("--dns", suffix)]
+    kind += ["--keys", options.get("keys", "file")]
     init = [*command, "init", str(state), "--trust-domain", trust_domain, *dns, "--policy", str(policy), *kind]
     done = subprocess.run(init, stdin=subprocess.DEVNULL, capture_output=True, check=False, text=True)
     if done.returncode:

@@ -26,6 +26,7 @@ from proxy_attestation.authority.settings import Settings
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, UnavailableError
 from proxy_attestation.formats.deployment import Deployment, check_about, verify_deployment
+from proxy_attestation.formats.key_transfer import TransferredKey
 from proxy_attestation.formats.ledger_entry import EntryKind, LedgerEntry, decode_entry, encode_entry
 from proxy_attestation.formats.root_binder import RootFacts
 from proxy_attestation.formats.tee import Tee
@@ -173,6 +174,14 @@ class Authority:
         first = next(root.ca for root in self.life.roots if root.ca.certificate == self.life.bundle.roots[0])
         key = self.ledger_key.encode()
         return RootFacts(first.spki, self.active.ca.spki, self.policy_digest, key, self.settings.key_origin)
+
+    def take_keys(self) -> tuple[TransferredKey, ...]:
+        """Return every private key, for `keys_operations`, which knows who may have them.
+
+        Raises:
+            RefusedError: `keys.token`, where they cannot be taken out.
+        """
+        return self._keys.take()
 
     def install_deployment(self, note: bytes) -> None:
         """Put a deployment statement in force: from then on it is part of every answer with the root.

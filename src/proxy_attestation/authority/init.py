@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,13 +15,14 @@ from proxy_attestation.authority import cas
 from proxy_attestation.authority import settings as rules
 from proxy_attestation.authority import state as layout
 from proxy_attestation.authority.authority import Authority
+from proxy_attestation.authority.escrow import make_escrow, share_path
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.key_stores import FILE, are_keys, make_store
 from proxy_attestation.authority.keys import MemoryKeys
 from proxy_attestation.authority.ledger import Ledger
 from proxy_attestation.authority.policy_directory import check_names, write_policy
 from proxy_attestation.authority.private_files import sync_directory, write_private
-from proxy_attestation.authority.settings import Settings
+from proxy_attestation.authority.settings import Recovery, Settings
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import UnavailableError, UsageError
 from proxy_attestation.formats.signed_note import Verifier
@@ -63,6 +64,8 @@ def init_state(
     keys: str = FILE,
     signers: Sequence[Verifier] = (),
     threshold: int = 0,
+    recovery: Recovery | None = None,
+    shares: Callable[[bytes], Mapping[str, bytes]] = lambda _: {},
 ) -> Made:
     """Make an authority.
 
@@ -77,6 +80,8 @@ def init_state(
         keys: where its keys shall be, as in `Settings`.
         signers: who may sign its policies; the first one, too, has its signatures beside it.
         threshold: how many of them must have; 0 without signers.
+        recovery: who can bring its keys back; None for nobody.
+        shares: given SHA-256 of authority.toml, returns what is kept for each custodian, by name.
 
     Raises:
         UsageError: for a directory that is not empty, or a trust domain, suffix or place for keys that cannot be.
@@ -104,7 +109,13 @@ def init_state(
         anchors=frozenset(anchors.values()),
         signers=tuple(sorted(signers, key=lambda signer: signer.name)),
         threshold=threshold,
+        recovery=recovery,
     )
+    if not rules.is_recovery(recovery, keys):
+        raise UsageError(
+            "--custodian: 2 to 16 names of a-z, 0-9 and ._-, each name and key once; --recovery-threshold: 2 to all of "
+            "them; none where the keys are in a token"
+        )
     if not rules.are_signers(settings.signers, threshold):
         raise UsageError("--signer: names of a-z, 0-9 and ._-, each name and key once; --threshold: 1 to all of them")
     found = load_policy_files(policy)
@@ -115,7 +126,7 @@ def init_state(
     existed = state.exists()
     _require_empty(state)
     try:
-        complete, root, ledger_key = _write(state, settings, found, tuple(anchors), int(now.timestamp()))
+        complete, root, ledger_key = _write(state, settings, found, tuple(anchors), int(now.timestamp()), shares=shares)
     except OSError as error:
         _clear(state, keep=existed)
         raise UnavailableError(Code.AUTHORITY_UNAVAILABLE, f"{error.filename or state}: {error.strerror}") from error
@@ -161,7 +172,13 @@ def memory_issuer(
 
 
 def _write(
-    state: Path, settings: Settings, found: PolicyFiles, anchors: tuple[bytes, ...], now: int
+    state: Path,
+    settings: Settings,
+    found: PolicyFiles,
+    anchors: tuple[bytes, ...],
+    now: int,
+    *,
+    shares: Callable[[bytes], Mapping[str, bytes]],
 ) -> tuple[Settings, bytes, str]:
     """Fill STATE, authority.toml last, without which there is no authority; return settings, root and ledger key."""
     state.mkdir(mode=0o700, exist_ok=True)
@@ -174,10 +191,12 @@ def _write(
     write_private(state / layout.LEDGER, b"")
     ledger = Ledger.create(state / layout.LEDGER)
     try:
-        keys = make_store(settings.keys, state / layout.KEYS)
+        keys = make_store(settings.keys, state / layout.KEYS, make_escrow(settings, state / layout.RECOVERY))
         complete = cas.begin(settings, keys, ledger, now)
         text = rules.encode_settings(complete).encode()
         keys.bind(text)
+        for name, share in shares(hashlib.sha256(text).digest()).items():
+            write_private(share_path(state / layout.RECOVERY, name), share)
         with ledger.transaction():
             ledger.set_meta(layout.BINDING, hashlib.sha256(text).digest())
         root, ledger_key = ledger.cas()[0][1], str(ledger.tree.log)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from proxy_attestation.authority.keys import FileKeys, KeyStore
+from proxy_attestation.authority.keys import Escrow, FileKeys, KeyStore
 from proxy_attestation.authority.pkcs11_keys import TokenKeys, parse_uri
 from proxy_attestation.authority.private_files import read_private, write_private
 from proxy_attestation.authority.seal import Seal
@@ -60,8 +60,8 @@ def are_keys(keys: str) -> bool:
         return False
 
 
-def make_store(keys: str, directory: Path) -> KeyStore:
-    """Begin the store of a new authority, in a directory without keys.
+def make_store(keys: str, directory: Path, escrow: Escrow | None = None) -> KeyStore:
+    """Begin the store of a new authority, in a directory without keys; `escrow` as of `FileKeys`.
 
     Raises:
         ConfigurationError: `configuration.malformed`, when `keys` is none of the table's.
@@ -71,11 +71,11 @@ def make_store(keys: str, directory: Path) -> KeyStore:
     tpm = _tpm(keys)
     if tpm is not None:
         write_private(directory / _TPM_BLOB, tpm.seal(os.urandom(SECRET_BYTES)))
-    return open_store(keys, directory)
+    return open_store(keys, directory, escrow)
 
 
-def open_store(keys: str, directory: Path) -> KeyStore:
-    """Open the store of an authority.
+def open_store(keys: str, directory: Path, escrow: Escrow | None = None) -> KeyStore:
+    """Open the store of an authority; `escrow` as of `FileKeys`.
 
     Raises:
         ConfigurationError: `keys.sealed`, when the TPM does not open its blob; `authority.state`, when that is not
@@ -83,9 +83,9 @@ def open_store(keys: str, directory: Path) -> KeyStore:
         UnavailableError: `keys.unavailable`, when the TEE gives no secret.
     """
     if keys == FILE:
-        return FileKeys(directory)
+        return FileKeys(directory, escrow=escrow)
     if keys in _SECRETS:
-        return FileKeys(directory, Seal(_SECRETS[keys]()))
+        return FileKeys(directory, Seal(_SECRETS[keys]()), escrow)
     tpm = _tpm(keys)
     if tpm is None:
         return TokenKeys(keys)
@@ -94,7 +94,7 @@ def open_store(keys: str, directory: Path) -> KeyStore:
         blob = read_private(path, BLOB_MAX)
     except OSError as error:
         raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: {error.strerror}") from error
-    return FileKeys(directory, Seal(tpm.unseal(blob)))
+    return FileKeys(directory, Seal(tpm.unseal(blob)), escrow)
 
 
 def _tpm(keys: str) -> TpmSecret | None:

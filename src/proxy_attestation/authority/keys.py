@@ -4,10 +4,12 @@ Whoever can read a key file that is not sealed can mint certificates. A file tha
 therefore refused, not repaired. `key_stores.py` has the other places for keys.
 """
 
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -16,12 +18,19 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from proxy_attestation.authority.private_files import check_private, read_private, write_private
 from proxy_attestation.authority.seal import Seal
 from proxy_attestation.codes import Code
-from proxy_attestation.errors import ConfigurationError, UnavailableError
+from proxy_attestation.errors import ConfigurationError, FormatError, RefusedError, UnavailableError
 from proxy_attestation.formats.csr import spki_of
+from proxy_attestation.formats.key_transfer import TransferredKey
 
 KEY_FILE_MAX: Final = 4096
 ROOT_NUMBER: Final = 0
 _BINDING: Final = "authority.sealed"
+_SUFFIX: Final = ".key"
+_SEALED: Final = ".sealed"
+
+Escrow: TypeAlias = Callable[[str, bytes | None], None]
+"""Keeps the PKCS#8 (DER) of a key for recovery, before the key is used; None of one that is destroyed. `escrow.py`."""
+
 LOG_NAME: Final = "log"
 """What the log's key is called, beside `root` and `issuing-N`."""
 
@@ -111,19 +120,28 @@ class KeyStore(Protocol):
     def make_log(self) -> LogKey:
         """Make the log's key, before there is any entry."""
 
+    def take(self) -> tuple[TransferredKey, ...]:
+        """Return every private key, by name, for one who may have them.
+
+        Raises:
+            RefusedError: `keys.token`, where they cannot be taken out.
+        """
+
 
 class FileKeys:
     """Keys as PKCS#8 files (PEM), mode 0600, in a directory of mode 0700: as they are, or sealed to a TEE."""
 
-    def __init__(self, directory: Path, seal: Seal | None = None) -> None:
+    def __init__(self, directory: Path, seal: Seal | None = None, escrow: Escrow | None = None) -> None:
         """Use a directory.
 
         Args:
             directory: where the files are.
             seal: opens and seals them; None for files that whoever can read them can use.
+            escrow: where keys that are made are kept for recovery; None for nowhere.
         """
         self._directory = directory
         self._seal = seal
+        self._escrow = escrow
 
     @property
     def origin(self) -> str:
@@ -149,12 +167,14 @@ class FileKeys:
             UnavailableError: `authority.unavailable`, when it cannot be written.
         """
         key = ec.generate_private_key(ec.SECP256R1())
-        self._write(self._path(number), key)
+        self._make(key_name(number), key)
         return SoftwareSigner(key)
 
     def destroy(self, number: int) -> None:
-        """Remove the file. What the disk keeps of it is beyond us."""
+        """Remove the file, and what is in escrow. What the disk keeps of it is beyond us."""
         self._path(number).unlink(missing_ok=True)
+        if self._escrow is not None:
+            self._escrow(key_name(number), None)
 
     def load_log(self) -> LogKey:
         """Return the log's key.
@@ -175,8 +195,44 @@ class FileKeys:
             UnavailableError: `authority.unavailable`, when it cannot be written.
         """
         key = Ed25519PrivateKey.generate()
-        self._write(self._file(LOG_NAME), key)
+        self._make(LOG_NAME, key)
         return SoftwareLogKey(key)
+
+    def take(self) -> tuple[TransferredKey, ...]:
+        """Return every private key, by name.
+
+        Raises:
+            ConfigurationError: `authority.state`; `keys.sealed`.
+        """
+        files = (path for path in self._directory.iterdir() if not path.name.startswith("."))
+        names = sorted({name for path in files if (name := self._name_of(path)) is not None})
+        return tuple(TransferredKey(name, _pkcs8(self._read(self._file(name)))) for name in names)
+
+    def give(self, keys: Sequence[TransferredKey]) -> None:
+        """Write keys that came from elsewhere; whether they are this authority's is another's to check.
+
+        Raises:
+            FormatError: `keys.transfer_malformed`, for what is no key of an authority.
+            UnavailableError: `authority.unavailable`, when it cannot be written.
+        """
+        for name, pkcs8 in keys:
+            try:
+                key = serialization.load_der_private_key(pkcs8, password=None)
+            except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+                raise FormatError(Code.KEYS_TRANSFER_MALFORMED, f"{name}: not a PKCS#8 key") from error
+            if not isinstance(key, Ed25519PrivateKey if name == LOG_NAME else ec.EllipticCurvePrivateKey):
+                raise FormatError(Code.KEYS_TRANSFER_MALFORMED, f"{name}: a key of another kind")
+            self._write(self._file(name), key)
+
+    def _name_of(self, path: Path) -> str | None:
+        end = _SUFFIX + ("" if self._seal is None else _SEALED)
+        return path.name.removesuffix(end) if path.name.endswith(end) else None
+
+    def _make(self, name: str, key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey) -> None:
+        """Write a new key, in escrow first: none is ever used that could not be recovered."""
+        if self._escrow is not None:
+            self._escrow(name, _pkcs8(key))
+        self._write(self._file(name), key)
 
     def _read(self, path: Path) -> PrivateKeyTypes:
         try:
@@ -189,7 +245,7 @@ class FileKeys:
         except (ValueError, TypeError) as error:
             raise ConfigurationError(Code.AUTHORITY_STATE, f"{path}: not an unencrypted PKCS#8 key") from error
 
-    def _write(self, path: Path, key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey) -> None:
+    def _write(self, path: Path, key: PrivateKeyTypes) -> None:
         pem = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
@@ -227,7 +283,7 @@ class FileKeys:
         return self._file(key_name(number))
 
     def _file(self, name: str) -> Path:
-        return self._directory / f"{name}.key{'' if self._seal is None else '.sealed'}"
+        return self._directory / f"{name}{_SUFFIX}{'' if self._seal is None else _SEALED}"
 
 
 class MemoryKeys:
@@ -266,6 +322,15 @@ class MemoryKeys:
         """Make the log's key."""
         self._log = [SoftwareLogKey(Ed25519PrivateKey.generate())]
         return self._log[0]
+
+    def take(self) -> tuple[TransferredKey, ...]:
+        """Refuse."""
+        raise RefusedError(Code.KEYS_TOKEN, "keys that end with their process")
+
+
+def _pkcs8(key: PrivateKeyTypes) -> bytes:
+    der, form = serialization.Encoding.DER, serialization.PrivateFormat.PKCS8
+    return key.private_bytes(der, form, serialization.NoEncryption())
 
 
 def key_name(number: int) -> str:

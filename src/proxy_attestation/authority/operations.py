@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, NamedTuple
 from proxy_attestation import log
 from proxy_attestation.authority.deployment_operations import DEPLOYMENT_OPERATIONS
 from proxy_attestation.authority.issue import Issuer
+from proxy_attestation.authority.keys_operations import KEYS_OPERATIONS
 from proxy_attestation.authority.life_operations import LIFE_OPERATIONS
 from proxy_attestation.authority.messages import Count, Digest, Seconds
 from proxy_attestation.authority.operation import Operation
@@ -95,7 +96,8 @@ def _status(issuer: Issuer, _: Nothing) -> Status:
 STATUS: Final = Operation[Nothing, Status]("status", Nothing, Status, _status)
 
 _ALL: Final[tuple[Operation[Any, Any], ...]] = (
-    STATUS, APPLY_POLICY, *LIFE_OPERATIONS, *DEPLOYMENT_OPERATIONS, OWNER_LIST, OWNER_RELEASE, OWNER_TOKEN,
+    STATUS, APPLY_POLICY, *LIFE_OPERATIONS, *DEPLOYMENT_OPERATIONS, *KEYS_OPERATIONS,
+    OWNER_LIST, OWNER_RELEASE, OWNER_TOKEN,
 )  # fmt: skip
 OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {operation.name: operation for operation in _ALL}
 

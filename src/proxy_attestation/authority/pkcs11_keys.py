@@ -21,8 +21,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from proxy_attestation.authority.keys import LOG_NAME, ROOT_NUMBER, key_name
 from proxy_attestation.authority.private_files import read_private
 from proxy_attestation.codes import Code
-from proxy_attestation.errors import ConfigurationError, UnavailableError
+from proxy_attestation.errors import ConfigurationError, RefusedError, UnavailableError
 from proxy_attestation.formats.csr import spki_of
+from proxy_attestation.formats.key_transfer import TransferredKey
 
 URI_MAX: Final = 1024
 PIN_MAX: Final = 256
@@ -228,6 +229,10 @@ class TokenKeys:
 
     def check(self, settings: bytes) -> None:
         """Check nothing, likewise."""
+
+    def take(self) -> tuple[TransferredKey, ...]:
+        """Refuse: that they cannot be taken out is what a token is for."""
+        raise RefusedError(Code.KEYS_TOKEN)
 
     def sign(self, name: str, data: bytes, mechanism: str) -> bytes:
         """Sign with the key of a label: ECDSA a SHA-256 digest (r || s, big-endian), or EDDSA a text; 64 bytes."""

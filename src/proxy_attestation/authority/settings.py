@@ -3,7 +3,7 @@
 import re
 import tomllib
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from proxy_attestation.appraisal.roots import VENDOR_ROOTS, Roots, same_for_all
 from proxy_attestation.authority.check import is_permitted_dns
@@ -11,7 +11,7 @@ from proxy_attestation.authority.key_stores import FILE, are_keys, origin_of
 from proxy_attestation.authority.profile import ca_name
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, FormatError, UsageError
-from proxy_attestation.formats.bounds import POLICY_SIGNERS_MAX, TPM_ROOTS_MAX
+from proxy_attestation.formats.bounds import CUSTODIANS_MAX, POLICY_SIGNERS_MAX, TPM_ROOTS_MAX
 from proxy_attestation.formats.policy_note import policy_signers
 from proxy_attestation.formats.request import Names, is_dns_name, names_from
 from proxy_attestation.formats.signed_note import KeyType, Verifier, parse_vkey
@@ -35,6 +35,37 @@ _REAL: Final = "real"
 _SIMULATED: Final = "simulated"
 
 
+class Custodian(NamedTuple):
+    """Somebody who has a share of the recovery key.
+
+    Attributes:
+        name: of a-z, A-Z, 0-9 and `._-`.
+        public_key: X25519, 32 bytes.
+    """
+
+    name: str
+    public_key: bytes
+
+    def __str__(self) -> str:
+        """Return it as authority.toml has it."""
+        return f"{self.name}={self.public_key.hex()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """How an authority's keys can be brought back.
+
+    Attributes:
+        public_key: X25519, 32 bytes: what every key is sealed to when it is made.
+        custodians: who have shares of its private half, sorted by name.
+        threshold: how many of them it takes.
+    """
+
+    public_key: bytes
+    custodians: tuple[Custodian, ...]
+    threshold: int
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What was decided at `init`.
@@ -50,6 +81,7 @@ class Settings:
             the pinned vendors.
         signers: who may sign its policies, sorted by name; none, and then whoever edits the disk can change them.
         threshold: how many of them must have signed each; 0 without signers.
+        recovery: who can bring its keys back; None for nobody.
     """
 
     simulated: bool
@@ -60,6 +92,7 @@ class Settings:
     anchors: frozenset[bytes]
     signers: tuple[Verifier, ...] = ()
     threshold: int = 0
+    recovery: Recovery | None = None
 
     @property
     def roots(self) -> Roots:
@@ -164,7 +197,27 @@ def encode_settings(settings: Settings) -> str:
         f"anchors = [{anchors}]\n"
         f"signers = [{signers}]\n"
         f"threshold = {settings.threshold}\n"
+        f"{_encode_recovery(settings.recovery)}"
     )
+
+
+def _encode_recovery(recovery: Recovery | None) -> str:
+    if recovery is None:
+        return ""
+    custodians = ", ".join(f'"{custodian}"' for custodian in recovery.custodians)
+    return (
+        f'recovery_key = "{recovery.public_key.hex()}"\n'
+        f"recovery_threshold = {recovery.threshold}\n"
+        f"custodians = [{custodians}]\n"
+    )
+
+
+def _decode_recovery(table: dict[str, Any]) -> Recovery | None:
+    if "recovery_key" not in table:
+        return None
+    pairs = (text.partition("=") for text in table["custodians"])
+    custodians = tuple(Custodian(name, bytes.fromhex(key)) for name, _, key in pairs)
+    return Recovery(bytes.fromhex(table["recovery_key"]), custodians, table["recovery_threshold"])
 
 
 def decode_settings(data: bytes) -> Settings:
@@ -185,6 +238,7 @@ def decode_settings(data: bytes) -> Settings:
             anchors=frozenset(map(bytes.fromhex, table["anchors"])),
             signers=tuple(map(parse_vkey, table["signers"])),
             threshold=table["threshold"],
+            recovery=_decode_recovery(table),
         )
         # Byte for byte what it would be: that covers unknown keys, types, another kind or format, other spellings.
         same = encode_settings(settings).encode() == data
@@ -199,6 +253,7 @@ def decode_settings(data: bytes) -> Settings:
         and settings.simulated == bool(settings.anchors)
         and all(len(digest) == _DIGEST for digest in digests)
         and are_signers(settings.signers, settings.threshold)
+        and is_recovery(settings.recovery, settings.keys)
     )
     if not possible:
         raise ConfigurationError(Code.AUTHORITY_STATE, "authority.toml: not as it was written, or no authority's")
@@ -221,6 +276,25 @@ def are_signers(signers: tuple[Verifier, ...], threshold: int) -> bool:
         and len(keys) == len(signers) <= POLICY_SIGNERS_MAX
         and all(_SIGNER_NAME.match(signer.name) and signer.type is KeyType.ED25519 for signer in signers)
         and min(1, len(signers)) <= threshold <= len(signers)
+    )
+
+
+def is_recovery(recovery: Recovery | None, keys: str) -> bool:
+    """Tell whether this can be how keys are brought back: 2 to all of 2 to 16 custodians, sorted by name, each once.
+
+    Keys in a token never leave it, so nothing of them can be in escrow.
+    """
+    if recovery is None:
+        return True
+    names = [custodian.name for custodian in recovery.custodians]
+    public = [recovery.public_key, *(custodian.public_key for custodian in recovery.custodians)]
+    return (
+        origin_of(keys) != "pkcs11"
+        and names == sorted(set(names))
+        and all(map(_SIGNER_NAME.match, names))
+        and len(set(public)) == len(public)
+        and {len(key) for key in public} == {_DIGEST}
+        and 2 <= recovery.threshold <= len(names) <= CUSTODIANS_MAX
     )
 
 

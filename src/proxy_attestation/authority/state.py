@@ -10,6 +10,7 @@
     ledger.sqlite       0600                                                              ledger.py
     anchors/            a simulated authority's vendor roots, DER
     endorsements/       vendor collateral, the workers' business
+    recovery/           0700: shares of custodians, keys in escrow, where `init` had any  escrow.py
     run/                0700: sockets, ports.json, the TLS key
 
 Who controls this directory controls the authority, since its keys are files in it. The checks here catch mistakes, and
@@ -31,6 +32,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from proxy_attestation.appraisal.roots import every_pin
 from proxy_attestation.authority.authority import Authority
+from proxy_attestation.authority.escrow import escrow_of
 from proxy_attestation.authority.key_stores import open_store
 from proxy_attestation.authority.ledger import Ledger
 from proxy_attestation.authority.policy_directory import PolicyDirectory
@@ -50,6 +52,7 @@ KEYS: Final = "keys"
 LEDGER: Final = "ledger.sqlite"
 ANCHORS: Final = "anchors"
 ENDORSEMENTS: Final = "endorsements"
+RECOVERY: Final = "recovery"
 RUN: Final = "run"
 SOCKET: Final = "authority.sock"
 OPERATOR_SOCKET: Final = "operator.sock"
@@ -112,7 +115,7 @@ def open_authority(state: Path, clock: Callable[[], datetime]) -> Authority:
     ledger = Ledger.open(state / LEDGER)
     try:
         _check_binding(ledger, data)
-        keys = open_store(settings.keys, state / KEYS)
+        keys = open_store(settings.keys, state / KEYS, escrow_of(settings, state / RECOVERY))
         keys.check(data)
         authority = Authority(settings, keys, ledger, policy, clock=clock)
         _check_root(state / ROOT, authority.root.certificate)

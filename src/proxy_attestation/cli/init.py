@@ -7,12 +7,14 @@ import click
 
 from proxy_attestation.authority.init import Made, init_state
 from proxy_attestation.authority.key_stores import FILE
+from proxy_attestation.authority.settings import Custodian
 from proxy_attestation.cli.output import json_option, print_json
-from proxy_attestation.cli.signing import read_public_key, signer
+from proxy_attestation.cli.signing import read_custodian, read_public_key, signer
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, UsageError
-from proxy_attestation.formats.bounds import CERTIFICATE_MAX
+from proxy_attestation.formats.bounds import CERTIFICATE_MAX, CUSTODIANS_MAX
 from proxy_attestation.formats.signed_note import Verifier
+from proxy_attestation.recovery.custodian import Plan, plan_recovery
 
 
 @click.command("init")
@@ -59,6 +61,20 @@ from proxy_attestation.formats.signed_note import Verifier
 @click.option(
     "--threshold", type=click.IntRange(1), metavar="K", help="How many signers every policy takes (with --signer)."
 )
+@click.option(
+    "--custodian",
+    "custodians",
+    metavar="NAME=PUBLIC.pem",
+    multiple=True,
+    help="Somebody who keeps a share of the key that can bring this authority's keys back, with an X25519 public key "
+    "in PEM; repeatable.",
+)
+@click.option(
+    "--recovery-threshold",
+    type=click.IntRange(2),
+    metavar="K",
+    help="How many custodians it takes to bring them back (with --custodian).",
+)
 @json_option
 def command(
     state: Path,
@@ -71,6 +87,8 @@ def command(
     keys: str,
     signers: tuple[str, ...],
     threshold: int | None,
+    custodians: tuple[str, ...],
+    recovery_threshold: int | None,
     as_json: bool,
 ) -> None:
     """Make an authority in STATE, a directory that is empty or not there.
@@ -90,6 +108,9 @@ def command(
         raise UsageError("say what evidence the authority takes: either --real or --simulated ROOT.der")
     if bool(signers) is (threshold is None):
         raise UsageError("--signer and --threshold go together")
+    if bool(custodians) is (recovery_threshold is None):
+        raise UsageError("--custodian and --recovery-threshold go together")
+    plan = _plan(custodians, recovery_threshold) if recovery_threshold is not None else None
     made = init_state(
         state,
         trust_domain=trust_domain,
@@ -100,11 +121,24 @@ def command(
         keys=keys,
         signers=[_signer(text) for text in signers],
         threshold=threshold or 0,
+        **({} if plan is None else {"recovery": plan.recovery, "shares": plan.shares}),
     )
     if as_json:
         print_json(_to_json(state, made))
     else:
         _print(state, made)
+
+
+def _plan(texts: tuple[str, ...], threshold: int) -> Plan:
+    custodians = []
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not equals:
+            raise UsageError(f"--custodian {text!r}: write NAME=PUBLIC.pem")
+        custodians.append(Custodian(name, read_custodian(Path(path))))
+    if not threshold <= len(custodians) <= CUSTODIANS_MAX:
+        raise UsageError(f"--recovery-threshold {threshold}: 2 to all of at most {CUSTODIANS_MAX} custodians")
+    return plan_recovery(custodians, threshold)
 
 
 def _signer(text: str) -> Verifier:
@@ -143,6 +177,8 @@ def _to_json(state: Path, made: Made) -> dict[str, object]:
         "policy_version": made.policy.version,
         "signers": list(map(str, made.settings.signers)),
         "threshold": made.settings.threshold,
+        "custodians": [] if made.settings.recovery is None else list(map(str, made.settings.recovery.custodians)),
+        "recovery_threshold": 0 if made.settings.recovery is None else made.settings.recovery.threshold,
         "dangers": list(made.dangers),
         "next": _next(state),
     }
@@ -166,6 +202,10 @@ def _print(state: Path, made: Made) -> None:
     if settings.signers:
         names = ", ".join(signer.name for signer in settings.signers)
         click.echo(f"signers        {settings.threshold} of {names} must have signed every policy")
+    if settings.recovery is not None:
+        names = ", ".join(custodian.name for custodian in settings.recovery.custodians)
+        click.echo(f"custodians     {settings.recovery.threshold} of {names} can bring the keys back")
+        click.echo(f"shares         {state / 'recovery'}: give each custodian his, and authority.toml")
     for danger in made.dangers:
         click.echo(click.style(f"DANGER         {danger}", fg="red", bold=True))
     click.echo(f"next           {_next(state)}")

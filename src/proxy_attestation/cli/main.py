@@ -19,6 +19,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "load": ("load", "Attest, get a certificate, terminate TLS for an application, renew."),
     "root": ("root", "Fetch a proxy's root and check it against a pin."),
     "deployment": ("deployment", "Make, sign and install the statement that names a proxy's root and measurement."),
+    "keys": ("keys", "Hand an authority's keys over to another attested proxy."),
+    "recover": ("recover", "Bring an authority's keys back with the shares of its custodians."),
     "connect": ("connect", "Forward a local port to an attested server."),
     "verify": ("verify", "Check one attested server and report."),
     "appraise": ("appraise", "Give a verdict on evidence, off line."),

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from proxy_attestation.cli.whole_file import write_whole
@@ -42,6 +43,36 @@ def read_public_key(path: Path) -> Ed25519PublicKey:
         raise _malformed(path, "no public key in PEM") from error
     if not isinstance(key, Ed25519PublicKey):
         raise _malformed(path, "no Ed25519 key")
+    return key
+
+
+def read_custodian(path: Path) -> bytes:
+    """Read a custodian's public key, X25519 in PEM; return its 32 bytes.
+
+    Raises:
+        ConfigurationError: `configuration.malformed`.
+    """
+    try:
+        key = load_pem_public_key(_read(path))
+    except (ValueError, TypeError) as error:
+        raise _malformed(path, "no public key in PEM") from error
+    if not isinstance(key, X25519PublicKey):
+        raise _malformed(path, "no X25519 key: make one with `openssl genpkey -algorithm x25519`")
+    return key.public_bytes_raw()
+
+
+def read_custodian_key(path: Path) -> X25519PrivateKey:
+    """Read a custodian's private key: PKCS#8 PEM, not encrypted.
+
+    Raises:
+        ConfigurationError: `configuration.malformed`.
+    """
+    try:
+        key = load_pem_private_key(_read(path), password=None)
+    except (ValueError, TypeError) as error:
+        raise _malformed(path, "no unencrypted PKCS#8 key in PEM") from error
+    if not isinstance(key, X25519PrivateKey):
+        raise _malformed(path, "no X25519 key")
     return key
 
 

@@ -106,3 +106,12 @@ KEPT_EVIDENCE_MAX: Final = 576 * 1024
 """What is kept of one issuance: a record, 16 certificates and an event log. Of SGX it is some 5 KiB."""
 EVIDENCE_STORE_MAX: Final = 1024 * 1024 * 1024
 """What is kept of all issuances together; beyond it the oldest goes, what has expired first."""
+KEY_REQUEST_MAX: Final = QUOTE_MAX + PLATFORM_CERTIFICATES_MAX * CERTIFICATE_MAX + EVENT_LOG_MAX + 1024
+"""A proxy's request for an authority's keys: its evidence and 160 bytes."""
+TRANSFERRED_KEY_MAX: Final = 512
+"""One private key, PKCS#8: of P-256 138 bytes, of Ed25519 48."""
+TRANSFERRED_KEYS_MAX: Final = 64
+KEY_BUNDLE_MAX: Final = 64 * 1024
+"""All keys of an authority on their way to another proxy."""
+CUSTODIANS_MAX: Final = 16
+"""Who have shares of a recovery key; SLIP-39 allows no more."""
