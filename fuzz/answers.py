@@ -49,7 +49,7 @@ from proxy_attestation.relying_party.deny_list import read_deny_list
 from proxy_attestation.relying_party.expectation import Expectation
 from proxy_attestation.relying_party.expectation_file import parse_expectation
 from proxy_attestation.relying_party.path import load_roots, verify_cross
-from proxy_attestation.relying_party.proxy import read_root_info
+from proxy_attestation.relying_party.root_info import read_root_info
 from proxy_attestation.v1 import proxy_attestation_pb2 as pb
 from proxy_attestation_simulator.amd import AmdVendor
 from proxy_attestation_simulator.intel import Vendor

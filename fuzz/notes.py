@@ -6,9 +6,12 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from cryptography import x509
 from target import Target
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
@@ -23,11 +26,13 @@ from proxy_attestation.formats.signed_note import parse_note, parse_vkey, verify
 from proxy_attestation.formats.tiles import decode_entries, decode_tile, new_tiles, parse_tile
 from proxy_attestation.formats.tlog_policy import TlogPolicy, parse_tlog_policy
 from proxy_attestation.formats.tlog_proof import parse_tlog_proof, verify_tlog_proof
+from proxy_attestation.loader.ledger_proof import check_ledger_proof
 from proxy_attestation.transparency.reader import TreeReader, read_checkpoint
 from proxy_attestation.transparency.source import check_url
 from proxy_attestation.transparency.verify import decode_logged
 from proxy_attestation.transparency.witness import Witness
 from proxy_attestation.transparency.witness_protocol import AddCheckpoint, parse_add_checkpoint, parse_size
+from proxy_attestation_simulator.intel import Vendor
 
 LEDGER: Final = TestLog().add(leaf(number) for number in range(257))
 LOG: Final = TestLog().add(b"%d" % number for number in range(10))
@@ -53,6 +58,24 @@ def _proof(data: bytes) -> None:
     proof = parse_tlog_proof(data)
     assert proof.encode() == data
     verify_tlog_proof(proof, leaf_hash(b"3"), LOG.key.verifier)
+
+
+@functools.cache
+def _issued() -> tuple[bytes, TestLog]:
+    """Return some certificate, and a log that holds its entry at index 2."""
+    certificate = Vendor.create(datetime(2026, 11, 24, tzinfo=UTC), secret=b"\x05" * 32).root_der
+    tbs = x509.load_der_x509_certificate(certificate).tbs_certificate_bytes
+    return certificate, TestLog().add(leaf(number, tbs=tbs) for number in range(5))
+
+
+def _issued_proof(data: bytes) -> None:
+    certificate, log = _issued()
+    check_ledger_proof(data, 2, certificate, log.key.verifier.name, str(log.key.verifier).encode())
+
+
+def _issued_proofs() -> list[bytes]:
+    _, log = _issued()
+    return [replace(log.proof(2), extra=log.entries[2]).encode(), log.proof(2).encode()]
 
 
 def _consistency(data: bytes) -> None:
@@ -141,6 +164,7 @@ NOTES: Final[dict[str, Target]] = {
         _checkpoint, 4096, lambda: [b"\0" + LOG.checkpoint(None, WITNESS), parse_note(LOG.checkpoint()).text.encode()]
     ),
     "tlog-proof": Target(_proof, 4096, lambda: [LOG.proof(3).encode()]),
+    "issued-proof": Target(_issued_proof, 8192, _issued_proofs),
     "consistency": Target(_consistency, 1024, lambda: [bytes([0] * 7 + [4] + [0] * 7 + [10]) + bytes(128)]),
     "ledger-text": Target(_text, 4096, _texts),
     "ledger-file": Target(_file, 16384, _files),

@@ -13,7 +13,7 @@ from proxy_attestation.authority.init import init_state, memory_issuer
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.operations import OPERATIONS, encode_operation, operate
 from proxy_attestation.authority.owner_operations import OWNER_TOKEN, TokenOrder
-from proxy_attestation.authority.ownership import Change, Holder
+from proxy_attestation.authority.owner_records import Change, Holder
 from proxy_attestation.authority.state import open_authority
 from proxy_attestation.errors import UsageError
 from proxy_attestation.formats.owner_proof import TOKEN_LIFETIME_MAX, parse_grant, parse_token, verify_grant

@@ -332,7 +332,7 @@ class TestHolding:
         held = owners.holders()[0]
         owners.begin()
         owners.release("enrolled")
-        from proxy_attestation.authority.ownership import Change  # noqa: PLC0415 - a value of the module's own
+        from proxy_attestation.authority.owner_records import Change  # noqa: PLC0415 - a value of the module's own
 
         owners.stage(b"s" * 16, Change(held, renews=True), held.not_after)
         with pytest.raises(InternalError), ledger.transaction():

@@ -18,10 +18,10 @@ from proxy_attestation.authority import state as layout
 from proxy_attestation.authority.authority import Authority
 from proxy_attestation.authority.init import init_state
 from proxy_attestation.authority.issue import Issuer
-from proxy_attestation.authority.keys import write_private
 from proxy_attestation.authority.operator_client import operate
 from proxy_attestation.authority.policy_directory import POLICIES, VERSIONS_MAX, PolicyDirectory, check_names
 from proxy_attestation.authority.policy_operations import APPLY_POLICY, Applied, Staged, reload_policy
+from proxy_attestation.authority.private_files import write_private
 from proxy_attestation.authority.settings import UNSIGNED_POLICY
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, ProxyAttestationError, UnavailableError, UsageError

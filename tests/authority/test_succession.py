@@ -22,7 +22,7 @@ from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, PeerError, RefusedError
 from proxy_attestation.formats.request import names_from
 from proxy_attestation.relying_party.path import load_roots, verify_path
-from proxy_attestation.relying_party.proxy import successors_of
+from proxy_attestation.relying_party.root_info import successors_of
 
 DNS = "app.example.org"
 DAY = 24 * 3600

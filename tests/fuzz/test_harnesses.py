@@ -21,8 +21,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 PACKAGE: Final = ROOT / "src" / "proxy_attestation"
 ROOMS: Final = (
     "formats", "appraisal", "endorsements", "policy", "authority", "service", "attester", "relying_party", "loader",
-    "transparency", "cli",
-    "cli", "reference",
+    "transparency", "reference", "reappraisal", "sealing", "ekep", "cli",
 )  # fmt: skip
 READS: Final = re.compile(
     r"^(decode|parse|appraise|verify|judge|read|load|detect|open|replay|check|find|looks_like|declared|split|is)(_|$)"
@@ -31,8 +30,8 @@ READS: Final = re.compile(
 OUTSIDE: Final = re.compile(r"\b(bytes|str)\b")
 
 ELSEWHERE: Final = {
-    "authority/cas.py load_issuing": "the authority's own certificates, out of its ledger",
-    "authority/cas.py load_roots": "the same",
+    "authority/cas_loaded.py load_issuing": "the authority's own certificates, out of its ledger",
+    "authority/cas_loaded.py load_roots": "the same",
     "authority/cas.py read_ca": "the same",
     "authority/check.py check_leaf": "what the authority built; tests/authority/test_check.py gives it any bytes",
     "authority/check.py is_permitted_dns": "a name that is compared, after `request` and `policy` have read it",
@@ -40,10 +39,13 @@ ELSEWHERE: Final = {
     "authority/floors.py check_raise": "numbers that are compared, after `authority-wire` has read them",
     "authority/floors.py check_use": "the same",
     "authority/key_stores.py open_store": "a word of authority.toml, which `authority-settings` reads",
+    "authority/policy_directory.py check_names": "names of files that are compared, after `policy` has read them",
+    "cli/policies/log.py read_log": "the authority's own ledger; `ledger-entry` reads each of its entries",
     "cli/evidence_file.py read_input": "opens a file; what stands in it is read by `appraise-command`",
     "cli/ledgering/options.py open_source": "opens a folder or a connection; `ledger-walk` reads what stands in it",
     "cli/ledger.py verify": "a command; `ledger-walk`, `tlog-proof` and `ledger-text` read what its files hold",
     "cli/acceptance.py find_workload": "a name that is looked up",
+    "ekep/client.py open_channel": "opens a connection; `ekep-handshake` and `ekep-record` read what comes over it",
     "loader/config_table.py read_file": "opens a file; `loader-file` and `endorsements-file` read what stands in it",
     "relying_party/deny_list.py read_source": "opens a file or a connection; `deny-list` reads what comes of it",
     "relying_party/connection.py open_connection": "opens a connection; `presented-chain` and `peer-claims` judge it",

@@ -24,7 +24,7 @@ from proxy_attestation.formats.request import KeyOrigin, Request, RuntimeClaims,
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.loader.credential import Credential
 from proxy_attestation.loader.enroll import Wanted
-from proxy_attestation.relying_party.proxy import RootInfo
+from proxy_attestation.relying_party.root_info import RootInfo
 from proxy_attestation.v1 import proxy_attestation_pb2 as v1
 
 TRUST_DOMAIN = "example.org"

@@ -14,7 +14,7 @@ from proxy_attestation.errors import ProxyAttestationError, RefusedError, Reques
 from proxy_attestation.formats.bounds import MESSAGE_MAX
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.loader.proxy_client import ProxyAddress, ProxyClient, Timing
-from proxy_attestation.relying_party.proxy import RootInfo
+from proxy_attestation.relying_party.root_info import RootInfo
 from proxy_attestation.service.errors_wire import connect_body, to_wire
 from proxy_attestation.v1 import proxy_attestation_pb2 as v1
 

@@ -33,9 +33,9 @@ MISMATCHES: Final = (
         (RequestError(Code.BINDER_MISMATCH), RefusedError, Code.BINDER_MISMATCH),
         (RequestError(Code.CHALLENGE_SPENT), RequestError, Code.CHALLENGE_SPENT),
         (FormatError(Code.CSR_MALFORMED), RequestError, Code.CSR_MALFORMED),
+        (RequestError(Code.LEDGER_NO_PROOF), RequestError, Code.LEDGER_NO_PROOF),
         (UnavailableError(Code.ENDORSEMENTS_UNAVAILABLE), UnavailableError, Code.ENDORSEMENTS_UNAVAILABLE),
         (UnavailableError(Code.LIMITS_EXHAUSTED), UnavailableError, Code.LIMITS_EXHAUSTED),
-        (UnavailableError(Code.LEDGER_NO_PROOF), UnavailableError, Code.LEDGER_NO_PROOF),
         (InternalError("secret"), UnavailableError, Code.INTERNAL),
     ],
 )

@@ -173,7 +173,9 @@ def test_nobody_signed_is_refused_unless_it_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "algorithm"), [(P256, -35), (P384, -7), (ED, -7), (P256, -8), (P256, -37), (P256, 5)], ids=str
+    ("key", "algorithm"),
+    [(P256, -35), (P384, -7), (ED, -7), (P256, -8), (P256, -37), (P256, 5)],
+    ids=["P-256 as ES384", "P-384 as ES256", "Ed25519 as ES256", "P-256 as EdDSA", "P-256 as PS256", "P-256 as HMAC"],
 )
 def test_an_algorithm_that_is_not_the_keys(key: Any, algorithm: int) -> None:
     expected = Code.REFERENCE_UNSUPPORTED if algorithm in (-37, 5) else Code.REFERENCE_SIGNATURE

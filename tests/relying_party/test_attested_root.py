@@ -16,9 +16,10 @@ from proxy_attestation.codes import Code
 from proxy_attestation.errors import ProxyAttestationError
 from proxy_attestation.formats.csr import spki_of
 from proxy_attestation.formats.root_binder import RootFacts
-from proxy_attestation.relying_party.proxy import RootInfo, fetch_attested_root
+from proxy_attestation.relying_party.proxy import fetch_attested_root
 from proxy_attestation.relying_party.proxy_evidence import CheckedProxy, checker
 from proxy_attestation.relying_party.proxy_expectation import ProxyExpectation
+from proxy_attestation.relying_party.root_info import RootInfo
 from proxy_attestation.v1 import proxy_attestation_pb2 as v1
 from proxy_attestation_simulator.intel import Vendor
 

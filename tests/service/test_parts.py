@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from proxy_attestation import log
-from proxy_attestation.authority.keys import write_private
+from proxy_attestation.authority.private_files import write_private
 from proxy_attestation.errors import UsageError
 from proxy_attestation.formats.csr import load_subject_key
 from proxy_attestation.service import sockets

@@ -25,6 +25,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from proxy_attestation.authority import cas, profile
+from proxy_attestation.authority.cas_loaded import load_issuing, load_roots
 from proxy_attestation.authority.keys import ROOT_NUMBER, KeyStore
 from proxy_attestation.authority.ledger import Ledger
 from proxy_attestation.authority.settings import Settings
@@ -101,7 +102,7 @@ class CaLife:
                 raise ConfigurationError(Code.AUTHORITY_STATE, f"the key of root {root.generation} is not the root's")
         rows, activations = self._ledger.cas()[1:], self._ledger.activations()
         rows = [row for row in rows if not self._ledger.is_revoked(cas.read_ca(*row).ca_id)]
-        live = cas.load_issuing(rows, self.roots, activations, self._keys, now)
+        live = load_issuing(rows, self.roots, activations, self._keys, now)
         # False sorts before True; the sort keeps the order within each state.
         order = sorted(live, key=lambda one: (one.retired_at is not None, one.activated_at is None))
         self.issuing = tuple(replace(one, above=(one.ca.certificate, *self._cross_of(one.ca, now))) for one in order)
@@ -221,7 +222,7 @@ class CaLife:
         if not rows or rows[0][0] != ROOT_NUMBER:
             raise ConfigurationError(Code.AUTHORITY_STATE, "the ledger has no root")
         more = self._ledger.roots()
-        self.roots = cas.load_roots(self._settings, rows[0][1], more, self._ledger.activations())
+        self.roots = load_roots(self._settings, rows[0][1], more, self._ledger.activations())
 
     def _rotate_when_due(self, now: int) -> None:
         active = self.active

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from proxy_attestation.authority.keys import Escrow, read_private, write_private
+from proxy_attestation.authority.keys import Escrow
+from proxy_attestation.authority.private_files import read_private, write_private
 from proxy_attestation.authority.settings import Settings
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, UnavailableError

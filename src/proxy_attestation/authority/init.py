@@ -18,9 +18,10 @@ from proxy_attestation.authority.authority import Authority
 from proxy_attestation.authority.escrow import make_escrow, share_path
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.key_stores import FILE, are_keys, make_store
-from proxy_attestation.authority.keys import MemoryKeys, sync_directory, write_private
+from proxy_attestation.authority.keys import MemoryKeys
 from proxy_attestation.authority.ledger import Ledger
 from proxy_attestation.authority.policy_directory import check_names, write_policy
+from proxy_attestation.authority.private_files import sync_directory, write_private
 from proxy_attestation.authority.settings import Recovery, Settings
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import UnavailableError, UsageError

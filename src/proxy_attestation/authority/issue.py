@@ -35,7 +35,8 @@ from proxy_attestation.authority.evidence_store import Kept
 from proxy_attestation.authority.leaf import code_measurements, leaf_claims, leaf_row, life
 from proxy_attestation.authority.ledger import Row
 from proxy_attestation.authority.messages import FLOORS_MAX, AuthorityInfo, Issued, IssueOrder
-from proxy_attestation.authority.ownership import Ask, Change, Owners
+from proxy_attestation.authority.owner_records import Ask, Change
+from proxy_attestation.authority.ownership import Owners
 from proxy_attestation.authority.token import Token, open_token
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import (

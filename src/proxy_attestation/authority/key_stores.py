@@ -20,8 +20,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from proxy_attestation.authority.keys import Escrow, FileKeys, KeyStore, read_private, write_private
+from proxy_attestation.authority.keys import Escrow, FileKeys, KeyStore
 from proxy_attestation.authority.pkcs11_keys import TokenKeys, parse_uri
+from proxy_attestation.authority.private_files import read_private, write_private
 from proxy_attestation.authority.seal import Seal
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError

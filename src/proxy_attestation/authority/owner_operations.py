@@ -6,7 +6,8 @@ from typing import Annotated, Final, NamedTuple
 from proxy_attestation.authority.issue import Issuer
 from proxy_attestation.authority.messages import Count, Digest, Seconds
 from proxy_attestation.authority.operation import Operation
-from proxy_attestation.authority.ownership import OPEN_TOKENS_MAX, Holder
+from proxy_attestation.authority.owner_records import Holder
+from proxy_attestation.authority.ownership import OPEN_TOKENS_MAX
 from proxy_attestation.errors import UsageError
 from proxy_attestation.formats.arrays import Size, exactly
 from proxy_attestation.formats.owner_proof import TOKEN_ID_BYTES, TOKEN_LIFETIME_MAX, TOKEN_SECRET_BYTES

@@ -18,7 +18,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from proxy_attestation.authority.keys import LOG_NAME, ROOT_NUMBER, key_name, read_private
+from proxy_attestation.authority.keys import LOG_NAME, ROOT_NUMBER, key_name
+from proxy_attestation.authority.private_files import read_private
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, RefusedError, UnavailableError
 from proxy_attestation.formats.csr import spki_of

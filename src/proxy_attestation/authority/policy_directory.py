@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from proxy_attestation.authority.keys import sync_directory, write_private
+from proxy_attestation.authority.private_files import sync_directory, write_private
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, UnavailableError
 from proxy_attestation.formats.bounds import NOTE_MAX

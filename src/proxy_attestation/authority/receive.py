@@ -9,7 +9,8 @@ from typing import Final
 
 from proxy_attestation.authority import state as layout
 from proxy_attestation.authority.key_stores import make_store
-from proxy_attestation.authority.keys import FileKeys, read_private, sync_directory
+from proxy_attestation.authority.keys import FileKeys
+from proxy_attestation.authority.private_files import read_private, sync_directory
 from proxy_attestation.authority.settings import SETTINGS_MAX, Settings, decode_settings
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, RefusedError, UnavailableError

@@ -34,9 +34,9 @@ from proxy_attestation.appraisal.roots import every_pin
 from proxy_attestation.authority.authority import Authority
 from proxy_attestation.authority.escrow import escrow_of
 from proxy_attestation.authority.key_stores import open_store
-from proxy_attestation.authority.keys import check_private, read_private
 from proxy_attestation.authority.ledger import Ledger
 from proxy_attestation.authority.policy_directory import PolicyDirectory
+from proxy_attestation.authority.private_files import check_private, read_private
 from proxy_attestation.authority.settings import SETTINGS_MAX, Settings, decode_settings
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, UnavailableError

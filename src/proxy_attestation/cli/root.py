@@ -19,9 +19,10 @@ from proxy_attestation.endorsements.load import load_material, load_roots
 from proxy_attestation.errors import UsageError
 from proxy_attestation.relying_party.context import utc_now
 from proxy_attestation.relying_party.path import spki_of
-from proxy_attestation.relying_party.proxy import RootInfo, fetch_attested_root, fetch_root
+from proxy_attestation.relying_party.proxy import fetch_attested_root, fetch_root
 from proxy_attestation.relying_party.proxy_evidence import CheckedProxy, Vendors, check_root, checker
 from proxy_attestation.relying_party.proxy_expectation import load_proxy_expectation
+from proxy_attestation.relying_party.root_info import RootInfo
 
 
 @click.command("root")

@@ -24,7 +24,8 @@ from proxy_attestation.ekep.v1 import ekep_pb2_grpc
 from proxy_attestation.errors import UnavailableError
 from proxy_attestation.formats.tee import Tee
 from proxy_attestation.loader.proxy_errors import error_from_answer
-from proxy_attestation.relying_party.proxy import NONCE_LENGTH, RootInfo, read_root_info
+from proxy_attestation.relying_party.proxy import NONCE_LENGTH
+from proxy_attestation.relying_party.root_info import RootInfo, read_root_info
 from proxy_attestation.v1 import proxy_attestation_pb2 as v1
 
 CALL_SECONDS: Final = 20.0

@@ -7,8 +7,9 @@ from datetime import datetime
 from proxy_attestation.appraisal.roots import VENDOR_ROOTS
 from proxy_attestation.endorsements.load import load_material, load_roots
 from proxy_attestation.loader.proxy_client import ProxyAddress, ProxyEvidence
-from proxy_attestation.relying_party.proxy import RootInfo, fetch_attested_root
+from proxy_attestation.relying_party.proxy import fetch_attested_root
 from proxy_attestation.relying_party.proxy_evidence import Vendors, checker
+from proxy_attestation.relying_party.root_info import RootInfo
 
 
 def fetch_attested(

@@ -23,8 +23,9 @@ from proxy_attestation.formats.tee import Tee
 from proxy_attestation.loader.backoff import Backoff
 from proxy_attestation.loader.proxy_errors import error_from_answer
 from proxy_attestation.relying_party.failure import attestation_error
-from proxy_attestation.relying_party.proxy import ProxyContext, RootInfo, fetch_root
+from proxy_attestation.relying_party.proxy import ProxyContext, fetch_root
 from proxy_attestation.relying_party.proxy_expectation import ProxyExpectation
+from proxy_attestation.relying_party.root_info import RootInfo
 from proxy_attestation.v1 import proxy_attestation_pb2 as v1
 
 SERVICE: Final = "/proxy_attestation.v1.ProxyAttestation/"

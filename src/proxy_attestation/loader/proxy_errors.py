@@ -18,6 +18,7 @@ _VERDICTS: Final[dict[str, type[RefusedError]]] = {
     "permission_denied": RefusedError,
     "failed_precondition": RequestError,
     "invalid_argument": RequestError,
+    "not_found": RequestError,
 }
 _UNAVAILABLE: Final = frozenset({"unavailable", "resource_exhausted", "internal", "unimplemented"})
 _TEXT_MAX: Final = 512

@@ -10,7 +10,7 @@ from proxy_attestation.appraisal.kinds import Collateral, Endorsements
 from proxy_attestation.appraisal.roots import Roots
 from proxy_attestation.authority import state as layout
 from proxy_attestation.authority.floors import check_raise
-from proxy_attestation.authority.keys import read_private
+from proxy_attestation.authority.private_files import read_private
 from proxy_attestation.authority.settings import SETTINGS_MAX, Settings, decode_settings
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, UnavailableError

@@ -49,8 +49,8 @@ from proxy_attestation.relying_party.compare import compare_attested
 from proxy_attestation.relying_party.context import Clock
 from proxy_attestation.relying_party.expectation import Expectation
 from proxy_attestation.relying_party.path import spki_of_presented
-from proxy_attestation.relying_party.proxy import RootInfo
 from proxy_attestation.relying_party.proxy_expectation import ProxyExpectation
+from proxy_attestation.relying_party.root_info import RootInfo
 
 _BESIDE: Final = ("mr_signer", "isv_prod_id", "isv_svn")
 

@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from proxy_attestation import hardening, log
 from proxy_attestation.authority.client import AuthorityClient
-from proxy_attestation.authority.keys import write_private
 from proxy_attestation.authority.messages import AuthorityInfo
+from proxy_attestation.authority.private_files import write_private
 from proxy_attestation.codes import Code
 from proxy_attestation.endorsements.spool import SPOOLS
 from proxy_attestation.errors import ProxyAttestationError, UnavailableError, UsageError

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from proxy_attestation.authority.keys import write_private
+from proxy_attestation.authority.private_files import write_private
 from proxy_attestation.formats.csr import spki_of
 
 _PREFIX: Final = "tls-"

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from proxy_attestation.authority import state as layout
-from proxy_attestation.authority.keys import read_private
 from proxy_attestation.authority.policy_directory import PolicyDirectory
+from proxy_attestation.authority.private_files import read_private
 from proxy_attestation.authority.settings import SETTINGS_MAX, Settings, decode_settings
 from proxy_attestation.cli.operator import state_argument
 from proxy_attestation.cli.output import json_option, print_json
