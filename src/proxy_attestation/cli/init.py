@@ -121,7 +121,8 @@ def command(
         keys=keys,
         signers=[_signer(text) for text in signers],
         threshold=threshold or 0,
-        **({} if plan is None else {"recovery": plan.recovery, "shares": plan.shares}),
+        recovery=None if plan is None else plan.recovery,
+        shares=(lambda _: {}) if plan is None else plan.shares,
     )
     if as_json:
         print_json(_to_json(state, made))

@@ -19,6 +19,6 @@ def collateral_for(request: KeyRequest, material: Material, now: datetime) -> En
     """
     parsed = decode_evidence_of(request.tee, request.evidence)
     if isinstance(parsed, Quote):
-        fmspc, issuer = platform_of(parsed, request.platform_certificates)
+        fmspc, issuer = platform_of(parsed, request.platform_certificates, material.dcap)
         return choose_set(material.dcap, parsed.tee, fmspc, issuer, now)
     return snp_endorsements(material.amd, parsed) if isinstance(parsed, SnpReport) else None
