@@ -8,7 +8,7 @@ import click
 from proxy_attestation.authority.deployment_operations import DEPLOYMENT_ABOUT, DEPLOYMENT_INSTALL, Ask, Install
 from proxy_attestation.cli.operator import operate, state_argument
 from proxy_attestation.cli.output import json_option, print_json
-from proxy_attestation.cli.signing import read_private_key, signer
+from proxy_attestation.cli.signing import read_private_key, signer, with_signature
 from proxy_attestation.cli.whole_file import write_whole
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, UsageError
@@ -21,7 +21,7 @@ from proxy_attestation.formats.deployment import (
     parse_deployment,
     parse_pin,
 )
-from proxy_attestation.formats.signed_note import Note, parse_note, sign_note
+from proxy_attestation.formats.signed_note import Note, parse_note
 from proxy_attestation.formats.tee import Tee
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -83,8 +83,7 @@ def sign_command(file: Path, *, key: Path, name: str, out: Path | None) -> None:
     parse_deployment(note.text.encode())
     private = read_private_key(key)
     verifier = signer(name, private.public_key())
-    others = [one for one in note.signatures if (one.name, one.key_id) != (verifier.name, verifier.key_id)]
-    note = Note(note.text, (*others, sign_note(note.text, verifier, private.sign)))
+    note = with_signature(note, verifier, private)
     click.echo(note.text, err=True, nl=False)
     click.echo(f"signed as {verifier}", err=True)
     if out is None:

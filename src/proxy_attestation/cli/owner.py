@@ -3,11 +3,9 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import click
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -22,6 +20,7 @@ from proxy_attestation.authority.owner_operations import (
 )
 from proxy_attestation.cli.operator import operate, state_argument
 from proxy_attestation.cli.output import json_option, print_json
+from proxy_attestation.cli.signing import read_any_private_key
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError
 from proxy_attestation.formats.owner_proof import (
@@ -38,7 +37,6 @@ from proxy_attestation.policy.names import is_trust_domain
 from proxy_attestation.policy.vocabulary import seconds_from
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_KEY_MAX: Final = 16 * 1024
 
 
 class _Digest(click.ParamType[bytes]):
@@ -186,17 +184,12 @@ def _entry(text: str) -> str:
 
 
 def _read_key(path: Path) -> SigningKey:
-    code = Code.CONFIGURATION_MALFORMED
-    try:
-        with path.open("rb") as file:
-            key = serialization.load_pem_private_key(file.read(_KEY_MAX), None)
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ConfigurationError(code, f"{path}: no private key in PEM without a password") from error
+    key = read_any_private_key(path)
     if isinstance(key, Ed25519PrivateKey):
         return key
     if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name == "secp256r1":
         return key
-    raise ConfigurationError(code, f"{path}: neither Ed25519 nor P-256")
+    raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"{path}: neither Ed25519 nor P-256")
 
 
 def _to_json(holder: HeldNames) -> dict[str, object]:

@@ -32,9 +32,7 @@ def asking_options(function: _F) -> _F:
     """Add the options of a proxy that asks for keys."""
     for option in (
         click.option("--tee", required=True, type=click.Choice([str(tee) for tee in Tee]), help="Kind of evidence."),
-        click.option(
-            "--attester", metavar="SPEC",
-            help="What makes the evidence, as for `serve`; default: this machine."),
+        click.option("--attester", metavar="SPEC", help="What makes the evidence, as for `serve`; or this machine."),
         click.option(
             "--request", "request_file", required=True, metavar="FILE", type=click.Path(path_type=Path),
             help="Where the request is written.",

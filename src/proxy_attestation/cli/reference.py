@@ -56,7 +56,7 @@ def sign(file: Path, key_file: Path, name: str, as_json: bool) -> int:
     verifier = signer(name, key.public_key())
     note = file.with_name(note_file(file.name))
     text = signed_text(parsed.product, parsed.version, content, file.name)
-    signers = add_signature(text, note, verifier, key)
+    signers, _ = add_signature(text, note, verifier, key)
     if as_json:
         print_json({"note": str(note), "signer": str(verifier), "signed_by": list(signers), "text": text})
     else:

@@ -1,1 +1,1 @@
-"""Keys brought back or over: custodians, their shares, and the proxy that asks; outside the trusted rooms."""
+"""Bringing an authority's keys back or over: custodians, their shares, the proxy that asks. No trusted room."""

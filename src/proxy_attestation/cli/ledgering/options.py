@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from proxy_attestation.codes import Code
 from proxy_attestation.errors import ConfigurationError, FormatError, UsageError
 from proxy_attestation.formats.bounds import TLOG_POLICY_MAX
-from proxy_attestation.formats.signed_note import KeyType, Verifier, parse_vkey
+from proxy_attestation.formats.signed_note import Verifier, parse_vkey
 from proxy_attestation.formats.tlog_policy import TlogPolicy, parse_tlog_policy
 from proxy_attestation.relying_party.root_file import load_root_file
 from proxy_attestation.transparency.files import read_small
@@ -23,7 +20,6 @@ from proxy_attestation.transparency.source import DirectorySource, HttpSource, S
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 FILE: Final = click.Path(dir_okay=False, path_type=Path)
-_KEY_MAX: Final = 4096
 
 
 class Vkey(click.ParamType[Verifier]):
@@ -145,48 +141,3 @@ def read_text(path: Path, limit: int) -> str:
         return read_file(path, limit).decode()
     except UnicodeDecodeError as error:
         raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"{path}: not UTF-8") from error
-
-
-def load_private(path: Path) -> Ed25519PrivateKey:
-    """Read a private key as `openssl genpkey -algorithm ed25519` writes it.
-
-    Raises:
-        ConfigurationError: `configuration.malformed`, for anything else, also for one under a passphrase.
-    """
-    key = _load(path, lambda data: load_pem_private_key(data, None))
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"{path}: not an Ed25519 private key in PEM")
-    return key
-
-
-def load_public(path: Path) -> Ed25519PublicKey:
-    """Read the public half out of a private key, or of a public one as `openssl pkey -pubout` writes it.
-
-    Raises:
-        ConfigurationError: `configuration.malformed`.
-    """
-    if b"PUBLIC KEY" not in read_file(path, _KEY_MAX):
-        return load_private(path).public_key()
-    key = _load(path, load_pem_public_key)
-    if not isinstance(key, Ed25519PublicKey):
-        raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"{path}: not an Ed25519 public key in PEM")
-    return key
-
-
-def _load(path: Path, load: Callable[[bytes], object]) -> object:
-    try:
-        return load(read_file(path, _KEY_MAX))
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ConfigurationError(Code.CONFIGURATION_MALFORMED, f"{path}: not a key that can be read") from error
-
-
-def verifier_of(name: str, kind: KeyType, key: Ed25519PublicKey) -> Verifier:
-    """Return the key under a name.
-
-    Raises:
-        UsageError: for a name that no key can have.
-    """
-    try:
-        return Verifier(name, kind, key.public_bytes_raw())
-    except FormatError as error:
-        raise UsageError(f"--name: {error.detail}") from error

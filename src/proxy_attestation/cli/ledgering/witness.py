@@ -9,8 +9,9 @@ from pathlib import Path
 
 import click
 
-from proxy_attestation.cli.ledgering.options import FILE, VKEY, load_private, load_public, verifier_of
+from proxy_attestation.cli.ledgering.options import FILE, VKEY
 from proxy_attestation.cli.output import json_option, print_json
+from proxy_attestation.cli.signing import read_private_key, read_public_half, signer
 from proxy_attestation.errors import UsageError
 from proxy_attestation.formats.signed_note import KeyType, Verifier
 from proxy_attestation.relying_party.forwarder import split_target
@@ -47,8 +48,8 @@ def witness_command(
         ipaddress.ip_address(host)
     except ValueError as error:
         raise UsageError(f"--listen: {host} is not an IP address") from error
-    private = load_private(key_file)
-    key = verifier_of(name, KeyType.COSIGNATURE, private.public_key())
+    private = read_private_key(key_file)
+    key = signer(name, private.public_key(), KeyType.COSIGNATURE)
     front = WitnessFront(Witness(state, key, private.sign, logs, lambda: int(time.time())), print_news)
 
     def started(chosen: int) -> None:
@@ -79,7 +80,7 @@ def vkey_command(key_file: Path, *, name: str, kind: str, as_json: bool) -> None
     A witness's key signs checkpoints under a time; a signer's key signs texts: policies, statements, checkpoints.
     """
     key_type = KeyType.COSIGNATURE if kind == "witness" else KeyType.ED25519
-    key = verifier_of(name, key_type, load_public(key_file))
+    key = signer(name, read_public_half(key_file), key_type)
     if as_json:
         print_json({"vkey": str(key), "name": key.name, "key_id": key.key_id.hex()})
     else:

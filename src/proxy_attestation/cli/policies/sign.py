@@ -6,13 +6,8 @@ import click
 
 from proxy_attestation.cli.output import json_option, print_json
 from proxy_attestation.cli.policies.describe import deny_lines
-from proxy_attestation.cli.signing import read_private_key, signer
-from proxy_attestation.cli.whole_file import write_whole
-from proxy_attestation.codes import Code
-from proxy_attestation.errors import ConfigurationError, FormatError
-from proxy_attestation.formats.bounds import NOTE_MAX, NOTE_SIGNATURES_MAX
-from proxy_attestation.formats.signed_note import Note, Signature, parse_note, sign_note
-from proxy_attestation.policy.load import PolicyFiles, load_policy_files, note_path, read_bounded
+from proxy_attestation.cli.signing import add_signature, read_private_key, signer
+from proxy_attestation.policy.load import PolicyFiles, load_policy_files, note_path
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -43,12 +38,7 @@ def sign(file: Path, *, key_file: Path, name: str, out: Path | None, as_json: bo
     found, key = load_policy_files(file), read_private_key(key_file)
     verifier = signer(name, key.public_key())
     path = out or note_path(file)
-    others, dropped = _others(path, found.text, verifier.name, verifier.key_id)
-    note = Note(found.text, (*others, sign_note(found.text, verifier, key.sign)))
-    if len(note.signatures) > NOTE_SIGNATURES_MAX:
-        raise ConfigurationError(Code.NOTE_MALFORMED, f"{path}: more than {NOTE_SIGNATURES_MAX} signatures")
-    write_whole(path, note.encode())
-    names = [signature.name for signature in note.signatures]
+    names, dropped = add_signature(found.text, path, verifier, key)
     if as_json:
         print_json(
             {
@@ -58,8 +48,8 @@ def sign(file: Path, *, key_file: Path, name: str, out: Path | None, as_json: bo
                 "trust_domain": found.policy.trust_domain,
                 "dangers": list(found.policy.dangers),
                 "signer": str(verifier),
-                "signatures": names,
-                "dropped": dropped,
+                "signatures": list(names),
+                "dropped": list(dropped),
             }
         )
         return 0
@@ -70,21 +60,6 @@ def sign(file: Path, *, key_file: Path, name: str, out: Path | None, as_json: bo
     click.echo(f"your key       {verifier}")
     click.echo(f"signatures     {path}")
     return 0
-
-
-def _others(path: Path, text: str, name: str, key_id: bytes) -> tuple[tuple[Signature, ...], list[str]]:
-    """Return the others' signatures over the same text, and the names of those over another one."""
-    if not path.exists():
-        return (), []
-    try:
-        note = parse_note(read_bounded(path, NOTE_MAX))
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(Code.NOTE_MALFORMED, f"{path}: {error}") from error
-    except FormatError as error:
-        raise ConfigurationError(error.code, f"{path}: {error.detail}") from error
-    if note.text != text:
-        return (), [signature.name for signature in note.signatures]
-    return tuple(one for one in note.signatures if (one.name, one.key_id) != (name, key_id)), []
 
 
 def _print(found: PolicyFiles) -> None:
