@@ -92,6 +92,11 @@ def agree(listed_differences: dict[str, list[str]]) -> Callable[[str, str, str],
     return compare
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that nothing runs alone at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def pytest_make_parametrize_id(val: object) -> str | None:
     """Keep bytes out of test ids: many hold random keys or signatures, and every process must collect the same ids."""
     return "bytes" if isinstance(val, bytes) else None

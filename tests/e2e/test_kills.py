@@ -34,7 +34,7 @@ from proxy_attestation.service.published import PublishedLedger
 from proxy_attestation_simulator.errors import SimulatorError
 from proxy_attestation_simulator.harness import RunningProxy, make_proxy
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SEED = 20260811
 KILLS = 50

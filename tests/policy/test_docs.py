@@ -59,7 +59,8 @@ def test_every_tcb_word_has_its_row() -> None:
 
 def test_every_code_of_a_decision_is_listed() -> None:
     pins = {key.code for keys in PINS.values() for key in keys.values()}
-    others = {code for code in Code if re.fullmatch(r"\w+\.(debug|tcb_status)", code)}
+    tees = "|".join(Tee)
+    others = {code for code in Code if re.fullmatch(rf"({tees})\.(debug|tcb_status)", code)}
     others |= {Code.POLICY_WORKLOAD, Code.POLICY_TEE, Code.POLICY_ADVISORY, Code.POLICY_APPLICATION}
     others |= {Code.POLICY_KEY_ORIGIN, Code.OWNER_CHIP, Code.OWNER_LAUNCH_DATA, Code.POLICY_NAME, Code.POLICY_EVENT}
     others |= {code for code in Code if code.startswith("deny.")}
