@@ -89,16 +89,18 @@ class Recorder:
         raise UnavailableError(Code.AUTHORITY_UNAVAILABLE)
 
     async def raise_floor(self, endorsements: Endorsements) -> Floor:
-        """Do nothing: the floor was raised."""
-        raise NotImplementedError
+        """Refuse: the floor was raised before."""
+        del endorsements
+        raise UnavailableError(Code.AUTHORITY_UNAVAILABLE)
 
     async def evidence(self, nonce: bytes) -> Proven:
-        """Do nothing: nobody asks who the proxy is."""
-        raise NotImplementedError
+        """Refuse: nobody asks here who the proxy is."""
+        del nonce
+        raise UnavailableError(Code.AUTHORITY_UNAVAILABLE)
 
     async def denied(self) -> bytes:
-        """Do nothing: nothing is denied."""
-        raise NotImplementedError
+        """Refuse: nobody reads a deny list here."""
+        raise UnavailableError(Code.AUTHORITY_UNAVAILABLE)
 
 
 @dataclass

@@ -282,8 +282,10 @@ class TestRecovery:
     def test_without_signers_nobody_gets_keys(self, case: Case) -> None:
         request = decode_key_request(request_of(case))
         asked = replace(asked_of(case.settings), signers=(), threshold=0)
-        call = lambda: check_asking(request, case.note(), asked, case.collateral, case.clock())  # noqa: E731
-        assert refused(call) is Code.KEYS_NO_SIGNERS
+        assert (
+            refused(lambda: check_asking(request, case.note(), asked, case.collateral, case.clock()))
+            is Code.KEYS_NO_SIGNERS
+        )
 
     @pytest.mark.parametrize("who", ["p", "pp"])
     def test_too_few_custodians(self, case: Case, who: str) -> None:
@@ -294,16 +296,18 @@ class TestRecovery:
     def test_an_approval_of_another_request(self, case: Case) -> None:
         asking, other = case.asking(Purpose.RECOVERY), case.asking(Purpose.RECOVERY)
         approvals = [case.approve("p", asking.request), case.approve("q", other.request)]
-        call = lambda: asking.open_approvals(approvals, case.copy / layout.RECOVERY)  # noqa: E731
-        assert refused(call) is Code.KEYS_TRANSFER_SEALED
+        assert (
+            refused(lambda: asking.open_approvals(approvals, case.copy / layout.RECOVERY)) is Code.KEYS_TRANSFER_SEALED
+        )
 
     def test_keys_in_escrow_that_stand_for_others(self, case: Case) -> None:
         escrow = case.copy / layout.RECOVERY / "escrow"
         shutil.copy(escrow / "issuing-1.hpke", escrow / "root.hpke")
         asking = case.asking(Purpose.RECOVERY)
         approvals = [case.approve(who, asking.request) for who in "pq"]
-        call = lambda: asking.open_approvals(approvals, case.copy / layout.RECOVERY)  # noqa: E731
-        assert refused(call) is Code.KEYS_TRANSFER_SEALED
+        assert (
+            refused(lambda: asking.open_approvals(approvals, case.copy / layout.RECOVERY)) is Code.KEYS_TRANSFER_SEALED
+        )
 
     def test_an_authority_without_custodians(self, case: Case) -> None:
         assert refused(lambda: case.asking(Purpose.RECOVERY, settings={"recovery": None})) is Code.RECOVERY_NONE

@@ -151,5 +151,5 @@ def test_over_the_channel_a_token_crosses_whole_and_is_not_logged(
     assert made.secret.hex() not in caplog.text + captured.out + captured.err
     assert [token.token_id for token in issuer.owners.tokens()] == [made.token_id]
     with pytest.raises(UsageError):
-        operate(issuer, encode_operation(OWNER_TOKEN, TokenOrder("shared", 60)))  # type: ignore[arg-type]
+        operate(issuer, encode_operation(OWNER_TOKEN, TokenOrder("shared", 60)))  # type: ignore[arg-type] # on purpose
     assert {"owner.list", "owner.release", "owner.token"} <= set(OPERATIONS)

@@ -105,7 +105,7 @@ class Instances:
         claims: Claims = self.world.claims(instance_id=machine)
         if entry == "tenant":
             config_id = hashlib.sha256(TENANT_SPKI).digest() + bytes(32)
-            claims = replace(claims, body=replace(claims.body, config_id=config_id))  # type: ignore[arg-type]
+            claims = replace(claims, body=replace(claims.body, config_id=config_id))  # type: ignore[arg-type] # SGX
         order: IssueOrder = self.world.order(
             self.issuer.hello(), request=request, claims=claims, spki=spki_of(key.public_key())
         )
@@ -355,7 +355,7 @@ class TestRefusals:
     def test_launch_data_without_the_key(self, instances: Instances) -> None:
         key = new_key()
         order = instances.order("tenant", key=key, grant=instances.grant(key))
-        other = replace(order.claims, body=replace(order.claims.body, config_id=bytes(64)))  # type: ignore[arg-type]
+        other = replace(order.claims, body=replace(order.claims.body, config_id=bytes(64)))  # type: ignore[arg-type] # SGX
         (outcome,) = instances.issuer.issue_batch([replace(order, claims=other)])
         assert isinstance(outcome, RefusedError)
         assert [m.code for m in getattr(outcome, "mismatches", ())] == [Code.POLICY_CONFIG, Code.OWNER_LAUNCH_DATA]
@@ -508,7 +508,7 @@ class TestRefusals:
             text = text.replace('[danger]\nfirst_use = ["first"]\n', "")
         instances.issuer.authority.reload_policy(parse_policy(text, Path()))
         order = instances.order(entry, by=(key,))
-        body = replace(order.claims.body, config_id=hashlib.sha256(other).digest() + bytes(32))  # type: ignore[arg-type]
+        body = replace(order.claims.body, config_id=hashlib.sha256(other).digest() + bytes(32))  # type: ignore[arg-type] # SGX
         (outcome,) = instances.issuer.issue_batch([replace(order, claims=replace(order.claims, body=body))])
         assert getattr(outcome, "code", None) == Code.POLICY_OWNER_HELD
 

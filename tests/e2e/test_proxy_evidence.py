@@ -154,7 +154,7 @@ def test_a_clone_with_a_root_of_its_own_is_refused(house: House) -> None:
         "proxy.statement_other"
     )
     answer = house.root_command(house.clone, status=REFUSED)
-    assert answer["error"]["code"] == "proxy.no_statement"  # type: ignore[index]
+    assert answer["error"]["code"] == "proxy.no_statement"  # type: ignore[index] # JSON
 
 
 def test_the_loader_attests_the_proxy_before_it_sends_anything(house: House, tmp_path: Path) -> None:

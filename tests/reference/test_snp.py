@@ -67,8 +67,8 @@ def expected(launch: snp.Launch, hashes: bytes | None) -> bytes:
             else:
                 page({1: ZERO, 2: SECRETS, 3: CPUID, 0x10: ZERO}[kind], at, None)
     from sevsnpmeasure.sev_mode import SevMode  # noqa: PLC0415 - an extra
-    from sevsnpmeasure.vcpu_types import CPU_SIGS  # noqa: PLC0415
-    from sevsnpmeasure.vmm_types import VMMType  # noqa: PLC0415
+    from sevsnpmeasure.vcpu_types import CPU_SIGS  # noqa: PLC0415 - an extra
+    from sevsnpmeasure.vmm_types import VMMType  # noqa: PLC0415 - likewise
     from sevsnpmeasure.vmsa import VMSA as Pages  # noqa: PLC0415, N811
 
     pages = Pages(SevMode.SEV_SNP, RESET_EIP, CPU_SIGS[launch.vcpu_type], launch.guest_features, VMMType.QEMU)

@@ -1,6 +1,7 @@
 """What the ledger's file remembers of the life of certificates: which CA is active, further roots, what is revoked."""
 
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -44,13 +45,13 @@ class Denial(NamedTuple):
     not_after: int
 
 
-class LifeTables:
+class LifeTables(ABC):
     """The part of `ledger.Ledger` that is about life. What writes is called inside a transaction."""
 
     _connection: sqlite3.Connection
 
-    def _select(self, query: str, *values: object) -> list[Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def _select(self, query: str, *values: object) -> list[Any]: ...
 
     def activations(self) -> dict[int, int]:
         """Return from when each CA signs, seconds since the epoch; one that is prepared is not among them."""

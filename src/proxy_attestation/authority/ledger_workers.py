@@ -1,6 +1,7 @@
 """What the ledger's file holds of what workers are told: floors of collateral, and the keys of session tokens."""
 
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -20,13 +21,13 @@ _FLOORS: Final = (
 )
 
 
-class WorkerTables:
+class WorkerTables(ABC):
     """The part of `ledger.Ledger` that is about this. What writes is called inside a transaction."""
 
     _connection: sqlite3.Connection
 
-    def _select(self, query: str, *values: object) -> list[Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def _select(self, query: str, *values: object) -> list[Any]: ...
 
     def floors(self) -> dict[tuple[Tee, bytes], Floor]:
         """Return every floor by (tee, FMSPC)."""

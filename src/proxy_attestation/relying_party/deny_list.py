@@ -225,7 +225,7 @@ def _fetch(url: str) -> bytes:
     import httpx  # noqa: PLC0415 - only where a list is fetched
 
     # `proxy` imports the contexts, which import this.
-    from proxy_attestation.relying_party.proxy import UnauthenticatedContext  # noqa: PLC0415
+    from proxy_attestation.relying_party.proxy import UnauthenticatedContext  # noqa: PLC0415 - a circle
 
     deadline, body = time.monotonic() + WAIT_SECONDS, bytearray()
     headers = {"accept-encoding": "identity"}

@@ -38,8 +38,8 @@ def witness_command(
       proxy-attestation ledger witness --state seen --key witness.pem --name witness.example.org --log VKEY
     """
     # Only this command needs the web server, which is an extra.
-    from proxy_attestation.transparency.witness import Witness  # noqa: PLC0415
-    from proxy_attestation.transparency.witness_front import WitnessFront, print_news, serve  # noqa: PLC0415
+    from proxy_attestation.transparency.witness import Witness  # noqa: PLC0415 - an extra
+    from proxy_attestation.transparency.witness_front import WitnessFront, print_news, serve  # noqa: PLC0415 - likewise
 
     if len({log.name for log in logs}) < len(logs):
         raise UsageError("--log: one key a log")
